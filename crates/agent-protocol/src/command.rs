@@ -1,0 +1,71 @@
+//! What a supervisor is asked over its sockets: one JSON object a line, answered by one JSON object a line.
+//!
+//! Two sockets speak this. The *start* socket pair is inherited from the driver and carries `Go`, once; when it
+//! closes before that, the supervisor removes what it made and ends. The *ctl* socket in the task's run directory
+//! carries all others; it is mode 0600, and only the same user id is served.
+
+use ecs::ContainerName;
+use ecs::task::StopCode;
+use serde::{Deserialize, Serialize};
+
+use crate::status::TaskStatus;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "camelCase")]
+pub enum Command {
+    /// `task.json` is written, the network stands. Comes with descriptors: first `network_namespaces` of them, the
+    /// rest are sockets that hold published host ports and only need to stay open.
+    #[serde(rename_all = "camelCase")]
+    Go {
+        network_namespaces: usize,
+        #[serde(default)]
+        pull_started_at: Option<ecs::Timestamp>,
+        #[serde(default)]
+        pull_stopped_at: Option<ecs::Timestamp>,
+    },
+    /// As StopTask: the stop signal, each container's stopTimeout, SIGKILL. Answered when the request is taken.
+    #[serde(rename_all = "camelCase")]
+    Stop { stop_code: StopCode, reason: String },
+    /// SIGKILL to everything at once.
+    Kill { reason: String },
+    /// Answered by `Answer::Status` now and after every change, until the task is STOPPED and the socket closes.
+    Watch,
+    /// A further process in a running container. Comes with its standard input, output and error, or, with
+    /// `terminal`, with none: then `Answer::Terminal` comes back with the master side of a new terminal.
+    /// Answered by `Answer::Exited` at its end. Closing the socket sends the process SIGHUP.
+    Exec(Exec),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Exec {
+    pub container: ContainerName,
+    pub command: Vec<String>,
+    /// `NAME=VALUE`, over the container's own.
+    #[serde(default)]
+    pub environment: Vec<String>,
+    /// As in a container definition; the container's own when absent.
+    #[serde(default)]
+    pub user: Option<String>,
+    #[serde(default)]
+    pub working_directory: Option<String>,
+    #[serde(default)]
+    pub terminal: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "camelCase")]
+pub enum Answer {
+    Taken,
+    Status {
+        status: Box<TaskStatus>,
+    },
+    Terminal,
+    #[serde(rename_all = "camelCase")]
+    Exited {
+        exit_code: i32,
+    },
+    Refused {
+        reason: String,
+    },
+}

@@ -1,0 +1,120 @@
+//! `task.json`: everything one supervisor needs to run one task, decided before it starts the first container.
+
+use std::path::PathBuf;
+
+use ecs::task::NetworkBinding;
+use ecs::task_definition::{ContainerDefinition, NetworkMode, Tag};
+use ecs::{TaskId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// The version of the files and commands in this crate. A supervisor refuses a task of a version it does not know.
+pub const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    pub format: u32,
+    pub id: TaskId,
+    pub family: String,
+    pub revision: u32,
+    pub cluster: String,
+    pub account_id: String,
+    pub region: String,
+    /// `family:<family>` for a task that nobody's service owns.
+    pub group: String,
+    pub launch_type: String,
+    pub created_at: Timestamp,
+    pub network_mode: NetworkMode,
+    /// Task size: CPU units (a hard limit of cpu/1024 cores) and MiB (a hard limit).
+    #[serde(default)]
+    pub cpu: Option<u32>,
+    #[serde(default)]
+    pub memory_mib: Option<u64>,
+    /// The most processes and threads the whole task may have.
+    pub pids_limit: u32,
+    pub containers: Vec<ContainerSpec>,
+    #[serde(default)]
+    pub tags: Vec<Tag>,
+    pub places: Places,
+}
+
+/// Where a task keeps what is its own. All are made by the driver before the supervisor starts, mode 0700.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Places {
+    /// `<data-dir>/tasks/<id>`: `task.json`, `status.json`, `logs/`, `containers/<name>/{upper,work}`.
+    pub state: PathBuf,
+    /// `<run-dir>/tasks/<id>`: the `ctl` socket, `bundles/<name>/`, generated hosts and resolv.conf files.
+    pub run: PathBuf,
+    /// Below each cgroup hierarchy's root, with a leading slash: `/coracle/<id>` holds the containers' cgroups
+    /// `/coracle/<id>/<name>`.
+    pub cgroup: PathBuf,
+    /// The supervisor's own cgroup, beside the task's so that the task's limits do not count it:
+    /// `/coracle/supervisor-<id>`.
+    pub supervisor_cgroup: PathBuf,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// As registered, with the overrides of RunTask already applied.
+    pub definition: ContainerDefinition,
+    pub image: ResolvedImage,
+    pub network: ContainerNetwork,
+    /// Docker's notion of a container id, 64 hexadecimal digits; DescribeTasks calls it runtimeId.
+    pub runtime_id: String,
+}
+
+/// An image whose every layer is unpacked in the store.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ResolvedImage {
+    /// `sha256:…` of the manifest.
+    pub digest: String,
+    /// Unpacked layers, lowest first, as overlayfs wants them reversed.
+    pub layers: Vec<PathBuf>,
+    pub config: ImageConfig,
+}
+
+/// The part of an OCI image configuration that decides how a process starts
+/// (<https://github.com/opencontainers/image-spec/blob/main/config.md>).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageConfig {
+    #[serde(default)]
+    pub user: String,
+    #[serde(default)]
+    pub env: Vec<String>,
+    #[serde(default)]
+    pub entrypoint: Vec<String>,
+    #[serde(default)]
+    pub cmd: Vec<String>,
+    #[serde(default)]
+    pub working_dir: String,
+    /// `SIGTERM` when empty. A name with or without `SIG`, or a number.
+    #[serde(default)]
+    pub stop_signal: String,
+    #[serde(default)]
+    pub volumes: Vec<String>,
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+/// A container's place in the network, already made when the supervisor hears of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerNetwork {
+    pub namespace: NetworkNamespace,
+    pub hostname: String,
+    /// Whole content of /etc/hosts and /etc/resolv.conf.
+    pub hosts: String,
+    pub resolv_conf: String,
+    #[serde(default)]
+    pub bindings: Vec<NetworkBinding>,
+    #[serde(default)]
+    pub ipv4_address: Option<std::net::Ipv4Addr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NetworkNamespace {
+    /// The host's.
+    Host,
+    /// The n-th network namespace among the descriptors that came with `Command::Go`. The supervisor holds them: a
+    /// namespace lives as long as its supervisor or a process in it, and goes with them, links included.
+    Received { index: usize },
+}

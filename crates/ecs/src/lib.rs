@@ -1,0 +1,12 @@
+//! Amazon's ECS nouns, spelt Amazon's way, and every rule about them that needs no host: parsing a task definition,
+//! checking it, applying RunTask's overrides, and the shapes that DescribeTasks shows.
+//!
+//! This crate knows nobody, touches no file, clock or network, and never decides what a host does with a value.
+
+pub mod id;
+pub mod task;
+pub mod task_definition;
+pub mod time;
+
+pub use id::{ContainerName, TaskId};
+pub use time::Timestamp;
