@@ -10,4 +10,4 @@ pub mod task_spec;
 
 pub use command::{Answer, Command};
 pub use status::{ContainerStatus, ProcessIdentity, TaskStatus};
-pub use task_spec::{ContainerSpec, TaskSpec};
+pub use task_spec::{ContainerSpec, MetadataFile, TaskSpec};

@@ -14,6 +14,9 @@ pub const FORMAT: u32 = 1;
 pub struct TaskSpec {
     pub format: u32,
     pub id: TaskId,
+    /// What `coracle run --name` called it: unique among the tasks of a host that still run.
+    #[serde(default)]
+    pub name: Option<String>,
     pub family: String,
     pub revision: u32,
     pub cluster: String,
@@ -60,6 +63,19 @@ pub struct ContainerSpec {
     pub network: ContainerNetwork,
     /// Docker's notion of a container id, 64 hexadecimal digits; DescribeTasks calls it runtimeId.
     pub runtime_id: String,
+    #[serde(default)]
+    pub metadata_file: Option<MetadataFile>,
+}
+
+/// ECS's container metadata file, which the driver has written and the container sees read-only
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-metadata.html>). Its place inside goes
+/// into the container's environment as `ECS_CONTAINER_METADATA_FILE`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MetadataFile {
+    /// Where it is on the host: below `Places::run`.
+    pub host: PathBuf,
+    /// Where it is bound inside: `/opt/ecs/metadata/<random>/ecs-container-metadata.json`.
+    pub inside: PathBuf,
 }
 
 /// An image whose every layer is unpacked in the store.
