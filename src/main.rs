@@ -1,1 +1,74 @@
-fn main() {}
+//! The `coracle` binary: arguments and wiring, nothing else. One file a command.
+
+mod doctor;
+mod failure;
+mod hello;
+mod options;
+mod output;
+mod time_text;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Outcome;
+use options::Options;
+
+/// Runs Amazon ECS task definitions on Linux hosts that you own: no Docker, no daemon, no cloud
+#[derive(Parser, Debug)]
+#[command(
+    name = "coracle",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Example:\n  sudo coracle run examples/hello.json\n\nSee `coracle COMMAND --help` for an example of each command."
+)]
+struct CommandLine {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Doctor(doctor::Arguments),
+    #[command(hide = true)]
+    Hello(hello::Arguments),
+}
+
+fn main() -> ExitCode {
+    let line = CommandLine::parse();
+    start_log(line.options.verbose);
+    match dispatch(&line) {
+        Ok(code) => code,
+        Err(failure) => {
+            eprint!("{failure}");
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn dispatch(line: &CommandLine) -> Outcome {
+    match &line.command {
+        Command::Doctor(arguments) => doctor::run(&line.options, arguments),
+        Command::Hello(arguments) => hello::run(arguments),
+    }
+}
+
+/// `CORACLE_LOG` takes a tracing filter and wins over `-v`. Its parser costs time at start, so it is only asked then.
+fn start_log(verbose: u8) {
+    let colours = output::colours(&std::io::stderr());
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
+    match std::env::var("CORACLE_LOG") {
+        Ok(filter) => subscriber.with_env_filter(tracing_subscriber::EnvFilter::new(filter)).init(),
+        Err(_) => {
+            let level = match verbose {
+                0 => tracing::Level::WARN,
+                1 => tracing::Level::INFO,
+                2.. => tracing::Level::DEBUG,
+            };
+            subscriber.with_max_level(level).init();
+        }
+    }
+}

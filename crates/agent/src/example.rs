@@ -1,0 +1,101 @@
+//! A small task for the tests of this crate.
+
+use std::path::PathBuf;
+
+use agent_protocol::status::ProcessIdentity;
+use agent_protocol::task_spec::{ContainerNetwork, FORMAT, ImageConfig, NetworkNamespace, Places, ResolvedImage};
+use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec, TaskStatus};
+use ecs::task::{ContainerLastStatus, DesiredStatus, LastStatus};
+use ecs::task_definition::NetworkMode;
+use ecs::{ContainerName, TaskId, Timestamp};
+
+pub(crate) fn name(text: &str) -> ContainerName {
+    ContainerName::try_from(text.to_owned()).expect("the tests' names are good")
+}
+
+pub(crate) fn spec(containers: &[&str]) -> TaskSpec {
+    let id = TaskId::from_bytes([7; 16]);
+    TaskSpec {
+        format: FORMAT,
+        id: id.clone(),
+        name: None,
+        family: "shop".to_owned(),
+        revision: 3,
+        cluster: "default".to_owned(),
+        account_id: "000000000000".to_owned(),
+        region: "us-east-1".to_owned(),
+        group: "family:shop".to_owned(),
+        launch_type: "EXTERNAL".to_owned(),
+        created_at: Timestamp::from_epoch_ms(1_000),
+        network_mode: NetworkMode::Bridge,
+        cpu: None,
+        memory_mib: None,
+        pids_limit: 64,
+        containers: containers.iter().map(|container| container_spec(container)).collect(),
+        tags: Vec::new(),
+        places: Places {
+            state: PathBuf::from("/data/tasks").join(id.as_str()),
+            run: PathBuf::from("/run/tasks").join(id.as_str()),
+            cgroup: PathBuf::from("/coracle").join(id.as_str()),
+            supervisor_cgroup: PathBuf::from(format!("/coracle/supervisor-{id}")),
+        },
+    }
+}
+
+fn container_spec(container: &str) -> ContainerSpec {
+    let definition = serde_json::json!({"name": container, "image": "busybox:1", "memory": 64});
+    ContainerSpec {
+        definition: serde_json::from_value(definition).expect("the least container definition"),
+        image: ResolvedImage {
+            digest: "sha256:1234".to_owned(),
+            layers: vec![PathBuf::from("/layers/a")],
+            config: ImageConfig::default(),
+        },
+        network: ContainerNetwork {
+            namespace: NetworkNamespace::Received { index: 0 },
+            hostname: container.to_owned(),
+            hosts: String::new(),
+            resolv_conf: String::new(),
+            bindings: Vec::new(),
+            ipv4_address: Some(std::net::Ipv4Addr::new(172, 29, 0, 2)),
+        },
+        runtime_id: "00112233445566778899aabbccddeeff".repeat(2),
+        metadata_file: None,
+    }
+}
+
+/// PENDING, in the order given.
+pub(crate) fn status(containers: &[&str]) -> TaskStatus {
+    TaskStatus {
+        format: FORMAT,
+        id: TaskId::from_bytes([7; 16]),
+        version: 1,
+        supervisor: ProcessIdentity { pid: 1, start_time: 1, boot_id: "b".to_owned() },
+        last_status: LastStatus::Pending,
+        desired_status: DesiredStatus::Running,
+        pull_started_at: None,
+        pull_stopped_at: None,
+        started_at: None,
+        stopping_at: None,
+        execution_stopped_at: None,
+        stopped_at: None,
+        stop_code: None,
+        stopped_reason: None,
+        ended_by: None,
+        containers: containers
+            .iter()
+            .map(|container| ContainerStatus {
+                name: name(container),
+                last_status: ContainerLastStatus::Pending,
+                process: None,
+                created_at: None,
+                started_at: None,
+                finished_at: None,
+                exit_code: None,
+                reason: None,
+                start_stages_us: Vec::new(),
+            })
+            .collect(),
+        teardown_errors: Vec::new(),
+    }
+}

@@ -1,0 +1,73 @@
+//! `coracle doctor`: what this host has and lacks, with the cure.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::failure::Outcome;
+use crate::options::{Options, Output};
+use crate::output;
+
+/// Check this host: what it has, what it lacks, and the cure
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  sudo coracle doctor\n  sudo coracle doctor --output json\n\nThe exit code is 1 if something makes `coracle run` impossible."
+)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Verdict {
+    Good,
+    /// Something works less well, or some task definitions cannot run.
+    Warning,
+    /// Nothing can run.
+    Bad,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Check {
+    pub(crate) name: String,
+    pub(crate) verdict: Verdict,
+    /// What was found.
+    pub(crate) found: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cure: Option<String>,
+}
+
+pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
+    let checks = checks(options);
+    let possible = !checks.iter().any(|check| check.verdict == Verdict::Bad);
+    if arguments.output.is_json() {
+        output::print_json(&serde_json::json!({"runPossible": possible, "checks": checks}))?;
+    } else {
+        output::print(&text(&checks, possible))?;
+    }
+    Ok(ExitCode::from(u8::from(!possible)))
+}
+
+fn text(checks: &[Check], possible: bool) -> String {
+    let mark = |verdict| match verdict {
+        Verdict::Good => "ok",
+        Verdict::Warning => "warning",
+        Verdict::Bad => "MISSING",
+    };
+    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for check in checks {
+        text.push_str(&format!("{:<8} {:<width$}  {}\n", mark(check.verdict), check.name, check.found));
+        if let Some(cure) = &check.cure {
+            text.push_str(&format!("{:<8} {:<width$}  cure: {cure}\n", "", ""));
+        }
+    }
+    text.push_str(if possible { "\nTasks can run on this host.\n" } else { "\nNo task can run on this host yet.\n" });
+    text
+}
+
+fn checks(_options: &Options) -> Vec<Check> {
+    Vec::new()
+}

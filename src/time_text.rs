@@ -1,0 +1,163 @@
+//! Times as people write and read them. Pure: the present is an argument.
+
+use ecs::Timestamp;
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 60 * MINUTE;
+const DAY: u64 = 24 * HOUR;
+
+/// `2026-11-23T01:53:57.042Z` (RFC 3339, UTC). The calendar is Howard Hinnant's `civil_from_days`
+/// (<https://howardhinnant.github.io/date_algorithms.html>).
+pub(crate) fn rfc3339(time: Timestamp) -> String {
+    let seconds = time.epoch_ms / 1000;
+    let days = seconds / DAY + 719_468;
+    let era = days / 146_097;
+    let day_of_era = days % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let of_day = seconds % DAY;
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
+        of_day / HOUR,
+        of_day % HOUR / MINUTE,
+        of_day % MINUTE,
+        time.epoch_ms % 1000
+    )
+}
+
+/// `4s`, `12m`, `3h`, `5d`: the largest unit that fits.
+pub(crate) fn span(ms: u64) -> String {
+    let seconds = ms / 1000;
+    if seconds >= DAY {
+        format!("{}d", seconds / DAY)
+    } else if seconds >= HOUR {
+        format!("{}h", seconds / HOUR)
+    } else if seconds >= MINUTE {
+        format!("{}m", seconds / MINUTE)
+    } else {
+        format!("{seconds}s")
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is neither a span (90s, 10m, 1h30m, 2d), nor seconds since 1970, nor a time as 2026-11-23T01:53:57Z")]
+pub(crate) struct NotATime {
+    pub(crate) text: String,
+}
+
+/// What `--since` takes: how long ago, seconds since 1970, or an RFC 3339 time in UTC.
+pub(crate) fn since(text: &str, now: Timestamp) -> Result<Timestamp, NotATime> {
+    span_ms(text)
+        .map(|ms| Timestamp::from_epoch_ms(now.epoch_ms.saturating_sub(ms)))
+        .or_else(|| epoch(text))
+        .or_else(|| parse_rfc3339(text))
+        .ok_or_else(|| NotATime { text: text.to_owned() })
+}
+
+fn span_ms(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).filter(|length| *length > 0)?;
+        let (number, tail) = rest.split_at(digits);
+        let unit = tail.find(|letter: char| letter.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let ms = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => MINUTE * 1000,
+            "h" => HOUR * 1000,
+            "d" => DAY * 1000,
+            _ => return None,
+        };
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(ms)?)?;
+        rest = tail;
+    }
+    (!text.is_empty()).then_some(total)
+}
+
+fn epoch(text: &str) -> Option<Timestamp> {
+    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(seconds) || !digits(fraction) {
+        return None;
+    }
+    let ms: String = format!("{fraction}000").chars().take(3).collect();
+    Some(Timestamp::from_epoch_ms(seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(ms.parse().ok()?)?))
+}
+
+/// `YYYY-MM-DD[Thh:mm:ss[.fff][Z]]`, in UTC.
+fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
+    let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00:00"));
+    let [year, month, day] = numbers::<3>(date, '-')?;
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let [hour, minute, second] = numbers::<3>(clock, ':')?;
+    let good = (1970..=9999).contains(&year)
+        && (1..=12).contains(&month)
+        && (1..=31).contains(&day)
+        && hour < 24
+        && minute < 60
+        && second <= 60;
+    if !good {
+        return None;
+    }
+    let shifted_year = if month <= 2 { year - 1 } else { year };
+    let era = shifted_year / 400;
+    let year_of_era = shifted_year % 400;
+    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+    let seconds = days * DAY + hour * HOUR + minute * MINUTE + second;
+    epoch(&format!("{seconds}.{fraction}"))
+}
+
+fn numbers<const N: usize>(text: &str, separator: char) -> Option<[u64; N]> {
+    let parts: Vec<u64> = text
+        .split(separator)
+        .map(|part| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten())
+        .collect::<Option<_>>()?;
+    parts.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_epoch_ms(1_795_398_837_042);
+
+    /// From `date -u -d @N`.
+    #[test]
+    fn the_calendar() {
+        for (epoch_ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (1_709_251_199_999, "2024-02-29T23:59:59.999Z"),
+            (4_102_444_800_000, "2100-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(rfc3339(Timestamp::from_epoch_ms(epoch_ms)), text);
+            assert_eq!(since(text, NOW), Ok(Timestamp::from_epoch_ms(epoch_ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn since_takes_what_people_write() {
+        assert_eq!(since("10m", NOW), Ok(Timestamp::from_epoch_ms(NOW.epoch_ms - 600_000)));
+        assert_eq!(since("1h30m", NOW), Ok(Timestamp::from_epoch_ms(NOW.epoch_ms - 5_400_000)));
+        assert_eq!(since("1795398837", NOW), Ok(Timestamp::from_epoch_ms(1_795_398_837_000)));
+        assert_eq!(since("1795398837.5", NOW), Ok(Timestamp::from_epoch_ms(1_795_398_837_500)));
+        for bad in ["", "yesterday", "10", "m", "1x", "2026-13-01", "2026-1", "18446744073709551615d"] {
+            let result = since(bad, NOW);
+            assert!(bad == "10" || result.is_err(), "{bad}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn spans_are_short() {
+        assert_eq!([0, 59_999, 60_000, 7_200_000, 200_000_000].map(span), ["0s", "59s", "1m", "2h", "2d"]);
+    }
+}
