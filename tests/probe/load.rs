@@ -1,0 +1,155 @@
+//! Ways to end, to wait, and to use too much of something.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::errno;
+
+const MIB: usize = 1 << 20;
+
+/// Dies by the signal, also as process 1, which the default action of a signal from inside does not end: then the
+/// death is a child's, and its number is told as a shell would, 128 + signal.
+pub(crate) fn die_by_signal(signal: i32) -> i32 {
+    // SAFETY: plain calls on ourselves and our own child.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::signal(signal, libc::SIG_DFL);
+            libc::raise(signal);
+            libc::_exit(0);
+        }
+        let mut status = 0;
+        libc::waitpid(child, &raw mut status, 0);
+        128 + libc::WTERMSIG(status)
+    }
+}
+
+/// Says `waiting` and returns `code` when SIGTERM (`code`), SIGINT or SIGUSR1 (their number) comes.
+pub(crate) fn wait_for_sigterm(code: i32) -> i32 {
+    // SAFETY: a signal set on the stack, filled by sigemptyset.
+    let signal = unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGUSR1, libc::SIGHUP] {
+            libc::sigaddset(&raw mut set, signal);
+        }
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        say(&["waiting"]);
+        let mut signal = 0;
+        libc::sigwait(&raw const set, &raw mut signal);
+        signal
+    };
+    say(&["signal", &signal.to_string()]);
+    if signal == libc::SIGTERM { code } else { signal }
+}
+
+pub(crate) fn ignore_sigterm() -> ! {
+    // SAFETY: changes the disposition of one signal.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+    forever()
+}
+
+pub(crate) fn forever() -> ! {
+    say(&["waiting"]);
+    loop {
+        // SAFETY: waits for a signal.
+        unsafe { libc::pause() };
+    }
+}
+
+pub(crate) fn say(words: &[&str]) -> i32 {
+    let mut out = std::io::stdout().lock();
+    i32::from(writeln!(out, "{}", words.join(" ")).and_then(|()| out.flush()).is_err())
+}
+
+/// Touches that many MiB, a page at a time, and says each 16.
+pub(crate) fn memory(mib: usize) -> i32 {
+    let mut held: Vec<Vec<u8>> = Vec::new();
+    for so_far in 1..=mib {
+        held.push(vec![1u8; MIB]);
+        if so_far % 16 == 0 {
+            say(&["touched", &so_far.to_string()]);
+        }
+    }
+    let sum: usize = held.iter().map(|block| block[MIB / 2] as usize).sum();
+    i32::from(sum != mib)
+}
+
+/// Tries to have `wanted` children at once; tells how many there were and what stopped it.
+pub(crate) fn forks(wanted: i32) -> Value {
+    let mut children = Vec::new();
+    let mut error = 0;
+    for _ in 0..wanted {
+        // SAFETY: the child only waits for a signal; the parent ends all of them below.
+        match unsafe { libc::fork() } {
+            0 => loop {
+                // SAFETY: waits for a signal.
+                unsafe { libc::pause() };
+            },
+            -1 => {
+                error = errno();
+                break;
+            }
+            child => children.push(child),
+        }
+    }
+    let made = children.len();
+    for child in children {
+        // SAFETY: our own children, not yet waited for.
+        unsafe {
+            libc::kill(child, libc::SIGKILL);
+            libc::waitpid(child, std::ptr::null_mut(), 0);
+        }
+    }
+    json!({ "made": made, "errno": error })
+}
+
+/// Writes zeroes to a file until an error; tells the bytes that fitted.
+pub(crate) fn fill(path: &str) -> Value {
+    const STEP: usize = 4096;
+    const MOST: usize = 1 << 30;
+    let mut written = 0;
+    let failure = match std::fs::File::create(path) {
+        Err(error) => error.raw_os_error(),
+        Ok(mut file) => loop {
+            match file.write(&[0u8; STEP]) {
+                Ok(bytes) => written += bytes,
+                Err(error) => break error.raw_os_error(),
+            }
+            if written >= MOST {
+                break None;
+            }
+        },
+    };
+    json!({ "bytes": written, "errno": failure })
+}
+
+/// Numbered lines of 100 bytes on standard output, as fast as they go.
+pub(crate) fn flood(lines: u64) -> i32 {
+    let mut out = std::io::BufWriter::with_capacity(1 << 16, std::io::stdout().lock());
+    for line in 0..lines {
+        if writeln!(out, "{line:09} {:.<89}", "").is_err() {
+            return 1;
+        }
+    }
+    i32::from(out.flush().is_err())
+}
+
+/// Spins for that many milliseconds of wall time; tells the milliseconds of CPU time it got.
+pub(crate) fn spin(milliseconds: i32) -> Value {
+    let start = Instant::now();
+    let length = Duration::from_millis(milliseconds.unsigned_abs().into());
+    let mut turns = 0u64;
+    while start.elapsed() < length {
+        turns = std::hint::black_box(turns + 1);
+    }
+    // SAFETY: fills a timespec on the stack.
+    let cpu_ms = unsafe {
+        let mut used: libc::timespec = std::mem::zeroed();
+        libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut used);
+        used.tv_sec * 1000 + used.tv_nsec / 1_000_000
+    };
+    json!({ "cpu_ms": cpu_ms, "wall_ms": start.elapsed().as_millis() })
+}

@@ -1,0 +1,93 @@
+//! The program inside the tests' images: one static binary that reports what a container can see and do, as JSON,
+//! and that behaves badly on request. It decides nothing: what is right stands in the tests.
+//!
+//! `probe VERB [ARGUMENT...]`. As `/bin/sh -c "VERB ARGUMENT..."` it takes the words of its third argument.
+#![allow(unsafe_code, reason = "the probe exists to make raw system calls")]
+
+mod attack;
+mod devices;
+mod identity;
+mod load;
+mod serve;
+mod syscalls;
+
+use serde_json::Value;
+
+const USAGE: i32 = 64;
+
+fn main() {
+    let mut arguments: Vec<String> =
+        std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    if arguments.get(1).is_some_and(|second| second == "-c") {
+        let words: Vec<String> = arguments[2].split_whitespace().map(str::to_owned).collect();
+        arguments.splice(1.., words);
+    }
+    let verb = arguments.get(1).cloned().unwrap_or_default();
+    let rest: Vec<&str> = arguments.iter().skip(2).map(String::as_str).collect();
+    std::process::exit(perform(&verb, &rest));
+}
+
+fn perform(verb: &str, rest: &[&str]) -> i32 {
+    match verb {
+        "report" => print(&identity::report()),
+        "arguments" => print(&serde_json::json!(rest)),
+        "environment" => print(&identity::environment()),
+        "paths" => print(&identity::paths(rest)),
+        "read" => return identity::read(rest[0]),
+        "write" => return identity::write(rest[0], rest.get(1).copied().unwrap_or("x")),
+        "sysctl" => return identity::read(&format!("/proc/sys/{}", rest[0].replace('.', "/"))),
+        "syscalls" => print(&syscalls::sweep(number(rest[0]), number(rest[1]))),
+        "foreign-syscalls" => print(&syscalls::foreign_abis()),
+        "keyring" => print(&syscalls::session_keyring()),
+        "devices" => print(&devices::sweep()),
+        "attempts" => print(&attack::attempts()),
+        "watch-exe" => print(&attack::watch_exe(number(rest[0]))),
+        "watch-processes" => print(&attack::watch_processes(number(rest[0]), rest[1])),
+        "exit" => return number(rest[0]),
+        "signal" => return load::die_by_signal(number(rest[0])),
+        "wait" => return load::wait_for_sigterm(number(rest.first().unwrap_or(&"0"))),
+        "ignore-sigterm" => load::ignore_sigterm(),
+        "forever" => load::forever(),
+        "say" => return load::say(rest),
+        "memory" => return load::memory(number(rest[0]) as usize),
+        "forks" => print(&load::forks(number(rest[0]))),
+        "fill" => print(&load::fill(rest[0])),
+        "flood" => return load::flood(rest[0].parse().expect("flood takes a number of lines")),
+        "spin" => print(&load::spin(number(rest[0]))),
+        "tcp-echo" => return serve::tcp_echo(rest[0]),
+        "udp-echo" => return serve::udp_echo(rest[0]),
+        "http" => return serve::http(rest[0], rest.get(1).copied().unwrap_or("hello from the probe")),
+        "http-get" => return serve::http_get(rest[0], rest[1]),
+        "tcp-say" => return serve::tcp_say(rest[0], rest[1]),
+        "interfaces" => print(&serve::interfaces()),
+        other => {
+            eprintln!("probe: no verb {other:?}");
+            return USAGE;
+        }
+    }
+    0
+}
+
+fn print(report: &Value) {
+    println!("{report}");
+}
+
+fn number(text: &str) -> i32 {
+    text.parse().unwrap_or_else(|_| {
+        eprintln!("probe: {text:?} is not a number");
+        std::process::exit(USAGE)
+    })
+}
+
+/// The calling thread's last error number.
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// 0, or the error number of what failed.
+fn outcome<T>(result: std::io::Result<T>) -> i32 {
+    match result {
+        Ok(_) => 0,
+        Err(error) => error.raw_os_error().unwrap_or(-1),
+    }
+}
