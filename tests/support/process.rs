@@ -1,0 +1,258 @@
+//! A started `coracle`: its output as it comes, signals to it, and its end.
+
+use std::io::Read;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use std::os::unix::process::ExitStatusExt;
+
+use super::PATIENCE;
+
+/// What a stream has given so far, and whether it ended.
+#[derive(Default)]
+struct Heard {
+    state: Mutex<(Vec<u8>, bool)>,
+    more: Condvar,
+}
+
+impl Heard {
+    fn listen(mut from: impl Read + Send + 'static) -> Arc<Self> {
+        let heard = Arc::new(Self::default());
+        let writer = heard.clone();
+        std::thread::spawn(move || {
+            let mut buffer = [0u8; 1 << 16];
+            loop {
+                let got = from.read(&mut buffer).unwrap_or(0);
+                let mut state = writer.state.lock().expect("no listener panics");
+                state.0.extend_from_slice(&buffer[..got]);
+                state.1 |= got == 0;
+                writer.more.notify_all();
+                if got == 0 {
+                    return;
+                }
+            }
+        });
+        heard
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.state.lock().expect("no listener panics").0).into_owned()
+    }
+
+    /// Waits until `enough` says so or the stream ends; false at the deadline.
+    fn wait(&self, deadline: Instant, enough: impl Fn(&[u8]) -> bool) -> bool {
+        let mut state = self.state.lock().expect("no listener panics");
+        loop {
+            if enough(&state.0) {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.1 {
+                return enough(&state.0);
+            }
+            state = self.more.wait_timeout(state, left).expect("no listener panics").0;
+        }
+    }
+}
+
+pub(crate) struct Running {
+    child: Child,
+    what: String,
+    started: Instant,
+    stdout: Arc<Heard>,
+    stderr: Arc<Heard>,
+    /// The end was seen: the number may be another process's by now.
+    ended: bool,
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Self {
+        let what = format!("{command:?}");
+        let started = Instant::now();
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {what}: {error}"));
+        let stdout = Heard::listen(child.stdout.take().expect("it is a pipe"));
+        let stderr = Heard::listen(child.stderr.take().expect("it is a pipe"));
+        Self { child, what, started, stdout, stderr, ended: false }
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    pub(crate) fn stdin(&mut self) -> std::process::ChildStdin {
+        self.child.stdin.take().expect("standard input was asked to be a pipe")
+    }
+
+    pub(crate) fn signal(&self, signal: i32) {
+        // SAFETY: the child is ours and not waited for, so its number is still its own.
+        let sent = unsafe { libc::kill(self.pid(), signal) };
+        assert_eq!(sent, 0, "signal {signal} reaches {}", self.what);
+    }
+
+    pub(crate) fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Waits for `text` on standard output.
+    pub(crate) fn wait_for_output(&self, text: &str) -> &Self {
+        let deadline = Instant::now() + PATIENCE;
+        let found = self.stdout.wait(deadline, |bytes| String::from_utf8_lossy(bytes).contains(text));
+        assert!(found, "{} never said {text:?}\n{}", self.what, self.said());
+        self
+    }
+
+    pub(crate) fn wait_for_errors(&self, text: &str) -> &Self {
+        let deadline = Instant::now() + PATIENCE;
+        let found = self.stderr.wait(deadline, |bytes| String::from_utf8_lossy(bytes).contains(text));
+        assert!(found, "{} never said {text:?} on standard error\n{}", self.what, self.said());
+        self
+    }
+
+    fn said(&self) -> String {
+        format!("--- stdout\n{}\n--- stderr\n{}", self.stdout(), self.stderr())
+    }
+
+    /// Its end. One that takes longer than `patience` is killed and fails the test.
+    pub(crate) fn wait(self) -> Finished {
+        self.wait_at_most(PATIENCE)
+    }
+
+    pub(crate) fn wait_at_most(mut self, patience: Duration) -> Finished {
+        let deadline = Instant::now() + patience;
+        let Some(status) = self.wait_until(deadline) else {
+            let said = self.said();
+            panic!("{} still runs after {patience:?}\n{said}", self.what);
+        };
+        let elapsed = self.started.elapsed();
+        // Detached children hold no end of the pipes; one that does is a defect which the wait shows.
+        let ended = Instant::now() + Duration::from_secs(5);
+        self.stdout.wait(ended, |_| false);
+        self.stderr.wait(ended, |_| false);
+        Finished { what: self.what.clone(), status, elapsed, stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
+        // SAFETY: the child is ours and not waited for.
+        let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid(), 0) } as i32;
+        assert!(pidfd >= 0, "pidfd of our child: {}", std::io::Error::last_os_error());
+        let mut ready = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
+        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
+        // SAFETY: one pollfd; the descriptor is closed once.
+        let polled = unsafe {
+            let polled = libc::poll(&raw mut ready, 1, i32::try_from(left).unwrap_or(i32::MAX));
+            libc::close(pidfd);
+            polled
+        };
+        if polled != 1 {
+            return None;
+        }
+        let status = self.child.wait().expect("our child ended");
+        self.ended = true;
+        Some(status)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            // A test that failed in the middle; what it started must not outlive it.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+pub(crate) struct Finished {
+    what: String,
+    status: ExitStatus,
+    pub(crate) elapsed: Duration,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// 0 to 255, or 128 + the signal that ended it.
+    pub(crate) fn code(&self) -> i32 {
+        self.status.code().unwrap_or_else(|| 128 + self.status.signal().unwrap_or(0))
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code(), code, "the exit code of {}", self.whole());
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn ok(self) -> Self {
+        self.expect_code(0)
+    }
+
+    /// It failed, by itself, and every one of `texts` is in what it says on standard error.
+    #[track_caller]
+    pub(crate) fn refused(self, texts: &[&str]) -> Self {
+        assert!(self.status.signal().is_none(), "killed by a signal: {}", self.whole());
+        assert_ne!(self.code(), 0, "was not refused: {}", self.whole());
+        assert_ne!(self.code(), 101, "panicked: {}", self.whole());
+        assert!(!self.stderr.contains("panicked at"), "panicked: {}", self.whole());
+        self.says(texts)
+    }
+
+    #[track_caller]
+    pub(crate) fn says(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stderr.contains(text), "{text:?} is not on standard error of {}", self.whole());
+        }
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn prints(self, texts: &[&str]) -> Self {
+        for text in texts {
+            assert!(self.stdout.contains(text), "{text:?} is not on standard output of {}", self.whole());
+        }
+        self
+    }
+
+    /// Standard output without its last line end.
+    pub(crate) fn line(&self) -> &str {
+        self.stdout.trim_end_matches('\n')
+    }
+
+    /// Standard output as one JSON document.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON ({error}): {}", self.whole()))
+    }
+
+    /// Standard output as one JSON document a line.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        let parse = |line: &str| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON ({error}): {line}\n{}", self.whole()))
+        };
+        self.stdout.lines().filter(|line| !line.is_empty()).map(parse).collect()
+    }
+
+    /// What the probe in container `name` printed as JSON, out of lines with the name before them.
+    #[track_caller]
+    pub(crate) fn report(&self, name: &str) -> serde_json::Value {
+        let json = self.stdout.lines().filter(|line| line.contains(name)).find_map(|line| {
+            let start = line.find(['{', '['])?;
+            serde_json::from_str(&line[start..]).ok()
+        });
+        json.unwrap_or_else(|| panic!("no report of {name} in {}", self.whole()))
+    }
+
+    pub(crate) fn whole(&self) -> String {
+        format!("{} ({})\n--- stdout\n{}\n--- stderr\n{}", self.what, self.status, self.stdout, self.stderr)
+    }
+}
