@@ -3,7 +3,15 @@
 //!
 //! This crate knows nobody, touches no file, clock or network, and never decides what a host does with a value.
 
+pub mod fields;
+pub mod grammar;
 pub mod id;
+pub mod input;
+pub mod json;
+pub mod lint;
+pub mod port;
+pub mod size;
+mod suggest;
 pub mod task;
 pub mod task_definition;
 pub mod time;

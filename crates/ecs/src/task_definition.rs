@@ -51,6 +51,24 @@ pub enum NetworkMode {
     None,
 }
 
+impl std::fmt::Display for NetworkMode {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            NetworkMode::Bridge => "bridge",
+            NetworkMode::Host => "host",
+            NetworkMode::Awsvpc => "awsvpc",
+            NetworkMode::None => "none",
+        })
+    }
+}
+
+impl TaskDefinition {
+    /// The network mode in force: "The default is bridge" on Linux container instances.
+    pub fn effective_network_mode(&self) -> NetworkMode {
+        self.network_mode.unwrap_or(NetworkMode::Bridge)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RuntimePlatform {
@@ -159,6 +177,15 @@ pub enum TransportProtocol {
     #[default]
     Tcp,
     Udp,
+}
+
+impl std::fmt::Display for TransportProtocol {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            TransportProtocol::Tcp => "tcp",
+            TransportProtocol::Udp => "udp",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

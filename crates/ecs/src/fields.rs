@@ -1,0 +1,155 @@
+//! Every member of RegisterTaskDefinition's input and of RunTask's `overrides`: its type, the rule for its value alone,
+//! and what becomes of it here. The table that `lint` walks and that the documentation lists.
+//!
+//! Members and types are those of Amazon's service model of 2026-11-17
+//! (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>). Rules that need more
+//! than one member are in `lint`.
+
+mod container;
+mod overrides;
+mod task;
+
+pub use container::CONTAINER_DEFINITION;
+pub use overrides::TASK_OVERRIDE;
+pub use task::{DESCRIBED, TASK_DEFINITION};
+
+/// What becomes of a member that a file sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Here {
+    /// Does what Amazon says.
+    Effective,
+    /// Does something else that serves the same end; the text says what.
+    Mapped(&'static str),
+    /// Accepted, and nothing comes of it; the text says why.
+    NoEffect(&'static str),
+    /// Refused, since the task would not be the same without it.
+    Refused { why: &'static str, instead: &'static str },
+    /// In answers only; ignored without a word.
+    ReadOnly,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    Text,
+    Integer,
+    Boolean,
+    /// Seconds since 1970 as a number, or a date as text: clients print both.
+    Timestamp,
+    List(&'static Kind),
+    /// An object whose members are all text.
+    TextMap,
+    Structure(&'static Shape),
+}
+
+/// What a text or a number must be by itself. For a list or map it holds for each of its items.
+#[derive(Clone, Copy, Debug)]
+pub enum Rule {
+    Any,
+    OneOf(&'static [&'static str]),
+    Within(i64, i64),
+    /// Returns what would be right.
+    Grammar(fn(&str) -> Result<(), String>),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Member {
+    pub name: &'static str,
+    pub kind: Kind,
+    pub required: bool,
+    pub rule: Rule,
+    pub here: Here,
+}
+
+/// One of Amazon's structures.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    pub name: &'static str,
+    pub members: &'static [Member],
+}
+
+impl Shape {
+    pub fn member(&self, name: &str) -> Option<&'static Member> {
+        self.members.iter().find(|member| member.name == name)
+    }
+}
+
+impl Kind {
+    /// The structure inside, if there is one.
+    pub fn shape(&self) -> Option<&'static Shape> {
+        match self {
+            Kind::Structure(shape) => Some(shape),
+            Kind::List(item) => item.shape(),
+            Kind::Text | Kind::Integer | Kind::Boolean | Kind::Timestamp | Kind::TextMap => None,
+        }
+    }
+}
+
+/// One row of the member list, for documentation: `containerDefinitions[].portMappings[].hostPort` and what it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub path: String,
+    pub here: Here,
+}
+
+/// Every member below `shape` in order. Members of what is not effective as a whole are not listed one by one.
+pub fn rows(shape: &'static Shape) -> Vec<Row> {
+    let mut rows = Vec::new();
+    add_rows("", shape, &mut rows);
+    rows
+}
+
+fn add_rows(prefix: &str, shape: &'static Shape, rows: &mut Vec<Row>) {
+    for member in shape.members {
+        let list = if matches!(member.kind, Kind::List(_)) { "[]" } else { "" };
+        let path = format!("{prefix}{}{list}", member.name);
+        rows.push(Row { path: path.clone(), here: member.here });
+        if let (Here::Effective, Some(inner)) = (member.here, member.kind.shape()) {
+            add_rows(&format!("{path}."), inner, rows);
+        }
+    }
+}
+
+const fn member(name: &'static str, kind: Kind, here: Here) -> Member {
+    Member { name, kind, required: false, rule: Rule::Any, here }
+}
+
+/// A member that works as Amazon says.
+const fn works(name: &'static str, kind: Kind) -> Member {
+    member(name, kind, Here::Effective)
+}
+
+const fn no_effect(name: &'static str, kind: Kind, why: &'static str) -> Member {
+    member(name, kind, Here::NoEffect(why))
+}
+
+const fn refused(name: &'static str, kind: Kind, why: &'static str, instead: &'static str) -> Member {
+    member(name, kind, Here::Refused { why, instead })
+}
+
+const fn read_only(name: &'static str, kind: Kind) -> Member {
+    member(name, kind, Here::ReadOnly)
+}
+
+impl Member {
+    const fn required(mut self) -> Self {
+        self.required = true;
+        self
+    }
+
+    const fn rule(mut self, rule: Rule) -> Self {
+        self.rule = rule;
+        self
+    }
+
+    const fn within(self, least: i64, most: i64) -> Self {
+        self.rule(Rule::Within(least, most))
+    }
+
+    const fn one_of(self, values: &'static [&'static str]) -> Self {
+        self.rule(Rule::OneOf(values))
+    }
+}
+
+const TEXTS: Kind = Kind::List(&Kind::Text);
+/// The model's `integer`: 32 bits with a sign.
+const INT_MAX: i64 = i32::MAX as i64;

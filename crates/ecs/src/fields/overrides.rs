@@ -1,0 +1,70 @@
+//! Members of RunTask's `overrides`.
+
+use super::container::{
+    COPY_VARIABLES, ENVIRONMENT_FILE, ENVIRONMENT_VARIABLE, NO_ACCELERATORS, NO_ENVIRONMENT_FILES, REMOVE_ACCELERATORS,
+    RESOURCE_REQUIREMENT,
+};
+use super::task::EPHEMERAL_STORAGE;
+use super::{INT_MAX, Kind, Rule, Shape, TEXTS, no_effect, refused, works};
+use crate::grammar;
+use crate::size::{MAX_MEMORY_MIB, MIN_MEMORY_MIB};
+
+const MEMORY: Rule = Rule::Within(MIN_MEMORY_MIB as i64, MAX_MEMORY_MIB as i64);
+
+pub static TASK_OVERRIDE: Shape = Shape {
+    name: "TaskOverride",
+    members: &[
+        works("containerOverrides", Kind::List(&Kind::Structure(&CONTAINER_OVERRIDE))),
+        works("cpu", Kind::Text).rule(Rule::Grammar(grammar::task_cpu)),
+        works("memory", Kind::Text).rule(Rule::Grammar(grammar::task_memory)),
+        no_effect(
+            "taskRoleArn",
+            Kind::Text,
+            "there is no credentials endpoint yet, so containers get no AWS credentials",
+        ),
+        no_effect(
+            "executionRoleArn",
+            Kind::Text,
+            "images are pulled with the host's docker config, logs stay on this host",
+        ),
+        no_effect(
+            "ephemeralStorage",
+            Kind::Structure(&EPHEMERAL_STORAGE),
+            "containers share this host's disk without a quota",
+        ),
+        no_effect(
+            "inferenceAcceleratorOverrides",
+            Kind::List(&Kind::Structure(&ACCELERATOR_OVERRIDE)),
+            "Elastic Inference has ended",
+        ),
+    ],
+};
+
+static CONTAINER_OVERRIDE: Shape = Shape {
+    name: "ContainerOverride",
+    members: &[
+        works("name", Kind::Text).required(),
+        works("command", TEXTS),
+        works("environment", Kind::List(&Kind::Structure(&ENVIRONMENT_VARIABLE))),
+        works("cpu", Kind::Integer).within(0, INT_MAX),
+        works("memory", Kind::Integer).rule(MEMORY),
+        works("memoryReservation", Kind::Integer).rule(MEMORY),
+        refused(
+            "environmentFiles",
+            Kind::List(&Kind::Structure(&ENVIRONMENT_FILE)),
+            NO_ENVIRONMENT_FILES,
+            COPY_VARIABLES,
+        ),
+        refused(
+            "resourceRequirements",
+            Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)),
+            NO_ACCELERATORS,
+            REMOVE_ACCELERATORS,
+        ),
+    ],
+};
+
+static ACCELERATOR_OVERRIDE: Shape = Shape {
+    name: "InferenceAcceleratorOverride",
+    members: &[works("deviceName", Kind::Text), works("deviceType", Kind::Text)],
+};

@@ -1,0 +1,347 @@
+//! JSON as people write it, read strictly: comments and trailing commas are allowed, everything else that could mean
+//! two things is refused with its line and column.
+//!
+//! `serde_json` does the parsing; this file adds what it leaves out: comments, duplicate members, a depth of our own
+//! choosing and NUL. What the JSON says is for others.
+
+use std::cell::RefCell;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+
+/// The deepest nesting of lists and objects that is read. A task definition needs nine.
+pub const MAX_DEPTH: usize = 64;
+
+/// A place in a text: both from 1; the column counts characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "line {}, column {}", self.line, self.column)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JsonError {
+    #[error("{position}: not UTF-8 text; save the file as UTF-8")]
+    NotUtf8 { position: Position },
+    #[error(
+        "line 1, column 1: the file is UTF-16, as PowerShell's `>` writes it; save it as UTF-8 without a byte order mark"
+    )]
+    Utf16,
+    #[error("line 1, column 1: the file starts with a byte order mark; save it as UTF-8 without one")]
+    ByteOrderMark,
+    #[error("{position}: a NUL character, which no member of ECS can hold")]
+    Nul { position: Position },
+    #[error("{position}: {what}")]
+    Syntax { position: Position, what: String },
+    #[error("{position}: {path} is given twice; keep one of them")]
+    DuplicateMember { position: Position, path: String },
+    #[error("{position}: nested deeper than {MAX_DEPTH} levels")]
+    TooDeep { position: Position },
+}
+
+/// Reads one JSON value out of `text`. Members keep their order.
+pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
+    let text = utf8(text)?;
+    let plain = without_comments(text)?;
+    let problem = RefCell::new(None);
+    let mut reader = serde_json::Deserializer::from_str(&plain);
+    let root = Step::Root;
+    let seed = Strict { depth: 0, at: &root, problem: &problem };
+    let value = seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
+    value.map_err(|error| {
+        let position = position_of(&plain, &error);
+        match problem.into_inner() {
+            Some(Problem::Duplicate { path }) => JsonError::DuplicateMember { position, path },
+            Some(Problem::TooDeep) => JsonError::TooDeep { position },
+            Some(Problem::Nul) => JsonError::Nul { position },
+            None => JsonError::Syntax { position, what: in_words(&error) },
+        }
+    })
+}
+
+fn utf8(text: &[u8]) -> Result<&str, JsonError> {
+    if text.starts_with(&[0xff, 0xfe]) || text.starts_with(&[0xfe, 0xff]) {
+        return Err(JsonError::Utf16);
+    }
+    if text.starts_with(&[0xef, 0xbb, 0xbf]) {
+        return Err(JsonError::ByteOrderMark);
+    }
+    let text = std::str::from_utf8(text).map_err(|error| {
+        let good = std::str::from_utf8(&text[..error.valid_up_to()]).expect("valid_up_to bounds valid UTF-8");
+        JsonError::NotUtf8 { position: end_of(good) }
+    })?;
+    match text.find('\0') {
+        Some(index) => Err(JsonError::Nul { position: end_of(&text[..index]) }),
+        None => Ok(text),
+    }
+}
+
+/// The position of the character that would follow `text`.
+fn end_of(text: &str) -> Position {
+    let line = text.matches('\n').count() + 1;
+    let last = text.rsplit('\n').next().unwrap_or(text);
+    Position { line, column: last.chars().count() + 1 }
+}
+
+/// serde_json counts columns in bytes, people in characters.
+fn position_of(text: &str, error: &serde_json::Error) -> Position {
+    let line = text.split('\n').nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let column = line.char_indices().take_while(|(index, _)| *index < error.column()).count();
+    Position { line: error.line().max(1), column: column.max(1) }
+}
+
+/// serde_json's own words without its position, and plainer where they name its inner workings.
+fn in_words(error: &serde_json::Error) -> String {
+    let whole = error.to_string();
+    let what = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(what, _)| what);
+    match what {
+        "EOF while parsing a value"
+        | "EOF while parsing an object"
+        | "EOF while parsing a list"
+        | "EOF while parsing a string" => {
+            format!("the text ends inside {}", what.trim_start_matches("EOF while parsing "))
+        }
+        "number out of range" => "a number beyond what JSON readers hold".to_owned(),
+        "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
+            "half of a surrogate pair, which is no character; write both \\u escapes".to_owned()
+        }
+        "control character (\\u0000-\\u001F) found while parsing a string" => {
+            "a line break or control character inside a string; close the string or write \\n".to_owned()
+        }
+        "key must be a string" => "a member name in double quotes is wanted here".to_owned(),
+        "expected value" => "a value is wanted here".to_owned(),
+        "trailing characters" => "more text after the end of the JSON value".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Replaces comments and trailing commas by spaces, one for each character, so that positions stay true.
+fn without_comments(text: &str) -> Result<String, JsonError> {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    // The last two characters that are neither white space nor comment; a comma with the place it was written to.
+    let mut before_last = None;
+    let mut last: Option<(char, usize)> = None;
+    while let Some(char) = rest.next() {
+        match (char, rest.peek().copied()) {
+            ('"', _) => {
+                plain.push('"');
+                copy_string(&mut rest, &mut plain);
+                (before_last, last) = (last, Some(('"', plain.len() - 1)));
+            }
+            ('/', Some('/')) => {
+                plain.push(' ');
+                while let Some(char) = rest.next_if(|char| *char != '\n') {
+                    plain.push(if char == '\r' { '\r' } else { ' ' });
+                }
+            }
+            ('/', Some('*')) => {
+                let start = plain.len();
+                plain.push(' ');
+                blank_block(&mut rest, &mut plain).ok_or_else(|| JsonError::Syntax {
+                    position: end_of(&plain[..start]),
+                    what: "this comment has no end; close it with */".to_owned(),
+                })?;
+            }
+            ('}' | ']', _) => {
+                if let (Some((',', comma)), Some((value_end, _))) = (last, before_last)
+                    && !matches!(value_end, ',' | '[' | '{' | ':')
+                {
+                    plain.replace_range(comma..=comma, " ");
+                }
+                plain.push(char);
+                (before_last, last) = (last, Some((char, plain.len() - 1)));
+            }
+            (char, _) => {
+                plain.push(char);
+                if !char.is_ascii_whitespace() {
+                    (before_last, last) = (last, Some((char, plain.len() - char.len_utf8())));
+                }
+            }
+        }
+    }
+    Ok(plain)
+}
+
+type Rest<'a> = std::iter::Peekable<std::str::Chars<'a>>;
+
+/// Copies up to and with the closing quote. A string without one is copied whole: the parser says where it began.
+fn copy_string(rest: &mut Rest<'_>, plain: &mut String) {
+    while let Some(char) = rest.next() {
+        plain.push(char);
+        match char {
+            '"' => return,
+            '\\' => plain.extend(rest.next()),
+            _ => {}
+        }
+    }
+}
+
+/// Blanks a `/* */` comment whose `/` is gone already; `None` where it has no end.
+fn blank_block(rest: &mut Rest<'_>, plain: &mut String) -> Option<()> {
+    rest.next();
+    plain.push(' ');
+    loop {
+        let char = rest.next()?;
+        plain.push(if matches!(char, '\n' | '\r') { char } else { ' ' });
+        if char == '*' && rest.next_if_eq(&'/').is_some() {
+            plain.push(' ');
+            return Some(());
+        }
+    }
+}
+
+/// Where in the document the reader stands, back to the root.
+enum Step<'a> {
+    Root,
+    Member { of: &'a Step<'a>, name: &'a str },
+    Item { of: &'a Step<'a>, index: usize },
+}
+
+impl fmt::Display for Step<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Root => Ok(()),
+            Step::Member { of: Step::Root, name } => out.write_str(name),
+            Step::Member { of, name } => write!(out, "{of}.{name}"),
+            Step::Item { of, index } => write!(out, "{of}[{index}]"),
+        }
+    }
+}
+
+/// What `serde_json`'s error type has no room for.
+enum Problem {
+    Duplicate { path: String },
+    TooDeep,
+    Nul,
+}
+
+#[derive(Clone, Copy)]
+struct Strict<'a> {
+    depth: usize,
+    at: &'a Step<'a>,
+    problem: &'a RefCell<Option<Problem>>,
+}
+
+impl<'a> Strict<'a> {
+    fn refuse<E: serde::de::Error>(&self, problem: Problem) -> E {
+        *self.problem.borrow_mut() = Some(problem);
+        E::custom("refused")
+    }
+
+    fn inside<'b>(&'b self, at: &'b Step<'b>) -> Strict<'b> {
+        Strict { depth: self.depth + 1, at, problem: self.problem }
+    }
+
+    fn text<E: serde::de::Error>(&self, text: String) -> Result<String, E> {
+        if text.contains('\0') { Err(self.refuse(Problem::Nul)) } else { Ok(text) }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, input: D) -> Result<Value, D::Error> {
+        input.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Strict<'_> {
+    type Value = Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(Value::Number(value.into()))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {
+        self.text(value.to_owned()).map(Value::String)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        if self.depth >= MAX_DEPTH {
+            return Err(self.refuse(Problem::TooDeep));
+        }
+        let mut list = Vec::new();
+        loop {
+            let step = Step::Item { of: self.at, index: list.len() };
+            match items.next_element_seed(self.inside(&step))? {
+                Some(item) => list.push(item),
+                None => return Ok(Value::Array(list)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
+        if self.depth >= MAX_DEPTH {
+            return Err(self.refuse(Problem::TooDeep));
+        }
+        let mut object = Map::new();
+        while let Some(name) = members.next_key::<String>()? {
+            let name = self.text(name)?;
+            let step = Step::Member { of: self.at, name: &name };
+            if object.contains_key(&name) {
+                return Err(self.refuse(Problem::Duplicate { path: step.to_string() }));
+            }
+            let value = members.next_value_seed(self.inside(&step))?;
+            object.insert(name, value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// What a value is, for messages: `text`, `a number`, …
+pub fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(number) if number.is_f64() => "a number with a fraction",
+        Value::Number(_) => "a whole number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Bytes of `value` as JSON without white space.
+pub(crate) fn compact_size(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    serde_json::to_writer(&mut count, value).expect("a JSON value is written to memory without errors");
+    count.0
+}

@@ -1,0 +1,96 @@
+//! Rules about `dependsOn`: the names are there, nothing waits for itself, nothing waits for the task's end.
+
+use std::collections::HashMap;
+
+use super::Findings;
+use super::place::Place;
+
+pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
+    let containers = root.items("containerDefinitions");
+    let named: Vec<(&str, &Place<'_>)> =
+        containers.iter().filter_map(|container| Some((container.text("name")?, container))).collect();
+    for container in &containers {
+        for dependency in container.items("dependsOn") {
+            condition(&dependency, &named, findings);
+        }
+    }
+    cycles(&named, findings);
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDependency.html>: COMPLETE and SUCCESS "can't
+/// be set on an essential container".
+fn condition(dependency: &Place<'_>, named: &[(&str, &Place<'_>)], findings: &mut Findings) {
+    let condition = dependency.text("condition").unwrap_or_default();
+    if condition == "HEALTHY" {
+        findings
+            .error(dependency.path_of("condition"), "health checks are not run yet, so HEALTHY would never be true");
+        findings.hint("use START here");
+    }
+    let Some(name) = dependency.text("containerName") else { return };
+    match named.iter().find(|(known, _)| *known == name) {
+        None => {
+            let known: Vec<&str> = named.iter().map(|(known, _)| *known).collect();
+            findings.error(dependency.path_of("containerName"), format!("no container is named {name:?}"));
+            findings.hint(format!("the containers are: {}", known.join(", ")));
+        }
+        Some((_, target)) => {
+            let essential = target.flag("essential") != Some(false);
+            if essential && matches!(condition, "COMPLETE" | "SUCCESS") {
+                let message =
+                    format!("{name:?} is essential: when it ends, so does the task, and nothing starts after");
+                findings.error(dependency.path_of("condition"), message);
+                findings.hint(format!("set \"essential\": false on {name:?}"));
+            }
+        }
+    }
+}
+
+/// One finding for each cycle, at the container of it that stands first. Ten containers at most run; more are refused
+/// elsewhere, and the walk stays linear with them.
+fn cycles(named: &[(&str, &Place<'_>)], findings: &mut Findings) {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Mark {
+        New,
+        Open,
+        Done,
+    }
+    let index: HashMap<&str, usize> = named.iter().enumerate().map(|(index, (name, _))| (*name, index)).collect();
+    let edges: Vec<Vec<usize>> = named
+        .iter()
+        .map(|(_, container)| {
+            let names = container.items("dependsOn");
+            names.iter().filter_map(|item| index.get(item.text("containerName")?).copied()).collect()
+        })
+        .collect();
+    let mut marks = vec![Mark::New; named.len()];
+    for start in 0..named.len() {
+        // Depth first with the way kept in hand, so that no number of containers overflows the stack.
+        let mut way: Vec<(usize, usize)> = Vec::new();
+        if marks[start] == Mark::New {
+            marks[start] = Mark::Open;
+            way.push((start, 0));
+        }
+        while let Some((at, next)) = way.last_mut() {
+            let (from, edge) = (*at, *next);
+            *next += 1;
+            let Some(&to) = edges[from].get(edge) else {
+                marks[from] = Mark::Done;
+                way.pop();
+                continue;
+            };
+            match marks[to] {
+                Mark::New => {
+                    marks[to] = Mark::Open;
+                    way.push((to, 0));
+                }
+                Mark::Open => {
+                    let begin = way.iter().position(|(at, _)| *at == to).unwrap_or_default();
+                    let names = way[begin..].iter().map(|(at, _)| *at).chain([to]).map(|at| named[at].0);
+                    let message = format!("a cycle: {}", names.collect::<Vec<_>>().join(" waits for "));
+                    findings.error(named[to].1.path_of("dependsOn"), message);
+                }
+                Mark::Done => {}
+            }
+        }
+    }
+}
