@@ -61,6 +61,12 @@ pub struct ContainerStatus {
     /// Microseconds spent in each stage of the start, in order: `rootfs`, `cgroup`, `libcontainer`, `exec`.
     #[serde(default)]
     pub start_stages_us: Vec<(String, u64)>,
+    /// Output that could not be kept.
+    #[serde(default)]
+    pub log_lost_bytes: u64,
+    /// Why the latest of it could not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_error: Option<String>,
 }
 
 /// A process that cannot be mistaken for a later one with the same number.

@@ -94,6 +94,8 @@ pub(crate) fn status(containers: &[&str]) -> TaskStatus {
                 exit_code: None,
                 reason: None,
                 start_stages_us: Vec::new(),
+                log_lost_bytes: 0,
+                log_error: None,
             })
             .collect(),
         teardown_errors: Vec::new(),

@@ -38,7 +38,7 @@ struct Scenario {
 
 fn scenario() -> impl Strategy<Value = Scenario> {
     (1usize..6).prop_flat_map(|count| {
-        let rules = (0..count).map(|place| container(place)).collect::<Vec<_>>();
+        let rules = (0..count).map(container).collect::<Vec<_>>();
         let behaviour = proptest::collection::vec(behaviour(), count);
         (rules, behaviour, proptest::option::of(0u64..20_000), proptest::option::of(0u64..30_000), any::<bool>())
             .prop_map(|(mut rules, behaviour, stop_at, kill_at, repeat)| {
