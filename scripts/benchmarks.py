@@ -1,0 +1,214 @@
+"""What the bench scripts share: a journaled disk to work on, measuring one command, medians and ratios.
+
+Every bench measures its peers in the same run, in turn with coracle, because a shared machine drifts: quote ratios.
+"""
+
+import ctypes
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CORACLE = ROOT / "target" / "coracle"
+CLONE_NEWNS = 0x00020000
+os.environ["PATH"] += ":/usr/sbin:/sbin"
+
+
+def fail(message):
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    sys.exit(1)
+
+
+def say(message):
+    print(f"== {message}", file=sys.stderr, flush=True)
+
+
+def need_root_and_binary():
+    if os.geteuid() != 0:
+        fail("containers need root: run this as root")
+    if not CORACLE.exists():
+        fail("target/coracle is not built: scripts/build")
+
+
+def describe_machine():
+    release = Path("/etc/os-release").read_text().split('PRETTY_NAME="')[1].split('"')[0]
+    hierarchies = "v2" if Path("/sys/fs/cgroup/cgroup.controllers").exists() else "v1 or hybrid"
+    print(f"{os.cpu_count()} CPUs, Linux {platform.release()}, {release}, cgroup {hierarchies}, load {os.getloadavg()[0]:.1f}")
+
+
+def run(command, **options):
+    """Runs a command that has to work; its output is the error's text when it does not."""
+    done = subprocess.run([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    if done.returncode != 0:
+        fail(f"{' '.join(map(str, command))}: exit status {done.returncode}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class Disk:
+    """A fresh ext4 with a journal on a loop device, gone at the end. Root file systems of test machines may have none."""
+
+    def __init__(self, mib):
+        self.mib = mib
+
+    def __enter__(self):
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "target"))
+        image, self.mount = self.folder / "disk", self.folder / "mnt"
+        with open(image, "wb") as file:
+            file.truncate(self.mib * 2**20)
+        run(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", "lazy_itable_init=0,lazy_journal_init=0", image])
+        self.mount.mkdir()
+        run(["mount", "-o", "loop", image, self.mount])
+        return self.mount
+
+    def __exit__(self, *_):
+        for attempt in range(50):
+            if subprocess.run(["umount", self.mount], stderr=subprocess.DEVNULL).returncode == 0:
+                break
+            time.sleep(0.1)
+        else:
+            print(f"{self.mount} is still mounted", file=sys.stderr)
+            return
+        shutil.rmtree(self.folder)
+
+
+class Coracle:
+    """The binary with state of its own, so that nothing of the host's is touched."""
+
+    def __init__(self, data, name):
+        self.run_dir = Path("/run") / f"coracle-{name}-{os.getpid()}"
+        self.environment = {
+            **os.environ, "CORACLE_DATA_DIR": str(data), "CORACLE_RUN_DIR": str(self.run_dir), "NO_COLOR": "1",
+            "CORACLE_CGROUP_PARENT": f"coracle-{name}", "CORACLE_BRIDGE": f"cor{name[:8]}0",
+            "CORACLE_BRIDGE_SUBNET": "172.31.240.0/22", "CORACLE_NFT_TABLE": f"coracle_{name}",
+        }
+
+    def __call__(self, *arguments):
+        return run([CORACLE, *arguments], env=self.environment)
+
+    def clean_up(self):
+        shutil.rmtree(self.run_dir, ignore_errors=True)
+        # The bridge and the table are shared by all tasks, so the last task leaves them; these were ours alone.
+        subprocess.run(["ip", "link", "del", self.environment["CORACLE_BRIDGE"]], stderr=subprocess.DEVNULL)
+        subprocess.run(["nft", "delete", "table", "inet", self.environment["CORACLE_NFT_TABLE"]], stderr=subprocess.DEVNULL)
+
+
+def task_definition(folder, family, mode, command, ports=(), containers=1, image="busybox:latest"):
+    """A definition file of one essential container (or several alike); its path."""
+    definition = {
+        "family": family, "networkMode": mode,
+        "containerDefinitions": [
+            {"name": f"c{number}", "image": image, "memory": 64, "essential": True, "command": command,
+             "portMappings": [{"containerPort": inside, "hostPort": outside} for inside, outside in ports]}
+            for number in range(containers)
+        ],
+    }
+    path = folder / f"{family}.json"
+    path.write_text(json.dumps(definition))
+    return path
+
+
+def unpack_image(archive, root):
+    """An OCI archive's layers as one plain root file system, for runtimes that know no images."""
+    with tarfile.open(archive) as outer:
+        def blob(descriptor):
+            return outer.extractfile("blobs/" + descriptor["digest"].replace(":", "/"))
+
+        index = json.load(outer.extractfile("index.json"))
+        for layer in json.load(blob(index["manifests"][0]))["layers"]:
+            with tarfile.open(fileobj=blob(layer), mode="r:gz") as inner:
+                inner.extractall(root)
+
+
+def image(recipe):
+    path = ROOT / "target" / "images" / f"{recipe}.tar"
+    if not path.exists():
+        say(f"making the {recipe} image")
+        run([ROOT / "scripts" / "make-image", recipe])
+    return path
+
+
+class Measured:
+    """Milliseconds to the first byte of output and to the end, CPU seconds of the command and what it waited for."""
+
+    def __init__(self, first_ms, whole_ms, cpu_s, status, output):
+        self.first_ms, self.whole_ms, self.cpu_s, self.status, self.output = first_ms, whole_ms, cpu_s, status, output
+
+
+def measure(command, environment=None, before=None):
+    """Runs one command. `before` is called in the process that starts it, outside the measured time."""
+    ours, theirs = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(ours)
+            if before:
+                before()
+            os.write(theirs, json.dumps(measure_here([str(part) for part in command], environment)).encode())
+            os._exit(0)
+        except BaseException as error:  # whatever it was, the parent has to hear of it
+            print(f"measuring {command}: {error}", file=sys.stderr)
+            os._exit(1)
+    os.close(theirs)
+    with os.fdopen(ours) as pipe:
+        answer = pipe.read()
+    os.waitpid(pid, 0)
+    if not answer:
+        fail("a measurement failed")
+    return Measured(*json.loads(answer))
+
+
+def measure_here(command, environment):
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment)
+        output = os.read(process.stdout.fileno(), 65536)
+        first = time.perf_counter()
+        while chunk := os.read(process.stdout.fileno(), 65536):
+            output += chunk
+        _, status, usage = os.wait4(process.pid, 0)
+        whole = time.perf_counter()
+        status = os.waitstatus_to_exitcode(status)
+        if status != 0:
+            errors.seek(0)
+            output += errors.read(4096)
+    cpu = usage.ru_utime + usage.ru_stime
+    return [(first - started) * 1e3, (whole - started) * 1e3, cpu, status, output.decode(errors="replace")[:4096]]
+
+
+def without_unified_cgroups():
+    """Debian's crun refuses hybrid hosts; in a mount namespace without the v2 mount it sees a v1 host."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    unified = "/sys/fs/cgroup/unified"
+    if not os.path.ismount(unified):
+        return
+    if libc.unshare(CLONE_NEWNS) != 0:
+        raise OSError(ctypes.get_errno(), "unshare")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["umount", unified], check=True)
+
+
+def spread(values):
+    """Median with the quartiles, as text."""
+    ordered = sorted(values)
+    low, high = ordered[len(ordered) // 4], ordered[(len(ordered) * 3) // 4]
+    return f"{statistics.median(values):8.2f}  {low:8.2f} – {high:.2f}"
+
+
+def print_table(title, unit, results, reference):
+    """One line a case: median, middle half, and the ratio to the reference case."""
+    if not results:
+        return
+    base = statistics.median(results[reference]) if reference in results else None
+    width = max(map(len, results))
+    print(f"\n{title} ({unit}; median, middle half, ratio to {reference}; n = {min(map(len, results.values()))})")
+    for name, values in results.items():
+        ratio = f"  {statistics.median(values) / base:6.2f}×" if base else ""
+        print(f"  {name:<{width}}  {spread(values)}{ratio}")
