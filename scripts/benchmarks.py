@@ -86,7 +86,7 @@ class Coracle:
         self.run_dir = Path("/run") / f"coracle-{name}-{os.getpid()}"
         self.environment = {
             **os.environ, "CORACLE_DATA_DIR": str(data), "CORACLE_RUN_DIR": str(self.run_dir), "NO_COLOR": "1",
-            "CORACLE_CGROUP_PARENT": f"coracle-{name}", "CORACLE_BRIDGE": f"cor{name[:8]}0",
+            "CORACLE_CGROUP_PARENT": f"coracle-{name}", "CORACLE_BRIDGE": f"{name}0",
             "CORACLE_BRIDGE_SUBNET": "172.31.240.0/22", "CORACLE_NFT_TABLE": f"coracle_{name}",
         }
 
