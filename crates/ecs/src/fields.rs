@@ -4,6 +4,8 @@
 //! Members and types are those of Amazon's service model of 2026-11-17
 //! (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>). Rules that need more
 //! than one member are in `lint`.
+//!
+#![doc = include_str!("../MEMBERS.md")]
 
 mod container;
 mod overrides;
@@ -18,6 +20,8 @@ pub use task::{DESCRIBED, TASK_DEFINITION};
 pub enum Here {
     /// Does what Amazon says.
     Effective,
+    /// Does what Amazon says for some values; the text says which. The rules of `lint` refuse the others.
+    Partly(&'static str),
     /// Does something else that serves the same end; the text says what.
     Mapped(&'static str),
     /// Accepted, and nothing comes of it; the text says why.
@@ -103,7 +107,7 @@ fn add_rows(prefix: &str, shape: &'static Shape, rows: &mut Vec<Row>) {
         let list = if matches!(member.kind, Kind::List(_)) { "[]" } else { "" };
         let path = format!("{prefix}{}{list}", member.name);
         rows.push(Row { path: path.clone(), here: member.here });
-        if let (Here::Effective, Some(inner)) = (member.here, member.kind.shape()) {
+        if let (Here::Effective | Here::Partly(_), Some(inner)) = (member.here, member.kind.shape()) {
             add_rows(&format!("{path}."), inner, rows);
         }
     }
@@ -116,6 +120,10 @@ const fn member(name: &'static str, kind: Kind, here: Here) -> Member {
 /// A member that works as Amazon says.
 const fn works(name: &'static str, kind: Kind) -> Member {
     member(name, kind, Here::Effective)
+}
+
+const fn partly(name: &'static str, kind: Kind, what: &'static str) -> Member {
+    member(name, kind, Here::Partly(what))
 }
 
 const fn no_effect(name: &'static str, kind: Kind, why: &'static str) -> Member {
@@ -153,3 +161,20 @@ impl Member {
 const TEXTS: Kind = Kind::List(&Kind::Text);
 /// The model's `integer`: 32 bits with a sign.
 const INT_MAX: i64 = i32::MAX as i64;
+
+/// The member list as a table in Markdown: `MEMBERS.md` of this crate is this text.
+pub fn markdown() -> String {
+    let mut text = String::from("| Member | Here |\n|---|---|\n");
+    for Row { path, here } in rows(&TASK_DEFINITION) {
+        let here = match here {
+            Here::Effective => "works".to_owned(),
+            Here::Partly(what) => format!("works in part: {what}"),
+            Here::Mapped(what) => format!("mapped: {what}"),
+            Here::NoEffect(why) => format!("no effect: {why}"),
+            Here::Refused { why, instead } => format!("refused: {why}; {instead}"),
+            Here::ReadOnly => "read-only, ignored".to_owned(),
+        };
+        text.push_str(&format!("| `{path}` | {here} |\n"));
+    }
+    text
+}

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::fields::{self, Here};
 use crate::json::{self, JsonError};
+use crate::overrides::MAX_OVERRIDES_CHARACTERS;
 
 /// The largest file that is read: Amazon's limit with room for white space and comments.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -43,6 +44,8 @@ pub enum ReadError {
     NotAnObject { wanted: &'static str, found: &'static str },
     #[error("the task definition is {bytes} bytes of JSON; Amazon ECS allows {MAX_TASK_DEFINITION_BYTES}")]
     DefinitionTooLarge { bytes: usize },
+    #[error("the overrides are {characters} characters of JSON; Amazon ECS allows {MAX_OVERRIDES_CHARACTERS}")]
+    OverridesTooLarge { characters: usize },
 }
 
 /// Reads a task definition's file.

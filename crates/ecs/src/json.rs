@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 /// The deepest nesting of lists and objects that is read. A task definition needs nine.
@@ -102,12 +102,10 @@ fn in_words(error: &serde_json::Error) -> String {
     let whole = error.to_string();
     let what = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(what, _)| what);
     match what {
-        "EOF while parsing a value"
-        | "EOF while parsing an object"
-        | "EOF while parsing a list"
-        | "EOF while parsing a string" => {
-            format!("the text ends inside {}", what.trim_start_matches("EOF while parsing "))
-        }
+        "EOF while parsing a value" => "the text ends too early".to_owned(),
+        "EOF while parsing an object" => "the text ends too early: an object is still open".to_owned(),
+        "EOF while parsing a list" => "the text ends too early: a list is still open".to_owned(),
+        "EOF while parsing a string" => "the text ends too early: a string is still open".to_owned(),
         "number out of range" => "a number beyond what JSON readers hold".to_owned(),
         "lone leading surrogate in hex escape" | "unexpected end of hex escape" => {
             "half of a surrogate pair, which is no character; write both \\u escapes".to_owned()

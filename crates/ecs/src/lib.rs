@@ -3,12 +3,14 @@
 //!
 //! This crate knows nobody, touches no file, clock or network, and never decides what a host does with a value.
 
+pub mod arn;
 pub mod fields;
 pub mod grammar;
 pub mod id;
 pub mod input;
 pub mod json;
 pub mod lint;
+pub mod overrides;
 pub mod port;
 pub mod size;
 mod suggest;

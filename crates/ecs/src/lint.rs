@@ -21,6 +21,7 @@ use crate::fields;
 use crate::input::Document;
 use crate::task_definition::TaskDefinition;
 use place::Place;
+pub(crate) use place::member_path;
 pub(crate) use shape::check_shape;
 
 /// What the rules have to know of the host.
@@ -187,7 +188,7 @@ fn typed(value: Value, findings: &mut Findings) -> Option<TaskDefinition> {
 }
 
 /// Findings about what stands first come first; those about something missing come where its parent stands.
-fn in_file_order(written: &Map<String, Value>, mut findings: Vec<Finding>) -> Vec<Finding> {
+pub(crate) fn in_file_order(written: &Map<String, Value>, mut findings: Vec<Finding>) -> Vec<Finding> {
     let order = place::order(written);
     findings.sort_by_key(|finding| {
         let mut path = finding.path.as_str();

@@ -1,6 +1,6 @@
 //! Members of a container definition.
 
-use super::{Here, INT_MAX, Kind, Rule, Shape, TEXTS, member, no_effect, refused, works};
+use super::{Here, INT_MAX, Kind, Rule, Shape, TEXTS, member, no_effect, partly, refused, works};
 use crate::grammar;
 use crate::size::{MAX_MEMORY_MIB, MIN_MEMORY_MIB};
 
@@ -12,7 +12,7 @@ const NO_SECRETS: &str = "secrets are not fetched yet";
 const INSTEAD_OF_SECRETS: &str = "give the value as an environment variable: `coracle run --env NAME=VALUE`";
 const NO_VOLUMES: &str = "volumes are not made yet";
 const IN_THE_IMAGE: &str = "put the data into the image";
-const LOCAL_LOGS: &str = "kept as local log files whatever the driver; read them with `coracle logs`";
+const LOCAL_LOGS: &str = "kept as local log files; read them with `coracle logs`";
 
 pub static CONTAINER_DEFINITION: Shape = Shape {
     name: "ContainerDefinition",
@@ -34,12 +34,12 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
         works("user", Kind::Text).rule(Rule::Grammar(grammar::user)),
         works("workingDirectory", Kind::Text).rule(Rule::Grammar(grammar::working_directory)),
         works("disableNetworking", Kind::Boolean),
-        works("privileged", Kind::Boolean),
+        partly("privileged", Kind::Boolean, "unless the host disables privileged containers"),
         works("readonlyRootFilesystem", Kind::Boolean),
         works("dnsServers", TEXTS).rule(Rule::Grammar(grammar::ip_address)),
         works("dnsSearchDomains", TEXTS).rule(Rule::Grammar(grammar::search_domain)),
         works("extraHosts", Kind::List(&Kind::Structure(&HOST_ENTRY))),
-        works("dockerSecurityOptions", TEXTS).rule(Rule::Grammar(grammar::security_option)),
+        partly("dockerSecurityOptions", TEXTS, "no-new-privileges only").rule(Rule::Grammar(grammar::security_option)),
         works("dockerLabels", Kind::TextMap),
         works("ulimits", Kind::List(&Kind::Structure(&ULIMIT))),
         works("systemControls", Kind::List(&Kind::Structure(&SYSTEM_CONTROL))),
@@ -134,7 +134,9 @@ static DEPENDENCY: Shape = Shape {
     name: "ContainerDependency",
     members: &[
         works("containerName", Kind::Text).required().rule(Rule::Grammar(grammar::container_name)),
-        works("condition", Kind::Text).required().one_of(&["START", "COMPLETE", "SUCCESS", "HEALTHY"]),
+        partly("condition", Kind::Text, "START, COMPLETE and SUCCESS; HEALTHY waits for health checks")
+            .required()
+            .one_of(&["START", "COMPLETE", "SUCCESS", "HEALTHY"]),
     ],
 };
 
@@ -235,7 +237,7 @@ static LOG_CONFIGURATION: Shape = Shape {
             "splunk",
             "syslog",
         ]),
-        works("options", Kind::TextMap),
+        partly("options", Kind::TextMap, "accepted as they are; local log files need none"),
         no_effect("secretOptions", Kind::List(&Kind::Structure(&SECRET)), "local log files need no secrets"),
     ],
 };

@@ -1,7 +1,7 @@
 //! Members of the task definition itself, volumes included.
 
 use super::container::{CONTAINER_DEFINITION, KEY_VALUE_PAIR};
-use super::{INT_MAX, Kind, Member, Rule, Shape, TEXTS, no_effect, read_only, refused, works};
+use super::{INT_MAX, Kind, Member, Rule, Shape, TEXTS, no_effect, partly, read_only, refused, works};
 use crate::grammar;
 
 const SWITCH: &[&str] = &["ENABLED", "DISABLED"];
@@ -11,11 +11,13 @@ pub static TASK_DEFINITION: Shape = Shape {
     members: &[
         works("family", Kind::Text).required().rule(Rule::Grammar(grammar::family)),
         works("containerDefinitions", Kind::List(&Kind::Structure(&CONTAINER_DEFINITION))).required(),
-        works("networkMode", Kind::Text).one_of(&["bridge", "host", "awsvpc", "none"]),
+        partly("networkMode", Kind::Text, "bridge (the default), host and none; awsvpc comes with a later version")
+            .one_of(&["bridge", "host", "awsvpc", "none"]),
         works("cpu", Kind::Text).rule(Rule::Grammar(grammar::task_cpu)),
         works("memory", Kind::Text).rule(Rule::Grammar(grammar::task_memory)),
         works("runtimePlatform", Kind::Structure(&RUNTIME_PLATFORM)),
-        works("requiresCompatibilities", TEXTS).one_of(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"]),
+        partly("requiresCompatibilities", TEXTS, "EC2 and EXTERNAL; a task for others runs here all the same")
+            .one_of(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"]),
         works("tags", Kind::List(&Kind::Structure(&TAG))),
         no_effect(
             "taskRoleArn",
@@ -139,8 +141,12 @@ static PROXY_CONFIGURATION: Shape = Shape {
 static TRUSTED_EXECUTION: Shape = Shape {
     name: "TrustedExecutionConfiguration",
     members: &[
-        works("isolationMode", Kind::Text).required().one_of(&["SHARED", "ISOLATED_SANDBOX", "CONFIDENTIAL_SANDBOX"]),
-        works("attestationPolicy", Kind::Text),
+        partly("isolationMode", Kind::Text, "SHARED only").required().one_of(&[
+            "SHARED",
+            "ISOLATED_SANDBOX",
+            "CONFIDENTIAL_SANDBOX",
+        ]),
+        no_effect("attestationPolicy", Kind::Text, "tasks in isolation mode SHARED are not attested"),
     ],
 };
 

@@ -45,8 +45,8 @@ fn condition(dependency: &Place<'_>, named: &[(&str, &Place<'_>)], findings: &mu
     }
 }
 
-/// One finding for each cycle, at the container of it that stands first. Ten containers at most run; more are refused
-/// elsewhere, and the walk stays linear with them.
+/// A finding where a container waits for one that waits for it, by whatever way. The walk is linear: a file may name
+/// many more containers than run.
 fn cycles(named: &[(&str, &Place<'_>)], findings: &mut Findings) {
     #[derive(Clone, Copy, PartialEq)]
     enum Mark {
@@ -54,7 +54,10 @@ fn cycles(named: &[(&str, &Place<'_>)], findings: &mut Findings) {
         Open,
         Done,
     }
-    let index: HashMap<&str, usize> = named.iter().enumerate().map(|(index, (name, _))| (*name, index)).collect();
+    let mut index: HashMap<&str, usize> = HashMap::new();
+    for (at, (name, _)) in named.iter().enumerate() {
+        index.entry(name).or_insert(at);
+    }
     let edges: Vec<Vec<usize>> = named
         .iter()
         .map(|(_, container)| {

@@ -34,7 +34,9 @@ fn structure(
             continue;
         }
         let Some(checked) = checked(given, &member.kind, member, &at, findings) else { continue };
-        if member.required || !is_blank(&checked) {
+        // `false` of a member that works may be the opposite of its default: `essential`.
+        let works = matches!(member.here, Here::Effective | Here::Partly(_));
+        if member.required || !is_blank(&checked) || (works && checked.is_boolean()) {
             tell_effect(member, &checked, &at, findings);
             well_formed.insert(name.clone(), checked);
         }
@@ -64,7 +66,7 @@ fn tell_effect(member: &Member, value: &Value, at: &str, findings: &mut Findings
         return;
     }
     match member.here {
-        Here::Effective | Here::ReadOnly => {}
+        Here::Effective | Here::Partly(_) | Here::ReadOnly => {}
         Here::NoEffect(why) => findings.add(Severity::NoEffect, at, why),
         Here::Mapped(why) => {
             let message = value.as_str().map_or_else(|| why.to_owned(), |text| format!("{}: {why}", quoted(text)));

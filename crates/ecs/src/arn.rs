@@ -1,0 +1,96 @@
+//! Amazon Resource Names of ECS in the long format
+//! (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-account-settings.html#ecs-resource-ids>).
+
+use crate::TaskId;
+
+/// Whose resources are named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Account<'a> {
+    pub region: &'a str,
+    /// Twelve digits.
+    pub account_id: &'a str,
+}
+
+impl Account<'_> {
+    fn arn(self, resource: &str) -> String {
+        format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account_id)
+    }
+
+    pub fn cluster(self, cluster: &str) -> String {
+        self.arn(&format!("cluster/{cluster}"))
+    }
+
+    pub fn task(self, cluster: &str, task: &TaskId) -> String {
+        self.arn(&format!("task/{cluster}/{task}"))
+    }
+
+    /// `random` is what makes the container's id, a UUID; where it comes from is the caller's matter.
+    pub fn container(self, cluster: &str, task: &TaskId, random: [u8; 16]) -> String {
+        self.arn(&format!("container/{cluster}/{task}/{}", uuid(random)))
+    }
+
+    pub fn task_definition(self, family: &str, revision: u32) -> String {
+        self.arn(&format!("task-definition/{family}:{revision}"))
+    }
+}
+
+/// A task's id out of its ARN, or the id itself: all that Amazon's operations take for a task.
+pub fn task_id(given: &str) -> Option<TaskId> {
+    let id = match given.strip_prefix("arn:") {
+        None => given,
+        Some(rest) => {
+            let mut parts = rest.splitn(5, ':');
+            let service = parts.nth(1)?;
+            let (kind, path) = parts.nth(2)?.split_once('/')?;
+            if service != "ecs" || kind != "task" {
+                return None;
+            }
+            path.rsplit('/').next()?
+        }
+    };
+    TaskId::try_from(id.to_owned()).ok()
+}
+
+/// A random UUID, version 4 of RFC 9562: six of the 128 bits say so.
+fn uuid(mut random: [u8; 16]) -> String {
+    random[6] = (random[6] & 0x0f) | 0x40;
+    random[8] = (random[8] & 0x3f) | 0x80;
+    let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HERE: Account<'static> = Account { region: "eu-central-1", account_id: "123456789012" };
+
+    #[test]
+    fn arns_are_in_the_long_format() {
+        let task = TaskId::from_bytes([0xab; 16]);
+        let id = "abababababababababababababababab";
+        assert_eq!(HERE.cluster("default"), "arn:aws:ecs:eu-central-1:123456789012:cluster/default");
+        assert_eq!(HERE.task("prod", &task), format!("arn:aws:ecs:eu-central-1:123456789012:task/prod/{id}"));
+        assert_eq!(
+            HERE.container("prod", &task, [0xff; 16]),
+            format!("arn:aws:ecs:eu-central-1:123456789012:container/prod/{id}/ffffffff-ffff-4fff-bfff-ffffffffffff")
+        );
+        assert_eq!(
+            HERE.task_definition("console-sample-app", 7),
+            "arn:aws:ecs:eu-central-1:123456789012:task-definition/console-sample-app:7"
+        );
+    }
+
+    #[test]
+    fn a_task_is_found_by_id_and_by_both_forms_of_its_arn() {
+        let task = TaskId::from_bytes([0x0c; 16]);
+        for given in [task.to_string(), HERE.task("default", &task), format!("arn:aws:ecs:eu-central-1:1:task/{task}")]
+        {
+            assert_eq!(task_id(&given), Some(task.clone()), "{given}");
+        }
+        let service = format!("arn:aws:ecs:eu-central-1:1:service/default/{task}");
+        for given in ["", "arn:", "arn:aws:ecs", "arn:aws:sqs:r:1:task/x", "0C0C", &service] {
+            assert_eq!(task_id(given), None, "{given}");
+        }
+    }
+}
