@@ -1,1 +1,40 @@
-//! network.
+//! A task's network: network namespaces, a bridge, addresses, published ports, and the texts of hosts and
+//! resolv.conf. Only this crate speaks netlink and nftables.
+//!
+//! `plan` decides without looking at the host, `attach` makes it so, `detach` and `sweep` take it away, `checks` says
+//! what a host lacks. The kernel's objects are the only record: a link is called by its container's address and
+//! labelled with its task, a published port carries its task as a comment. So nothing has to be kept in step.
+//!
+//! As on ECS with Docker's default bridge, containers of different tasks on one bridge reach each other; from
+//! outside the bridge only published ports are reachable.
+//!
+//! Every function works on the network namespace of the calling thread. No other thread is ever moved.
+#![allow(unsafe_code, reason = "one socket option that no safe wrapper offers")]
+
+mod attach;
+mod conntrack;
+mod detach;
+mod error;
+mod host_bridge;
+mod host_files;
+mod hosts_file;
+mod link;
+mod namespace;
+mod netlink;
+mod nft;
+mod plan;
+mod pool;
+mod port_holder;
+mod ports;
+mod resolv;
+mod settings;
+mod sweep;
+mod sysctl;
+mod tenant;
+
+pub use attach::{AttachedContainer, Attachment, Stage, attach};
+pub use detach::{detach, remove_bridge_and_table};
+pub use error::Error;
+pub use plan::{ContainerRequest, MAX_PUBLISHED_PORTS, Refusal, Request};
+pub use settings::{BRIDGE_VARIABLE, BadSetting, SUBNET_VARIABLE, Settings, TABLE_VARIABLE};
+pub use sweep::{SweepReport, sweep};

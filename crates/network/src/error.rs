@@ -1,0 +1,85 @@
+//! What can go wrong with a task's network. Each error names its container, link, port or setting; the cause is its
+//! source.
+
+use std::io;
+
+use ecs::ContainerName;
+use ipnetwork::Ipv4Network;
+
+use crate::namespace;
+use crate::netlink;
+use crate::nft::CommitError;
+use crate::plan::Refusal;
+use crate::sysctl;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the task's network cannot be planned")]
+    Refused(#[from] Refusal),
+    #[error("cannot make a network namespace for container {container}")]
+    Namespace {
+        container: ContainerName,
+        #[source]
+        source: namespace::Error,
+    },
+    #[error("cannot {action}")]
+    Netlink {
+        /// What was being done, and to which link.
+        action: String,
+        #[source]
+        source: netlink::Error,
+    },
+    #[error("cannot change the firewall table inet {table}")]
+    Firewall {
+        table: String,
+        #[source]
+        source: CommitError,
+    },
+    #[error("containers need a kernel setting that cannot be made")]
+    Setting(#[from] sysctl::Error),
+    #[error("cannot read {path}")]
+    Read {
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("there is already a link {name}, and it is {kind}, not a bridge; set CORACLE_BRIDGE to another name")]
+    NotABridge { name: String, kind: String },
+    #[error(
+        "bridge {bridge} lies in {found}, not in {wanted}; stop its tasks and delete it (ip link delete {bridge}), \
+         or set CORACLE_BRIDGE to another name"
+    )]
+    OtherSubnet { bridge: String, found: Ipv4Network, wanted: Ipv4Network },
+    #[error("bridge {bridge}'s network {found} has no room for containers; give it one of /29 or larger")]
+    SubnetTooSmall { bridge: String, found: Ipv4Network },
+    #[error(
+        "every network that bridge {bridge} could have overlaps a route of this host; set CORACLE_BRIDGE_SUBNET to a \
+         free one, such as 10.99.0.0/16"
+    )]
+    NoSubnet { bridge: String },
+    #[error("all addresses of {subnet} on bridge {bridge} are taken")]
+    NoFreeAddress { bridge: String, subnet: Ipv4Network },
+    #[error("container {container}: {protocol} host port {port} is taken{}", by(.holder))]
+    PortTaken { container: ContainerName, protocol: &'static str, port: u16, holder: Option<String> },
+    #[error("container {container}: {count} free consecutive {protocol} ports are not left in {first}-{last}")]
+    NoFreePorts { container: ContainerName, protocol: &'static str, count: u16, first: u16, last: u16 },
+    #[error("container {container}: cannot hold {protocol} host port {port}")]
+    Port {
+        container: ContainerName,
+        protocol: &'static str,
+        port: u16,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{first}; undoing it left something behind: {}", .left.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Undo {
+        first: String,
+        #[source]
+        source: Box<Error>,
+        left: Vec<Error>,
+    },
+}
+
+fn by(holder: &Option<String>) -> String {
+    holder.as_ref().map(|holder| format!(" by {holder}")).unwrap_or_default()
+}

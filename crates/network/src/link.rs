@@ -1,0 +1,307 @@
+//! Links, addresses, routes and neighbours: what one rtnetlink message says, and how the kernel's lists are read.
+//! Which of them a task needs is left to `attach`.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use ipnetwork::Ipv4Network;
+
+use crate::netlink::{self, Reply, Requests, Socket, attributes, find, flags};
+
+/// The loopback link is the first of every network namespace.
+pub(crate) const LOOPBACK_INDEX: u32 = 1;
+/// What a container's link is called inside.
+pub(crate) const CONTAINER_LINK: &str = "eth0";
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNEIGH: u16 = 28;
+
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_EXT_MASK: u16 = 29;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_HAIRPIN: u16 = 4;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const ADDR_GEN_MODE_NONE: u8 = 1;
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
+const VETH_INFO_PEER: u16 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_PRIORITY: u16 = 6;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+
+const FAMILY_INET: u8 = libc::AF_INET as u8;
+const FAMILY_INET6: u16 = libc::AF_INET6 as u16;
+const FLAG_UP: u32 = libc::IFF_UP as u32;
+const LINK_HEADER: usize = 16;
+const ADDRESS_HEADER: usize = 8;
+const ROUTE_HEADER: usize = 12;
+const MAIN_TABLE: u8 = libc::RT_TABLE_MAIN;
+const PROTOCOL_STATIC: u8 = 4;
+const TYPE_UNICAST: u8 = 1;
+
+/// An Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mac(pub(crate) [u8; 6]);
+
+impl Mac {
+    /// Locally administered and a function of the IPv4 address, as Docker's are: an address that is given to
+    /// another container keeps its MAC, so no neighbour's cache is ever wrong.
+    pub(crate) fn of(address: Ipv4Addr) -> Mac {
+        let [a, b, c, d] = address.octets();
+        Mac([0x02, 0x42, a, b, c, d])
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) name: String,
+    /// `bridge`, `veth`, …; none for hardware.
+    pub(crate) kind: Option<String>,
+    pub(crate) alias: Option<String>,
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Route {
+    pub(crate) destination: Ipv4Network,
+    pub(crate) link: u32,
+    pub(crate) priority: u32,
+}
+
+/// A pair: the host's end is a port of a bridge, the other one is `eth0` inside a network namespace.
+pub(crate) struct Veth<'a> {
+    pub(crate) host_name: &'a str,
+    pub(crate) bridge: u32,
+    pub(crate) container_mac: Mac,
+    pub(crate) namespace: BorrowedFd<'a>,
+    pub(crate) mtu: u32,
+}
+
+pub(crate) fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), netlink::Error> {
+    let answer = socket.request(RTM_NEWLINK, flags::CREATE | flags::EXCL, |link| {
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, veth.host_name);
+        link.u32(IFLA_MTU, veth.mtu).u32(IFLA_MASTER, veth.bridge);
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
+                data.nest(VETH_INFO_PEER, |peer| {
+                    peer.raw(&link_header(0, None)).text(IFLA_IFNAME, CONTAINER_LINK);
+                    peer.attribute(IFLA_ADDRESS, &veth.container_mac.0).u32(IFLA_MTU, veth.mtu);
+                    peer.attribute(IFLA_NET_NS_FD, &veth.namespace.as_raw_fd().to_ne_bytes());
+                });
+            });
+        });
+    });
+    answer.map(drop)
+}
+
+/// Labels a bridge port and lets it send frames back to where they came from, which a container needs to reach its
+/// own published port when `bridge-nf-call-iptables` is on.
+pub(crate) fn set_port(requests: &mut Requests, name: &str, alias: &str) {
+    requests.push(RTM_NEWLINK, 0, |link| {
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, name).text(IFLA_IFALIAS, alias);
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_SLAVE_KIND, "bridge").nest(IFLA_INFO_SLAVE_DATA, |data| {
+                data.attribute(IFLA_BRPORT_HAIRPIN, &[1]);
+            });
+        });
+    });
+}
+
+pub(crate) fn add_bridge(socket: &mut Socket, name: &str, mac: Mac, mtu: u32) -> Result<(), netlink::Error> {
+    let answer = socket.request(RTM_NEWLINK, flags::CREATE | flags::EXCL, |link| {
+        // Without an address of its own a bridge takes its lowest port's, and changes it as containers come and go.
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, name).attribute(IFLA_ADDRESS, &mac.0).u32(IFLA_MTU, mtu);
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "bridge");
+        });
+    });
+    answer.map(drop)
+}
+
+/// No IPv6 link-local address: nothing here speaks IPv6 yet, and duplicate address detection would send for nothing.
+pub(crate) fn set_no_link_local(requests: &mut Requests, name: &str) {
+    requests.push(RTM_NEWLINK, 0, |link| {
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, name).nest(IFLA_AF_SPEC, |families| {
+            families.nest(FAMILY_INET6, |inet6| {
+                inet6.attribute(IFLA_INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE]);
+            });
+        });
+    });
+}
+
+pub(crate) fn set_up(requests: &mut Requests, name: &str) {
+    requests.push(RTM_NEWLINK, 0, |link| {
+        link.raw(&link_header(0, Some(FLAG_UP))).text(IFLA_IFNAME, name);
+    });
+}
+
+pub(crate) fn set_loopback_up(requests: &mut Requests) {
+    requests.push(RTM_NEWLINK, 0, |link| {
+        link.raw(&link_header(LOOPBACK_INDEX, Some(FLAG_UP)));
+    });
+}
+
+pub(crate) fn ask_link(requests: &mut Requests, name: &str) {
+    requests.push(RTM_GETLINK, 0, |link| {
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, name).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    });
+}
+
+pub(crate) fn delete(requests: &mut Requests, name: &str) {
+    requests.push(RTM_DELLINK, 0, |link| {
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, name);
+    });
+}
+
+pub(crate) fn add_address(requests: &mut Requests, link: u32, address: Ipv4Addr, subnet: Ipv4Network) {
+    requests.push(RTM_NEWADDR, flags::CREATE | flags::EXCL, |body| {
+        body.raw(&[&[FAMILY_INET, subnet.prefix(), 0, 0], link.to_ne_bytes().as_slice()].concat());
+        body.attribute(IFA_LOCAL, &address.octets()).attribute(IFA_ADDRESS, &address.octets());
+        body.attribute(IFA_BROADCAST, &subnet.broadcast().octets());
+    });
+}
+
+pub(crate) fn add_default_route(requests: &mut Requests, link: u32, gateway: Ipv4Addr) {
+    requests.push(RTM_NEWROUTE, flags::CREATE | flags::EXCL, |body| {
+        body.raw(&[FAMILY_INET, 0, 0, 0, MAIN_TABLE, PROTOCOL_STATIC, 0, TYPE_UNICAST, 0, 0, 0, 0]);
+        body.attribute(RTA_GATEWAY, &gateway.octets()).u32(RTA_OIF, link);
+    });
+}
+
+/// A neighbour that never has to be asked for.
+pub(crate) fn add_neighbour(requests: &mut Requests, link: u32, address: Ipv4Addr, mac: Mac) {
+    requests.push(RTM_NEWNEIGH, flags::CREATE | flags::REPLACE, |body| {
+        let state = libc::NUD_PERMANENT.to_ne_bytes();
+        body.raw(&[&[FAMILY_INET, 0, 0, 0], link.to_ne_bytes().as_slice(), &state, &[0, 0]].concat());
+        body.attribute(NDA_DST, &address.octets()).attribute(NDA_LLADDR, &mac.0);
+    });
+}
+
+/// The link of a name; `None` where there is none.
+pub(crate) fn get(socket: &mut Socket, name: &str) -> Result<Option<Link>, netlink::Error> {
+    let mut requests = Requests::default();
+    ask_link(&mut requests, name);
+    match socket.exchange(requests)?.pop() {
+        Some(Ok(replies)) => Ok(replies.iter().find_map(read_link)),
+        Some(Err(refused)) if refused.errno == nix::errno::Errno::ENODEV => Ok(None),
+        Some(Err(refused)) => Err(refused.into()),
+        None => Ok(None),
+    }
+}
+
+/// Every port of a bridge.
+pub(crate) fn ports_of(socket: &mut Socket, bridge: u32) -> Result<Vec<Link>, netlink::Error> {
+    let replies = socket.dump(RTM_GETLINK, |link| {
+        link.raw(&link_header(0, None)).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS).u32(IFLA_MASTER, bridge);
+    })?;
+    // A kernel that does not know the filter sends all links; what is not ours has another name.
+    Ok(replies.iter().filter_map(read_link).collect())
+}
+
+/// The IPv4 addresses of a link with their prefixes, in the kernel's order.
+pub(crate) fn addresses(socket: &mut Socket, link: u32) -> Result<Vec<Ipv4Network>, netlink::Error> {
+    let replies = socket.dump(RTM_GETADDR, |body| {
+        body.raw(&[FAMILY_INET, 0, 0, 0, 0, 0, 0, 0]);
+    })?;
+    let of_link = replies.iter().filter(|reply| reply.body.get(4..8) == Some(&link.to_ne_bytes()));
+    Ok(of_link.filter_map(read_address).collect())
+}
+
+/// The IPv4 routes of the main table.
+pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, netlink::Error> {
+    let replies = socket.dump(RTM_GETROUTE, |body| {
+        let mut header = [0; ROUTE_HEADER];
+        header[0] = FAMILY_INET;
+        body.raw(&header);
+    })?;
+    Ok(replies.iter().filter_map(read_route).collect())
+}
+
+pub(crate) fn list(socket: &mut Socket) -> Result<Vec<Link>, netlink::Error> {
+    let replies = socket.dump(RTM_GETLINK, |link| {
+        link.raw(&link_header(0, None)).u32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+    })?;
+    Ok(replies.iter().filter_map(read_link).collect())
+}
+
+pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
+    let (header, area) = reply.body.split_at_checked(LINK_HEADER)?;
+    let mut link = Link {
+        index: number(&header[4..8])?,
+        name: String::new(),
+        kind: None,
+        alias: None,
+        mtu: 0,
+        up: number(&header[8..12])? & FLAG_UP != 0,
+    };
+    for (kind, payload) in attributes(area) {
+        match kind {
+            IFLA_IFNAME => link.name = text(payload),
+            IFLA_IFALIAS => link.alias = Some(text(payload)),
+            IFLA_MTU => link.mtu = number(payload)?,
+            IFLA_LINKINFO => link.kind = find(payload, IFLA_INFO_KIND).map(text),
+            _ => {}
+        }
+    }
+    (!link.name.is_empty()).then_some(link)
+}
+
+fn read_address(reply: &Reply) -> Option<Ipv4Network> {
+    let (header, area) = reply.body.split_at_checked(ADDRESS_HEADER)?;
+    let octets: [u8; 4] = find(area, IFA_LOCAL)?.try_into().ok()?;
+    Ipv4Network::new(octets.into(), header[1]).ok()
+}
+
+fn read_route(reply: &Reply) -> Option<Route> {
+    let (header, area) = reply.body.split_at_checked(ROUTE_HEADER)?;
+    if header[4] != MAIN_TABLE || header[7] != TYPE_UNICAST {
+        return None;
+    }
+    let octets: [u8; 4] = find(area, RTA_DST).unwrap_or(&[0; 4]).try_into().ok()?;
+    Some(Route {
+        destination: Ipv4Network::new(octets.into(), header[1]).ok()?,
+        link: find(area, RTA_OIF).and_then(number).unwrap_or(0),
+        priority: find(area, RTA_PRIORITY).and_then(number).unwrap_or(0),
+    })
+}
+
+fn link_header(index: u32, set_flags: Option<u32>) -> [u8; LINK_HEADER] {
+    let mut header = [0; LINK_HEADER];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    if let Some(set) = set_flags {
+        header[8..12].copy_from_slice(&set.to_ne_bytes());
+        header[12..16].copy_from_slice(&set.to_ne_bytes());
+    }
+    header
+}
+
+fn number(payload: &[u8]) -> Option<u32> {
+    payload.try_into().ok().map(u32::from_ne_bytes)
+}
+
+fn text(payload: &[u8]) -> String {
+    String::from_utf8_lossy(payload).trim_end_matches('\0').to_owned()
+}

@@ -1,0 +1,63 @@
+//! Network namespaces. One is held by a descriptor alone: when the last holder and the last process in it are gone,
+//! the kernel removes it and every link in it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::thread;
+
+use nix::sched::{CloneFlags, unshare};
+
+use crate::netlink::{self, Protocol, Socket};
+
+/// A new network namespace and a socket that speaks for it.
+pub(crate) struct Namespace {
+    pub(crate) descriptor: OwnedFd,
+    pub(crate) socket: Socket,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("cannot start a thread to make a network namespace in")]
+    Thread(#[source] io::Error),
+    #[error("the kernel refuses a new network namespace")]
+    Unshare(#[source] io::Error),
+    #[error("cannot open /proc/thread-self/ns/net")]
+    Open(#[source] io::Error),
+    #[error("no netlink socket in the new network namespace")]
+    Socket(#[source] netlink::Error),
+}
+
+/// Begins to make `count` namespaces side by side. Each is made by a thread of its own that ends with it, so no
+/// other thread is ever in the wrong one.
+pub(crate) fn begin(count: usize) -> Result<Vec<thread::JoinHandle<Result<Namespace, Error>>>, Error> {
+    (0..count)
+        .map(|_| {
+            thread::Builder::new().name("netns".into()).stack_size(THREAD_STACK).spawn(make).map_err(Error::Thread)
+        })
+        .collect()
+}
+
+/// Bytes; the thread makes five system calls.
+const THREAD_STACK: usize = 128 * 1024;
+
+/// Runs `work` in a new, empty network namespace on a thread of its own; the namespace ends with it.
+pub(crate) fn within_new<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, Error> {
+    thread::scope(|scope| {
+        let worker = thread::Builder::new().name("netns".into()).spawn_scoped(scope, || {
+            unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Unshare(errno.into()))?;
+            Ok(work())
+        });
+        match worker.map_err(Error::Thread)?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn make() -> Result<Namespace, Error> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Unshare(errno.into()))?;
+    let descriptor = OwnedFd::from(File::open("/proc/thread-self/ns/net").map_err(Error::Open)?);
+    let socket = Socket::open(Protocol::Route).map_err(Error::Socket)?;
+    Ok(Namespace { descriptor, socket })
+}
