@@ -1,1 +1,31 @@
-//! runtime.
+//! One task's containers: the supervisor that runs them, and all that a container is made of on this host.
+//!
+//! The supervisor has one thread and no async runtime. Only `launch` names libcontainer. Nothing here decides which
+//! task runs where, pulls an image or makes a network: it is given all of them.
+
+#![allow(unsafe_code, reason = "namespaces, seccomp, capabilities and clone3 have no safe interface; each use says why it is sound")]
+
+mod capabilities;
+pub mod cgroup;
+mod cgroup_mounts;
+mod enter;
+mod fork;
+mod inside;
+pub mod launch;
+mod process;
+pub mod process_identity;
+mod report;
+mod rootfs;
+mod seccomp;
+mod spec;
+mod users;
+pub mod client;
+mod ctl;
+pub mod logs;
+pub mod recover;
+mod socket;
+pub mod spawn;
+pub mod status_file;
+pub mod supervisor;
+pub mod task_dir;
+mod temporary;

@@ -1,0 +1,131 @@
+//! Forks of the single-threaded supervisor, born in a cgroup and tied to its life.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+pub(crate) enum Fork {
+    Child,
+    Parent { pid: i32 },
+}
+
+/// The first version of the kernel's `struct clone_args` that has a cgroup.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+/// Above every number that descriptors are placed at.
+const PARKING: i32 = 64;
+
+/// fork(2), into a v2 cgroup where one is given. The caller must have one thread.
+pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    let mut arguments = CloneArguments {
+        exit_signal: u64::try_from(libc::SIGCHLD).expect("signal numbers are positive"),
+        ..CloneArguments::default()
+    };
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::try_from(cgroup.as_raw_fd()).expect("an open descriptor is not negative");
+    }
+    // SAFETY: without CLONE_VM this is fork: the child has its own copy of everything. There is one thread, so no
+    // lock is held by another. The C library keeps the parent's thread id in the child, which only matters to
+    // abort(3): `run_child` ends the child before that.
+    match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>()) } {
+        0 => Ok(Fork::Child),
+        pid if pid > 0 => Ok(Fork::Parent { pid: i32::try_from(pid).expect("a pid fits its own type") }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Runs `work` as the whole life of a forked child: it dies with its parent, a panic ends only itself, and nothing
+/// of the parent's environment variables or signals is left. Never returns into the parent's code.
+pub(crate) fn run_child(parent: u32, work: impl FnOnce() -> io::Result<()>) -> ! {
+    std::panic::set_hook(Box::new(|_| exit_now(101)));
+    die_with_parent();
+    if std::os::unix::process::parent_id() != parent {
+        exit_now(102);
+    }
+    clear_environment();
+    lower_own_importance();
+    match work() {
+        Ok(()) => exit_now(0),
+        Err(_) => exit_now(1),
+    }
+}
+
+/// SIGKILL when the parent ends.
+pub(crate) fn die_with_parent() {
+    // SAFETY: numbers only; it cannot fail with a valid signal.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
+}
+
+fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process without running what the parent has registered for its own end.
+    unsafe { libc::_exit(code) }
+}
+
+/// LISTEN_FDS above all: libcontainer believes it, and would leave descriptors open in the container.
+fn clear_environment() {
+    for (name, _) in std::env::vars_os() {
+        // SAFETY: this process has one thread.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
+/// A supervisor is protected from the out-of-memory killer; a container is not.
+fn lower_own_importance() {
+    let path = "/proc/self/oom_score_adj";
+    let protected = std::fs::read_to_string(path).is_ok_and(|score| score.starts_with('-'));
+    if protected {
+        // Raising the score is always allowed; without /proc there is no score to write.
+        let _ = std::fs::write(path, "0");
+    }
+}
+
+/// Puts descriptors at fixed numbers, the highest of which is the last open one afterwards.
+pub(crate) fn place_descriptors(wanted: &[(i32, i32)]) -> io::Result<()> {
+    let check = |answer: i32| if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) };
+    let mut parked = Vec::new();
+    for (from, to) in wanted {
+        // SAFETY: copies a descriptor that the caller holds.
+        parked.push((check(unsafe { libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, PARKING) })?, *to));
+    }
+    for (from, to) in &parked {
+        // SAFETY: what was at that number belongs to the parent's objects, which this child never uses again.
+        check(unsafe { libc::dup2(*from, *to) })?;
+    }
+    let last = wanted.iter().map(|(_, to)| *to).max().unwrap_or(2);
+    let first_other = u32::try_from(last + 1).expect("a placed descriptor is not negative");
+    // SAFETY: as above.
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, first_other, u32::MAX, 0) };
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// SIGKILL to a child that has not been waited for, whose number is therefore still its own.
+pub(crate) fn kill_child(pid: i32) {
+    // SAFETY: numbers only. ESRCH is impossible for an unreaped child.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Waits for a child to end.
+pub(crate) fn reap_child(pid: i32) {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call.
+    while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {
+        if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! Starts a container: a launcher, forked for this one purpose, prepares the root and calls libcontainer; the
+//! container's first process outlives it and becomes the supervisor's child.
+//!
+//! The only file that names libcontainer. Everything it does to its caller (the out-of-memory score, dumpability,
+//! the working directory, its heap) ends with the launcher. It never sees a cgroup: the launcher is in the container's
+//! before libcontainer runs, and hides the hierarchies, so that it finds none to write to.
+
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use agent_protocol::{ContainerSpec, ProcessIdentity, TaskSpec};
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
+use oci_spec::runtime::Spec;
+
+use crate::cgroup::{self, Cgroups};
+use crate::cgroup_mounts::{self, CgroupFilesystem};
+use crate::enter::{self, Entry, EntryError};
+use crate::fork::{self, Fork};
+use crate::report::{self, Failure, Progress};
+use crate::spec::{self, CgroupMount, ProcessPlan, Surroundings};
+use crate::{process, process_identity, rootfs, seccomp, users};
+
+/// How long a start may take before it is given up, milliseconds.
+const START_TIMEOUT_MS: u64 = 60_000;
+/// libcontainer's name for the container, in a directory of its own.
+const NAME: &str = "c";
+/// Where the launcher puts the descriptors that it keeps.
+const REPORT_FD: i32 = 3;
+const NETWORK_FD: i32 = 4;
+
+pub struct StartInput<'a> {
+    pub task: &'a TaskSpec,
+    pub container: &'a ContainerSpec,
+    /// None is the host's network.
+    pub network_namespace: Option<BorrowedFd<'a>>,
+    /// Standard input, output and error.
+    pub stdio: [BorrowedFd<'a>; 3],
+    pub cgroups: &'a Cgroups,
+}
+
+#[derive(Debug)]
+pub struct Started {
+    pub init: ProcessIdentity,
+    pub pidfd: OwnedFd,
+    /// Microseconds of each stage, in order.
+    pub stages_us: Vec<(String, u64)>,
+}
+
+/// Why a container did not start, as ECS shows it: `name: text`.
+#[derive(Debug, thiserror::Error)]
+#[error("{name}: {text}")]
+pub struct StartError {
+    /// `CannotCreateContainerError` or `CannotStartContainerError`.
+    pub name: &'static str,
+    pub text: String,
+    /// What Docker would report as the container's exit code.
+    pub exit_code: Option<i32>,
+}
+
+impl StartError {
+    fn create(text: impl Into<String>) -> Self {
+        Self { name: "CannotCreateContainerError", text: text.into(), exit_code: None }
+    }
+}
+
+impl From<Failure> for StartError {
+    fn from(failure: Failure) -> Self {
+        let name = if failure.created { "CannotStartContainerError" } else { "CannotCreateContainerError" };
+        Self { name, text: failure.text, exit_code: failure.exit_code }
+    }
+}
+
+/// The container's directory under the run directory: empty on the host, a scratch file system for the launcher.
+pub fn bundle_of(task: &TaskSpec, container: &ContainerSpec) -> PathBuf {
+    task.places.run.join("bundles").join(container.definition.name.as_str())
+}
+
+/// The container's directory under the state directory, with its writable layer.
+pub fn state_of(task: &TaskSpec, container: &ContainerSpec) -> PathBuf {
+    task.places.state.join("containers").join(container.definition.name.as_str())
+}
+
+/// Creates the container and starts its first process. The caller has one thread; the process is its child.
+///
+/// # Errors
+/// In ECS's words. Nothing of the container runs then; `remove` clears what it left.
+pub fn create_and_start(input: &StartInput<'_>) -> Result<Started, StartError> {
+    let clock = Instant::now();
+    let plan = spec::process_plan(input.container).map_err(|error| StartError::create(error.to_string()))?;
+    input.cgroups.prepare_container(input.task, input.container).map_err(|error| StartError::create(chain(&error)))?;
+    for directory in [
+        state_of(input.task, input.container).join("upper"),
+        state_of(input.task, input.container).join("work"),
+        bundle_of(input.task, input.container),
+    ] {
+        fs::create_dir_all(&directory)
+            .map_err(|error| StartError::create(format!("cannot make {}: {error}", directory.display())))?;
+    }
+    let cgroup_us = elapsed_us(clock);
+    let path = cgroup::of_container(input.task, &input.container.definition.name);
+    let result = launch(input, &plan, &path);
+    match result {
+        Ok(mut started) => {
+            started.stages_us.insert(0, ("cgroup".to_owned(), cgroup_us));
+            Ok(started)
+        }
+        Err(error) => {
+            if let Err(error) = input.cgroups.kill(&path) {
+                tracing::warn!(task = %input.task.id, error = %chain(&error), "a failed start left processes");
+            }
+            Err(error)
+        }
+    }
+}
+
+fn launch(input: &StartInput<'_>, plan: &ProcessPlan, cgroup: &Path) -> Result<Started, StartError> {
+    let (receiver, sender) = report::channel().map_err(|error| StartError::create(format!("cannot make a pipe: {error}")))?;
+    let birthplace = input.cgroups.birthplace(cgroup).map_err(|error| StartError::create(chain(&error)))?;
+    let parent = std::process::id();
+    let child = fork::fork_into(birthplace.as_ref().map(AsFd::as_fd))
+        .map_err(|error| StartError::create(format!("cannot fork a launcher: {error}")))?;
+    let launcher = match child {
+        Fork::Child => {
+            drop(receiver);
+            fork::run_child(parent, || {
+                let sender = arrange_descriptors(input, &sender)?;
+                let done = Launcher { input, plan, cgroup, report: Rc::new(sender) }.run();
+                done.map_err(|failure| io::Error::other(failure.text))
+            })
+        }
+        Fork::Parent { pid } => pid,
+    };
+    drop(sender);
+    let outcome = receive(receiver);
+    if outcome.is_err() {
+        // It may hang; the container's cgroup is killed by the caller.
+        fork::kill_child(launcher);
+    }
+    fork::reap_child(launcher);
+    outcome
+}
+
+/// Until the report closes, which it does when the container's program is executed.
+fn receive(receiver: report::Receiver) -> Result<Started, StartError> {
+    let mut created: Option<Started> = None;
+    let mut released = false;
+    let clock = Instant::now();
+    let mut receiver = receiver;
+    let mut created_us = 0;
+    loop {
+        match receiver.next(START_TIMEOUT_MS).map_err(|error| StartError::create(error.to_string()))? {
+            Some(Progress::Created { pid, stages_us }) => {
+                // A child of the launcher or, after it, of ours: nobody else reaps it, so its number is its own.
+                let pidfd = process_identity::open_number(pid)
+                    .map_err(|error| StartError::create(format!("cannot hold process {pid}: {error}")))?;
+                let init = process_identity::of(pid)
+                    .map_err(|error| StartError::create(format!("cannot identify process {pid}: {error}")))?;
+                created = Some(Started { init, pidfd, stages_us });
+                created_us = elapsed_us(clock);
+            }
+            Some(Progress::Released) => released = true,
+            Some(Progress::Failed(failure)) => return Err(failure.into()),
+            None => break,
+        }
+    }
+    match created {
+        Some(mut started) if released => {
+            started.stages_us.push(("exec".to_owned(), elapsed_us(clock).saturating_sub(created_us)));
+            Ok(started)
+        }
+        Some(_) | None => Err(StartError::create("the launcher ended without a report; was it killed?")),
+    }
+}
+
+/// Standard streams, the report and the network namespace at fixed numbers, and nothing else open.
+fn arrange_descriptors(input: &StartInput<'_>, sender: &report::Sender) -> io::Result<report::Sender> {
+    let mut wanted = vec![
+        (input.stdio[0].as_raw_fd(), 0),
+        (input.stdio[1].as_raw_fd(), 1),
+        (input.stdio[2].as_raw_fd(), 2),
+        (sender.as_fd().as_raw_fd(), REPORT_FD),
+    ];
+    if let Some(namespace) = input.network_namespace {
+        wanted.push((namespace.as_raw_fd(), NETWORK_FD));
+    }
+    fork::place_descriptors(&wanted)?;
+    Ok(report::Sender::at(REPORT_FD))
+}
+
+struct Launcher<'a> {
+    input: &'a StartInput<'a>,
+    plan: &'a ProcessPlan,
+    cgroup: &'a Path,
+    report: Rc<report::Sender>,
+}
+
+impl Launcher<'_> {
+    fn run(&self) -> Result<(), Failure> {
+        let outcome = self.create_and_release();
+        if let Err(failure) = &outcome {
+            self.report.send(&Progress::Failed(failure.clone()));
+        }
+        outcome
+    }
+
+    fn create_and_release(&self) -> Result<(), Failure> {
+        let mut stages = Stages { clock: Instant::now(), stages_us: Vec::new() };
+        self.input.cgroups.enter_v1(self.cgroup).map_err(|error| Failure::create(chain(&error)))?;
+        stages.mark("enter");
+        let bundle = bundle_of(self.input.task, self.input.container);
+        own_mounts()?;
+        rootfs::prepare_bundle(&bundle, self.input.container).map_err(|error| Failure::create(chain(&error)))?;
+        let state = state_of(self.input.task, self.input.container);
+        let root = rootfs::mount_overlay(&bundle, &state, &self.input.container.image.layers)
+            .map_err(|error| Failure::create(chain(&error)))?;
+        rootfs::preflight(root.as_fd(), &self.plan.working_directory).map_err(|error| Failure::create(chain(&error)))?;
+        let entry = entry(self.plan, root.as_fd())?;
+        drop(root);
+        let spec = self.write_spec(&bundle)?;
+        hide_cgroups()?;
+        stages.mark("rootfs");
+        let executor = LastSteps {
+            entry: Rc::new(entry),
+            report: Rc::clone(&self.report),
+            cgroup_mounts: Rc::new(cgroup_mounts::plan(self.input.cgroups)),
+            cgroup_writable: self.input.container.definition.privileged == Some(true),
+        };
+        drop(spec);
+        let mut container = ContainerBuilder::new(NAME.to_owned(), SyscallType::default())
+            .with_root_path(bundle.join("state"))
+            .map_err(|error| Failure::create(chain(&error)))?
+            .with_executor(executor)
+            .as_init(&bundle)
+            .with_systemd(false)
+            .with_detach(true)
+            .build()
+            .map_err(|error| Failure::create(chain(&error)))?;
+        stages.mark("libcontainer");
+        let pid = container.pid().ok_or_else(|| Failure::create("libcontainer made no process"))?.as_raw();
+        self.report.send(&Progress::Created { pid, stages_us: stages.stages_us });
+        container.start().map_err(|error| Failure::start(chain(&error)))?;
+        self.report.send(&Progress::Released);
+        Ok(())
+    }
+
+    fn write_spec(&self, bundle: &Path) -> Result<Spec, Failure> {
+        let unified = self.input.cgroups.v1.is_empty();
+        let around = Surroundings {
+            bundle: bundle.to_owned(),
+            network_namespace: self.input.network_namespace.map(|_| PathBuf::from(format!("/proc/self/fd/{NETWORK_FD}"))),
+            cgroup_mount: if unified { CgroupMount::Unified } else { CgroupMount::Separate },
+            cpus: std::thread::available_parallelism().map_or(1, usize::from),
+            devices: Vec::new(),
+        };
+        let spec = spec::runtime_spec(self.input.container, &around).map_err(|error| Failure::create(chain(&error)))?;
+        let path = bundle.join("config.json");
+        spec.save(&path).map_err(|error| Failure::create(format!("cannot write {}: {error}", path.display())))?;
+        Ok(spec)
+    }
+}
+
+/// What the process is, once the image's users are known.
+pub(crate) fn entry(plan: &ProcessPlan, root: BorrowedFd<'_>) -> Result<Entry, Failure> {
+    let user = users::look_up(root, &plan.user).map_err(|error| Failure::start(chain(&error)))?;
+    let mut environment = plan.environment.clone();
+    enter::add_home(&mut environment, &user.home);
+    let words = |words: &[String]| Entry::words(words).map_err(|error| Failure::create(error.to_string()));
+    let filter = match (plan.filtered, seccomp::Architecture::native()) {
+        (false, _) => None,
+        (true, Some(architecture)) => Some(seccomp::default_filter(&plan.capabilities.names(), architecture)),
+        (true, None) => return Err(Failure::create("there is no seccomp profile for this host's architecture")),
+    };
+    Ok(Entry {
+        arguments: words(&plan.arguments)?,
+        path: process::get(&environment, "PATH").unwrap_or(process::DEFAULT_PATH).to_owned(),
+        environment: words(&environment)?,
+        working_directory: CString::new(plan.working_directory.as_str()).map_err(|error| Failure::create(error.to_string()))?,
+        uid: user.uid,
+        gid: user.gid,
+        supplementary: user.supplementary,
+        capabilities: plan.capabilities,
+        filter,
+        no_new_privileges: plan.no_new_privileges,
+        limits: plan.limits.clone(),
+    })
+}
+
+/// A mount namespace of the launcher's own, in which nothing comes from or goes to the host's any more.
+fn own_mounts() -> Result<(), Failure> {
+    unshare(CloneFlags::CLONE_NEWNS).map_err(|errno| Failure::create(format!("cannot unshare the mounts: {errno}")))?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .map_err(|errno| Failure::create(format!("cannot make the mounts private: {errno}")))
+}
+
+/// libcontainer takes a tmpfs without hierarchies for a v1 host without controllers, and writes nothing.
+fn hide_cgroups() -> Result<(), Failure> {
+    const CGROUPS: &str = "/sys/fs/cgroup";
+    umount2(CGROUPS, MntFlags::MNT_DETACH)
+        .and_then(|()| mount(Some("none"), CGROUPS, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=4k")))
+        .map_err(|errno| Failure::create(format!("cannot hide {CGROUPS} from libcontainer: {errno}")))
+}
+
+/// Runs in the container's first process, on its root, with all privileges still there.
+#[derive(Clone)]
+struct LastSteps {
+    entry: Rc<Entry>,
+    report: Rc<report::Sender>,
+    cgroup_mounts: Rc<Vec<CgroupFilesystem>>,
+    cgroup_writable: bool,
+}
+
+impl Executor for LastSteps {
+    /// Called before the launcher is told that the container is created: from here on a process that waits for its
+    /// release ends with the launcher.
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        fork::die_with_parent();
+        Ok(())
+    }
+
+    /// libcontainer would put them into a map and lose their order.
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        Ok(())
+    }
+
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let mounted = cgroup_mounts::mount_all(&self.cgroup_mounts, self.cgroup_writable);
+        let error = match mounted {
+            Err(source) => EntryError::Step { step: "mount the container's cgroups", source },
+            Ok(()) => match self.entry.execute(self.report.as_fd()) {
+                Ok(never) => match never {},
+                Err(error) => error,
+            },
+        };
+        let failure = Failure { created: true, exit_code: Some(error.exit_code()), text: error.to_string() };
+        self.report.send(&Progress::Failed(failure));
+        Err(ExecutorError::Other(error.to_string()))
+    }
+}
+
+struct Stages {
+    clock: Instant,
+    stages_us: Vec<(String, u64)>,
+}
+
+impl Stages {
+    fn mark(&mut self, stage: &str) {
+        self.stages_us.push((stage.to_owned(), elapsed_us(self.clock)));
+        self.clock = Instant::now();
+    }
+}
+
+fn elapsed_us(clock: Instant) -> u64 {
+    u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.ends_with(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Removes what a container left: processes, cgroup, scratch directory, writable layer. Carries on after an error.
+///
+/// # Errors
+/// Every step that failed.
+pub fn remove(task: &TaskSpec, container: &ContainerSpec, cgroups: &Cgroups) -> Vec<String> {
+    let mut errors: Vec<String> =
+        cgroups.remove_container(task, &container.definition.name).iter().map(|error| chain(error)).collect();
+    for directory in [bundle_of(task, container), state_of(task, container)] {
+        match fs::remove_dir_all(&directory) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => errors.push(format!("cannot remove {}: {error}", directory.display())),
+        }
+    }
+    errors
+}
