@@ -38,3 +38,5 @@ pub const MAX_ARCHIVE_ENTRIES: usize = 2_000_000;
 pub const MAX_ARCHIVE_IMAGES: usize = 1024;
 /// How much is read, hashed and written at a time.
 pub const BUFFER_BYTES: usize = 256 * 1024;
+/// Memory for directories whose modes and times are set when a layer is complete.
+pub const MAX_DIRECTORY_BYTES: usize = 64 << 20;

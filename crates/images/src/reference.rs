@@ -74,10 +74,15 @@ pub enum NotAReference {
     #[error("image name {given:?}: {part} {text:?} is not allowed: {rule}")]
     Part { given: String, part: &'static str, text: String, rule: &'static str },
     #[error("image name {given:?} has a digest that is not right")]
-    Digest { given: String, #[source] source: NotADigest },
+    Digest {
+        given: String,
+        #[source]
+        source: NotADigest,
+    },
 }
 
-const HOST_RULE: &str = "a host is letters, digits, '-' and '.', or an IPv6 address in brackets, then perhaps ':' and a port";
+const HOST_RULE: &str =
+    "a host is letters, digits, '-' and '.', or an IPv6 address in brackets, then perhaps ':' and a port";
 const PATH_RULE: &str = "a repository is lower-case letters and digits, with single '.', '_', '__' or '-' between them, in parts separated by '/'";
 const TAG_RULE: &str = "a tag is 1 to 128 letters, digits, '_', '.' and '-', and does not start with '.' or '-'";
 
@@ -133,7 +138,9 @@ impl FromStr for Reference {
 fn split_host(name: &str) -> (&str, &str) {
     match name.split_once('/') {
         Some((first, path))
-            if first.contains(['.', ':', '[']) || first == "localhost" || first.contains(|c: char| c.is_ascii_uppercase()) =>
+            if first.contains(['.', ':', '['])
+                || first == "localhost"
+                || first.contains(|c: char| c.is_ascii_uppercase()) =>
         {
             (first, path)
         }
@@ -182,9 +189,9 @@ fn is_component(component: &str) -> bool {
     if !word(first) || !word(last) {
         return false;
     }
-    bytes.split(|b| word(*b)).all(|separator| {
-        matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-')
-    })
+    bytes
+        .split(|b| word(*b))
+        .all(|separator| matches!(separator, b"" | b"." | b"_" | b"__") || separator.iter().all(|b| *b == b'-'))
 }
 
 fn is_tag(tag: &str) -> bool {
@@ -259,10 +266,45 @@ mod tests {
         let long = "a".repeat(300);
         let long_tag = format!("a:{}", "t".repeat(129));
         let refused = [
-            "", " ", "/", "a/", "/a", "a//b", "a/../b", "a/../../b", "..", ".", "nginx:", "nginx:tag/..", "nginx:.x", "nginx:-x",
-            "nginx@", "nginx@sha256:abc", "Nginx", "docker.io/Nginx", "a b", "a\nb", "a\0b", "nginx:a b", "-a", "a-", "a...b", "a___b",
-            "host:0/x", "host:99999/x", "host:/x", "ho_st.x/y", "[::1/x", "[zz]/x", "ngіnx", "http://host/x", "user@host/x", "x:1:2",
-            "a.b/", &long, &long_tag,
+            "",
+            " ",
+            "/",
+            "a/",
+            "/a",
+            "a//b",
+            "a/../b",
+            "a/../../b",
+            "..",
+            ".",
+            "nginx:",
+            "nginx:tag/..",
+            "nginx:.x",
+            "nginx:-x",
+            "nginx@",
+            "nginx@sha256:abc",
+            "Nginx",
+            "docker.io/Nginx",
+            "a b",
+            "a\nb",
+            "a\0b",
+            "nginx:a b",
+            "-a",
+            "a-",
+            "a...b",
+            "a___b",
+            "host:0/x",
+            "host:99999/x",
+            "host:/x",
+            "ho_st.x/y",
+            "[::1/x",
+            "[zz]/x",
+            "ngіnx",
+            "http://host/x",
+            "user@host/x",
+            "x:1:2",
+            "a.b/",
+            &long,
+            &long_tag,
         ];
         for given in refused {
             assert!(given.parse::<Reference>().is_err(), "{given:?} was accepted");
