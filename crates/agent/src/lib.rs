@@ -1,15 +1,21 @@
-//! One host's tasks: how one is started, watched, found again after a fault, and described. `coracle run` and, later,
-//! the agent of a container instance go this one way: images and network side by side, then a supervisor.
+//! One host's tasks: how one is started, found again after a fault, and described. `coracle run` and, later, the agent
+//! of a container instance go this one way: images and network side by side, then a supervisor.
 //!
 //! This crate never touches libcontainer or netlink; it never holds a task's fate: a task lives and ends with its own
 //! supervisor, whoever started it.
 
+pub mod compose;
 pub mod describe;
+pub mod dice;
+pub mod driver;
 pub mod ending;
 pub mod events;
 #[cfg(test)]
 mod example;
-pub mod find;
+pub mod host;
 pub mod metadata_file;
+pub mod recovery;
+pub mod resolve;
 
-pub use find::KnownTask;
+pub use compose::Plan;
+pub use host::Host;

@@ -1,0 +1,210 @@
+//! A task definition, resolved images and an attached network become what a supervisor is given. Pure.
+
+use std::os::fd::OwnedFd;
+
+use agent_protocol::task_spec::{ContainerNetwork, FORMAT, NetworkNamespace, Places, ResolvedImage};
+use agent_protocol::{ContainerSpec, TaskSpec};
+use ecs::size::{self, SizeError};
+use ecs::task_definition::{ContainerDefinition, NetworkMode, TaskDefinition};
+use ecs::{TaskId, Timestamp};
+use network::{AttachedContainer, Attachment, ContainerRequest, Request};
+
+use crate::metadata_file;
+
+/// A task of a host that no cluster knows.
+pub const CLUSTER: &str = "default";
+pub const ACCOUNT_ID: &str = "000000000000";
+pub const REGION: &str = "us-east-1";
+/// As on ECS Anywhere: a host that is not Amazon's.
+pub const LAUNCH_TYPE: &str = "EXTERNAL";
+/// Processes and threads of one task, all containers together; no fork bomb gets further.
+pub const PIDS_LIMIT: u32 = 4096;
+/// The revision of a definition that was never registered.
+const FIRST_REVISION: u32 = 1;
+
+/// What is to run, decided before anything is made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// With overrides applied.
+    pub definition: TaskDefinition,
+    pub name: Option<String>,
+    pub region: String,
+}
+
+impl Plan {
+    /// "If no network mode is specified, the default for Linux is bridge": API_RegisterTaskDefinition, networkMode.
+    pub fn network_mode(&self) -> NetworkMode {
+        self.definition.network_mode.unwrap_or(NetworkMode::Bridge)
+    }
+}
+
+/// What was made for the plan.
+#[derive(Debug)]
+pub struct Parts {
+    pub id: TaskId,
+    /// One for each container, in the definition's order, as are the images and the attached containers.
+    pub runtime_ids: Vec<String>,
+    pub images: Vec<ResolvedImage>,
+    pub attachment: Attachment,
+    pub created_at: Timestamp,
+    pub places: Places,
+}
+
+/// A spec with the descriptors that it counts.
+#[derive(Debug)]
+pub struct Composed {
+    pub spec: TaskSpec,
+    pub network_namespaces: Vec<OwnedFd>,
+    pub held_ports: Vec<OwnedFd>,
+}
+
+pub fn network_request(plan: &Plan, id: &TaskId, runtime_ids: &[String]) -> Request {
+    let containers = plan.definition.container_definitions.iter().zip(runtime_ids);
+    Request {
+        task: id.clone(),
+        mode: plan.network_mode(),
+        containers: containers.map(|(definition, runtime_id)| container_request(definition, runtime_id)).collect(),
+    }
+}
+
+fn container_request(definition: &ContainerDefinition, runtime_id: &str) -> ContainerRequest {
+    ContainerRequest {
+        name: definition.name.clone(),
+        port_mappings: definition.port_mappings.clone(),
+        disable_networking: definition.disable_networking.unwrap_or(false),
+        hostname: definition.hostname.clone(),
+        extra_hosts: definition.extra_hosts.clone(),
+        dns_servers: definition.dns_servers.clone(),
+        dns_search_domains: definition.dns_search_domains.clone(),
+        runtime_id: runtime_id.to_owned(),
+    }
+}
+
+/// # Errors
+/// A task size that is no size; lint and overrides have refused it before.
+pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
+    let definition = &plan.definition;
+    let mut network_namespaces = Vec::new();
+    let containers = definition
+        .container_definitions
+        .iter()
+        .zip(parts.runtime_ids)
+        .zip(parts.images)
+        .zip(parts.attachment.containers)
+        .map(|(((definition, runtime_id), image), attached)| ContainerSpec {
+            metadata_file: Some(metadata_file::place(&parts.places.run, &definition.name, &runtime_id)),
+            definition: definition.clone(),
+            image,
+            network: container_network(attached, &mut network_namespaces),
+            runtime_id,
+        })
+        .collect();
+    let spec = TaskSpec {
+        format: FORMAT,
+        id: parts.id,
+        name: plan.name.clone(),
+        family: definition.family.clone(),
+        revision: definition.revision.unwrap_or(FIRST_REVISION),
+        cluster: CLUSTER.to_owned(),
+        account_id: ACCOUNT_ID.to_owned(),
+        region: plan.region.clone(),
+        group: format!("family:{}", definition.family),
+        launch_type: LAUNCH_TYPE.to_owned(),
+        created_at: parts.created_at,
+        network_mode: plan.network_mode(),
+        cpu: definition.cpu.as_deref().map(size::cpu_units).transpose()?,
+        memory_mib: definition.memory.as_deref().map(size::memory_mib).transpose()?,
+        pids_limit: PIDS_LIMIT,
+        containers,
+        tags: definition.tags.clone(),
+        places: parts.places,
+    };
+    Ok(Composed { spec, network_namespaces, held_ports: parts.attachment.port_holds })
+}
+
+fn container_network(attached: AttachedContainer, namespaces: &mut Vec<OwnedFd>) -> ContainerNetwork {
+    let namespace = match attached.netns {
+        None => NetworkNamespace::Host,
+        Some(descriptor) => {
+            namespaces.push(descriptor);
+            NetworkNamespace::Received { index: namespaces.len() - 1 }
+        }
+    };
+    ContainerNetwork {
+        namespace,
+        hostname: attached.hostname,
+        hosts: attached.hosts,
+        resolv_conf: attached.resolv_conf,
+        bindings: attached.bindings,
+        ipv4_address: attached.ipv4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::example;
+    use serde_json::json;
+
+    fn plan(mut definition: serde_json::Value) -> Plan {
+        definition["family"] = json!("shop");
+        Plan {
+            definition: serde_json::from_value(definition).expect("a task definition"),
+            name: Some("front".to_owned()),
+            region: REGION.to_owned(),
+        }
+    }
+
+    fn attached(name: &str, netns: Option<OwnedFd>) -> AttachedContainer {
+        AttachedContainer {
+            name: example::name(name),
+            netns,
+            ipv4: None,
+            hostname: name.to_owned(),
+            hosts: "127.0.0.1 localhost\n".to_owned(),
+            resolv_conf: String::new(),
+            bindings: Vec::new(),
+        }
+    }
+
+    fn parts(containers: Vec<AttachedContainer>) -> Parts {
+        let spec = example::spec(&["a"]);
+        Parts {
+            id: spec.id.clone(),
+            runtime_ids: containers.iter().map(|container| container.name.to_string().repeat(40)).collect(),
+            images: containers.iter().map(|_| spec.containers[0].image.clone()).collect(),
+            attachment: Attachment { containers, port_holds: Vec::new(), said: Vec::new(), stages: Vec::new() },
+            created_at: Timestamp::from_epoch_ms(5),
+            places: spec.places,
+        }
+    }
+
+    #[test]
+    fn namespaces_are_counted_in_the_order_of_their_descriptors() {
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").expect("open"));
+        let definition = json!({"containerDefinitions": [
+            {"name": "a", "image": "x", "memory": 4}, {"name": "b", "image": "x", "memory": 4},
+            {"name": "c", "image": "x", "memory": 4}
+        ]});
+        let containers = vec![attached("a", Some(null())), attached("b", None), attached("c", Some(null()))];
+        let composed = compose(&plan(definition), parts(containers)).expect("a good plan");
+        let namespaces: Vec<NetworkNamespace> =
+            composed.spec.containers.iter().map(|container| container.network.namespace).collect();
+        assert_eq!(
+            namespaces,
+            [NetworkNamespace::Received { index: 0 }, NetworkNamespace::Host, NetworkNamespace::Received { index: 1 }]
+        );
+        assert_eq!(composed.network_namespaces.len(), 2);
+    }
+
+    #[test]
+    fn the_task_size_is_read_as_amazon_writes_it() {
+        let definition = json!({"cpu": ".5 vCPU", "memory": "1 GB", "revision": 7,
+            "containerDefinitions": [{"name": "a", "image": "x"}]});
+        let composed = compose(&plan(definition), parts(vec![attached("a", None)])).expect("a good plan");
+        let spec = composed.spec;
+        assert_eq!((spec.cpu, spec.memory_mib, spec.revision), (Some(512), Some(1024), 7));
+        assert_eq!((spec.network_mode, spec.group.as_str()), (NetworkMode::Bridge, "family:shop"));
+        assert_eq!(spec.name.as_deref(), Some("front"));
+    }
+}

@@ -1,0 +1,205 @@
+//! The one path by which a task of this host starts: directories and a supervisor first, then images and network side
+//! by side, then `task.json` and `Go`.
+//!
+//! A step that fails takes back what the steps before it made. A driver that is killed is taken back too: its
+//! supervisor sees the start socket close and removes all of the task, and `recovery` removes what no supervisor is
+//! left to remove.
+
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use agent_protocol::task_spec::ResolvedImage;
+use agent_protocol::{ContainerSpec, MetadataFile, TaskSpec};
+use ecs::size::SizeError;
+use ecs::{ContainerName, TaskId, Timestamp};
+use network::Attachment;
+use runtime::client::ClientError;
+use runtime::spawn::{self, Handover, SpawnError};
+use runtime::task_dir::{self, TaskDirError};
+
+use crate::compose::{self, Parts, Plan};
+use crate::dice::{self, NoDice};
+use crate::host::Host;
+use crate::metadata_file;
+
+#[derive(Debug, thiserror::Error)]
+pub enum StartError<E: std::error::Error + 'static> {
+    #[error("the task cannot be given an id")]
+    Dice(#[source] NoDice),
+    #[error("the task's directories cannot be made")]
+    Directory(#[source] TaskDirError),
+    #[error("the name {name:?} belongs to task {owner}, which has not stopped")]
+    NameTaken { name: String, owner: TaskId },
+    #[error("the task's supervisor cannot be started")]
+    Spawn(#[source] SpawnError),
+    #[error("the task has no images to run")]
+    Images(#[source] E),
+    #[error("the task's network cannot be made")]
+    Network(#[source] network::Error),
+    #[error("the task's size cannot be read")]
+    Size(#[source] SizeError),
+    #[error("the metadata file of container {container} cannot be written to {}", path.display())]
+    Metadata {
+        container: ContainerName,
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("the task's supervisor did not take the task over")]
+    Handover(#[source] ClientError),
+}
+
+/// Where a plan's images come from, in the order of its containers.
+pub struct Images<Find, Pull> {
+    /// What is on this host already; nothing where one is missing. Quick.
+    pub find: Find,
+    /// All of them, fetching what is missing. May take minutes.
+    pub pull: Pull,
+}
+
+/// A task that its supervisor has taken over: from here on the caller may end, however it likes.
+#[derive(Debug)]
+pub struct Started {
+    pub spec: TaskSpec,
+    pub stages: Stages,
+    /// What a person should know of the network: settings of the host that were changed, what a container lacks.
+    pub said: Vec<String>,
+}
+
+/// Time spent in each stage, in order. `images` and `network` run side by side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stages(pub Vec<(String, Duration)>);
+
+impl Stages {
+    fn add(&mut self, name: &str, took: Duration) {
+        self.0.push((name.to_owned(), took));
+    }
+
+    fn measure<T>(&mut self, name: &str, work: impl FnOnce() -> T) -> T {
+        let since = Instant::now();
+        let result = work();
+        self.add(name, since.elapsed());
+        result
+    }
+}
+
+/// Starts a task. Images are found and pulled on the caller's thread; `now` reads the clock.
+pub fn start<E, Find, Pull>(
+    host: &Host,
+    plan: &Plan,
+    images: Images<Find, Pull>,
+    now: impl Fn() -> Timestamp,
+) -> Result<Started, StartError<E>>
+where
+    E: std::error::Error + 'static,
+    Find: FnOnce() -> Result<Option<Vec<ResolvedImage>>, E>,
+    Pull: FnOnce() -> Result<Vec<ResolvedImage>, E>,
+{
+    let created_at = now();
+    let mut stages = Stages::default();
+    let id = dice::task_id().map_err(StartError::Dice)?;
+    let runtime_ids = plan.definition.container_definitions.iter().map(|_| dice::runtime_id());
+    let runtime_ids: Vec<String> = runtime_ids.collect::<Result<_, _>>().map_err(StartError::Dice)?;
+    refuse_taken_name(host, plan, &id)?;
+    let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
+    // From here on, dropping the handle has the supervisor remove everything of the task, its network included.
+    let supervisor = stages.measure("spawn", || spawn::spawn(new)).map_err(StartError::Spawn)?;
+
+    let pull_started_at = now();
+    let request = compose::network_request(plan, &id, &runtime_ids);
+    let (images, attachment) = prepare(host, &request, images, &mut stages)?;
+    let pull_stopped_at = now();
+
+    let since = Instant::now();
+    let said = attachment.said.clone();
+    let places = supervisor.places.clone();
+    let parts = Parts { id: id.clone(), runtime_ids, images, attachment, created_at, places };
+    let composed = compose::compose(plan, parts).map_err(StartError::Size)?;
+    write_metadata(&composed.spec)?;
+    task_dir::write_spec(&composed.spec).map_err(StartError::Directory)?;
+    // Asked again now that others can see our claim to the name.
+    refuse_taken_name(host, plan, &id)?;
+    stages.add("taskFile", since.elapsed());
+    let handover = Handover {
+        network_namespaces: composed.network_namespaces,
+        held_ports: composed.held_ports,
+        pull_started_at: Some(pull_started_at),
+        pull_stopped_at: Some(pull_stopped_at),
+    };
+    stages.measure("handover", || supervisor.go(handover)).map_err(StartError::Handover)?;
+    Ok(Started { spec: composed.spec, stages, said })
+}
+
+/// Images and network side by side. A network that cannot be is told before a pull that may take minutes.
+fn prepare<E, Find, Pull>(
+    host: &Host,
+    request: &network::Request,
+    images: Images<Find, Pull>,
+    stages: &mut Stages,
+) -> Result<(Vec<ResolvedImage>, Attachment), StartError<E>>
+where
+    E: std::error::Error + 'static,
+    Find: FnOnce() -> Result<Option<Vec<ResolvedImage>>, E>,
+    Pull: FnOnce() -> Result<Vec<ResolvedImage>, E>,
+{
+    let (found, attached) = std::thread::scope(|scope| {
+        let network = scope.spawn(|| {
+            let since = Instant::now();
+            (network::attach(&host.network, request), since.elapsed())
+        });
+        let found = stages.measure("images", images.find);
+        match network.join() {
+            Ok((attached, took)) => {
+                stages.add("network", took);
+                (found, attached)
+            }
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    });
+    let attachment = attached.map_err(StartError::Network)?;
+    for stage in &attachment.stages {
+        stages.add(&format!("network: {}", stage.name), stage.took);
+    }
+    let images = match found.map_err(StartError::Images)? {
+        Some(images) => images,
+        None => stages.measure("pull", images.pull).map_err(StartError::Images)?,
+    };
+    Ok((images, attachment))
+}
+
+/// A name means one task among those that have not stopped. Of two that claim it at once the later one gives way.
+fn refuse_taken_name<E: std::error::Error>(host: &Host, plan: &Plan, own: &TaskId) -> Result<(), StartError<E>> {
+    let Some(name) = &plan.name else { return Ok(()) };
+    let (tasks, _) = task_dir::list(&host.roots).map_err(StartError::Directory)?;
+    let first = tasks.into_iter().find(|task| task.spec.name.as_ref() == Some(name) && !task.is_stopped());
+    match first {
+        Some(task) if task.spec.id != *own => Err(StartError::NameTaken { name: name.clone(), owner: task.spec.id }),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn write_metadata<E: std::error::Error>(task: &TaskSpec) -> Result<(), StartError<E>> {
+    for container in &task.containers {
+        if let Some(file) = &container.metadata_file {
+            write_metadata_file(task, container, file).map_err(|cause| StartError::Metadata {
+                container: container.definition.name.clone(),
+                path: file.host.clone(),
+                cause,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Readable by every user of the container; the directories above it are root's alone.
+fn write_metadata_file(task: &TaskSpec, container: &ContainerSpec, file: &MetadataFile) -> io::Result<()> {
+    if let Some(folder) = file.host.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    let content = metadata_file::content(task, container);
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&file.host)?;
+    writeln!(out, "{content:#}")
+}
