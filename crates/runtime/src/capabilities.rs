@@ -69,27 +69,27 @@ const DEFAULT: [&str; 14] = [
 
 /// A set of capabilities.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Capabilities {
+pub(crate) struct Capabilities {
     /// Bit n is capability n.
     pub bits: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("linuxParameters.capabilities.{list}: there is no capability {given:?}; capabilities(7) lists them, ALL means every one")]
-pub struct NoSuchCapability {
+pub(crate) struct NoSuchCapability {
     pub list: &'static str,
     pub given: String,
 }
 
 impl Capabilities {
-    pub const ALL: Self = Self { bits: (1 << NAMES.len()) - 1 };
+    pub(crate) const ALL: Self = Self { bits: (1 << NAMES.len()) - 1 };
 
     /// The bounding set of a container: the default or everything, plus `add`, less `drop`. `ALL` in `drop` leaves
     /// just what `add` names, `ALL` in `add` gives everything but what `drop` names, as Docker has it.
     ///
     /// # Errors
     /// A name that is no capability.
-    pub fn of_container(changes: Option<&KernelCapabilities>, privileged: bool) -> Result<Self, NoSuchCapability> {
+    pub(crate) fn of_container(changes: Option<&KernelCapabilities>, privileged: bool) -> Result<Self, NoSuchCapability> {
         if privileged {
             return Ok(Self::ALL);
         }
@@ -106,7 +106,7 @@ impl Capabilities {
     }
 
     /// With `CAP_`, as the kernel's documentation spells them.
-    pub fn names(self) -> BTreeSet<String> {
+    pub(crate) fn names(self) -> BTreeSet<String> {
         (0..NAMES.len()).filter(|&n| self.bits & (1 << n) != 0).map(|n| format!("CAP_{}", NAMES[n])).collect()
     }
 }

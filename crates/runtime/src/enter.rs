@@ -14,7 +14,7 @@ use crate::seccomp;
 
 /// Everything that the last steps need, decided beforehand.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     pub arguments: Vec<CString>,
     pub environment: Vec<CString>,
     /// Where to look for a program without a slash, as `PATH` has it.
@@ -33,7 +33,7 @@ pub struct Entry {
 
 /// Why a program did not start, in the words of runc that ECS users know.
 #[derive(Debug, thiserror::Error)]
-pub enum EntryError {
+pub(crate) enum EntryError {
     #[error("exec: \"{program}\": {why}")]
     Program { program: String, why: String, exit_code: i32 },
     #[error("chdir to cwd (\"{directory}\") set in config.json failed: {source}")]
@@ -46,7 +46,7 @@ pub enum EntryError {
 
 impl EntryError {
     /// What a shell would answer, as Docker does: 127 when there is no such program, 126 when it cannot be executed.
-    pub fn exit_code(&self) -> i32 {
+    pub(crate) fn exit_code(&self) -> i32 {
         match self {
             Self::Program { exit_code, .. } => *exit_code,
             Self::WorkingDirectory { .. } | Self::OutsideRoot { .. } | Self::Step { .. } => 128,
@@ -59,7 +59,7 @@ impl Entry {
     ///
     /// # Errors
     /// One holds a NUL byte.
-    pub fn words(words: &[String]) -> Result<Vec<CString>, NulError> {
+    pub(crate) fn words(words: &[String]) -> Result<Vec<CString>, NulError> {
         words.iter().map(|word| CString::new(word.as_str())).collect()
     }
 
@@ -67,7 +67,7 @@ impl Entry {
     ///
     /// # Errors
     /// Only comes back when a step failed. The process is then half changed and can only end.
-    pub fn execute(&self, report: BorrowedFd<'_>) -> Result<std::convert::Infallible, EntryError> {
+    pub(crate) fn execute(&self, report: BorrowedFd<'_>) -> Result<std::convert::Infallible, EntryError> {
         reset_signals();
         for &(resource, soft, hard) in &self.limits {
             let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };

@@ -65,6 +65,14 @@ pub(crate) fn run_child(parent: u32, work: impl FnOnce() -> io::Result<()>) -> !
     }
 }
 
+/// For a child whose end is its parent's decision.
+pub(crate) fn wait_to_be_killed() -> ! {
+    loop {
+        // SAFETY: no arguments; returns after a signal that was handled, of which there is none.
+        unsafe { libc::pause() };
+    }
+}
+
 /// SIGKILL when the parent ends.
 pub(crate) fn die_with_parent() {
     // SAFETY: numbers only; it cannot fail with a valid signal.

@@ -142,10 +142,7 @@ fn launch(input: &StartInput<'_>, plan: &ProcessPlan, cgroup: &Path) -> Result<S
     };
     drop(sender);
     let outcome = receive(receiver);
-    if outcome.is_err() {
-        // It may hang; the container's cgroup is killed by the caller.
-        fork::kill_child(launcher);
-    }
+    fork::kill_child(launcher);
     fork::reap_child(launcher);
     outcome
 }
@@ -250,7 +247,10 @@ impl Launcher<'_> {
         self.report.send(&Progress::Created { pid, stages_us: stages.stages_us });
         container.start().map_err(|error| Failure::start(chain(&error)))?;
         self.report.send(&Progress::Released);
-        Ok(())
+        // The first process dies with this one until it has become its program. Closing the report leaves that one's
+        // copy the last, so that the supervisor sees it close, and then ends this launcher.
+        report::close(REPORT_FD);
+        fork::wait_to_be_killed()
     }
 
     fn write_spec(&self, bundle: &Path) -> Result<Spec, Failure> {

@@ -5,10 +5,10 @@ use agent_protocol::task_spec::{ContainerSpec, ImageConfig};
 use ecs::task_definition::ContainerDefinition;
 
 /// Docker's PATH for an image that sets none.
-pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NoProcess {
+pub(crate) enum NoProcess {
     #[error("No command specified: neither the container definition nor its image names one")]
     NoCommand,
     #[error("the working directory '{0}' is not an absolute path")]
@@ -21,7 +21,7 @@ pub enum NoProcess {
 ///
 /// # Errors
 /// Nothing is left to run, or an argument could not be passed to a program.
-pub fn arguments(definition: &ContainerDefinition, image: &ImageConfig) -> Result<Vec<String>, NoProcess> {
+pub(crate) fn arguments(definition: &ContainerDefinition, image: &ImageConfig) -> Result<Vec<String>, NoProcess> {
     let entry_point = definition.entry_point.as_ref();
     let command = definition.command.as_deref().unwrap_or_default();
     let mut arguments = entry_point.unwrap_or(&image.entrypoint).clone();
@@ -43,7 +43,7 @@ pub fn arguments(definition: &ContainerDefinition, image: &ImageConfig) -> Resul
 ///
 /// # Errors
 /// A variable could not be passed to a program.
-pub fn environment(container: &ContainerSpec) -> Result<Vec<String>, NoProcess> {
+pub(crate) fn environment(container: &ContainerSpec) -> Result<Vec<String>, NoProcess> {
     let mut environment = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={}", container.network.hostname)];
     let image = &container.image.config.env;
     let own = &container.definition.environment;
@@ -57,7 +57,7 @@ pub fn environment(container: &ContainerSpec) -> Result<Vec<String>, NoProcess> 
 }
 
 /// Replaces the variable of the same name where it stands, or appends.
-pub fn set(environment: &mut Vec<String>, variable: String) {
+pub(crate) fn set(environment: &mut Vec<String>, variable: String) {
     match environment.iter_mut().find(|known| name_of(known) == name_of(&variable)) {
         Some(known) => *known = variable,
         None => environment.push(variable),
@@ -65,7 +65,7 @@ pub fn set(environment: &mut Vec<String>, variable: String) {
 }
 
 /// The value of a variable.
-pub fn get<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
+pub(crate) fn get<'a>(environment: &'a [String], name: &str) -> Option<&'a str> {
     environment.iter().find_map(|variable| variable.strip_prefix(name)?.strip_prefix('='))
 }
 
@@ -75,7 +75,7 @@ fn name_of(variable: &str) -> &str {
 
 /// # Errors
 /// The container definition's is not absolute. An image's relative WORKDIR starts at the root.
-pub fn working_directory(definition: &ContainerDefinition, image: &ImageConfig) -> Result<String, NoProcess> {
+pub(crate) fn working_directory(definition: &ContainerDefinition, image: &ImageConfig) -> Result<String, NoProcess> {
     let directory = match definition.working_directory.as_deref() {
         Some(own) if !own.is_empty() && !own.starts_with('/') => {
             return Err(NoProcess::RelativeWorkingDirectory(own.to_owned()));

@@ -29,7 +29,7 @@ const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
 const ETC_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
 #[derive(Debug, thiserror::Error)]
-pub enum RootfsError {
+pub(crate) enum RootfsError {
     #[error("the image has {0} layers; overlayfs takes at most {MAX_LAYERS}")]
     TooManyLayers(usize),
     #[error("/{path} of the image is {what}, not a directory: a container needs it to be one")]

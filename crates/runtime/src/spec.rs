@@ -43,7 +43,7 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 const MAX_CPUS: usize = 1_024;
 
 #[derive(Debug, thiserror::Error)]
-pub enum SpecError {
+pub(crate) enum SpecError {
     #[error(transparent)]
     Process(#[from] NoProcess),
     #[error(transparent)]
@@ -58,7 +58,7 @@ pub enum SpecError {
 
 /// What depends on the host and on this start of the container.
 #[derive(Clone, Debug)]
-pub struct Surroundings {
+pub(crate) struct Surroundings {
     /// Where the launcher puts what only this container needs: `rootfs`, `hosts`, `hostname`, `resolv.conf`.
     pub bundle: PathBuf,
     /// Opened by the launcher and its children as a path; none is the host's network.
@@ -70,7 +70,7 @@ pub struct Surroundings {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CgroupMount {
+pub(crate) enum CgroupMount {
     /// A cgroup2 file system of the container's own cgroup namespace.
     Unified,
     /// None by libcontainer: the v1 hierarchies are mounted by our own last steps (`cgroup_mounts`).
@@ -79,7 +79,7 @@ pub enum CgroupMount {
 
 /// The process as the definition and image describe it; the user is looked up later, in the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProcessPlan {
+pub(crate) struct ProcessPlan {
     pub arguments: Vec<String>,
     /// Without HOME.
     pub environment: Vec<String>,
@@ -94,7 +94,7 @@ pub struct ProcessPlan {
 
 /// # Errors
 /// The container definition asks for something that does not exist.
-pub fn process_plan(container: &ContainerSpec) -> Result<ProcessPlan, SpecError> {
+pub(crate) fn process_plan(container: &ContainerSpec) -> Result<ProcessPlan, SpecError> {
     let definition = &container.definition;
     let image = &container.image.config;
     let privileged = definition.privileged == Some(true);
@@ -147,7 +147,7 @@ fn resource(name: &str) -> Option<u32> {
 
 /// # Errors
 /// Only if the specification's builders refuse a member, which they do for missing ones.
-pub fn runtime_spec(container: &ContainerSpec, around: &Surroundings) -> Result<Spec, SpecError> {
+pub(crate) fn runtime_spec(container: &ContainerSpec, around: &Surroundings) -> Result<Spec, SpecError> {
     build(container, around).map_err(SpecError::Build)
 }
 

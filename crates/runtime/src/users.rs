@@ -18,16 +18,18 @@ const MAX_GROUPS: usize = 65_536;
 
 /// Who a process runs as.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credentials {
+pub(crate) struct Credentials {
     pub uid: u32,
     pub gid: u32,
+    /// The primary group first: without it a process could drop the group and pass as one of the others
+    /// (CVE-2022-36109).
     pub supplementary: Vec<u32>,
     /// For `HOME`.
     pub home: String,
 }
 
 #[derive(Debug, thiserror::Error)]
-pub enum UserError {
+pub(crate) enum UserError {
     #[error("unable to find user {0}: no matching entries in passwd file")]
     NoUser(String),
     #[error("unable to find group {0}: no matching entries in group file")]
@@ -48,10 +50,13 @@ pub enum UserError {
 ///
 /// # Errors
 /// No such user or group, an id out of range, or a passwd or group file that is not a file of reasonable size.
-pub fn look_up(root: BorrowedFd<'_>, user: &str) -> Result<Credentials, UserError> {
+pub(crate) fn look_up(root: BorrowedFd<'_>, user: &str) -> Result<Credentials, UserError> {
     let passwd = read(root, "etc/passwd")?;
     let group = read(root, "etc/group")?;
-    resolve(user, &passwd, &group)
+    let mut found = resolve(user, &passwd, &group)?;
+    found.supplementary.retain(|gid| *gid != found.gid);
+    found.supplementary.insert(0, found.gid);
+    Ok(found)
 }
 
 fn read(root: BorrowedFd<'_>, path: &'static str) -> Result<String, UserError> {

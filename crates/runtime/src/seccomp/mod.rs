@@ -10,7 +10,7 @@ mod table;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
-pub use program::{Architecture, Instruction};
+pub(crate) use program::{Architecture, Instruction};
 use program::{Condition, Rule};
 use table::Number;
 
@@ -29,7 +29,7 @@ const CLONE_NAMESPACES: u32 = 0x7E02_0000;
 const PERSONALITIES: [u32; 5] = [0, 8, 0x0002_0000, 0x0002_0008, 0xFFFF_FFFF];
 
 /// Docker's default profile for a process whose bounding set is `capabilities` (names with `CAP_`).
-pub fn default_filter(capabilities: &BTreeSet<String>, architecture: Architecture) -> Vec<Instruction> {
+pub(crate) fn default_filter(capabilities: &BTreeSet<String>, architecture: Architecture) -> Vec<Instruction> {
     let number = |of: &Number| match architecture {
         Architecture::X86_64 => of.x86_64,
         Architecture::Aarch64 => of.aarch64,
@@ -77,7 +77,7 @@ pub fn default_filter(capabilities: &BTreeSet<String>, architecture: Architectur
 ///
 /// # Errors
 /// What the kernel says: EPERM without the privilege, EINVAL where seccomp filters are not built in.
-pub fn install(filter: &[Instruction]) -> io::Result<()> {
+pub(crate) fn install(filter: &[Instruction]) -> io::Result<()> {
     const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
     let length = u16::try_from(filter.len()).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
     let program = libc::sock_fprog { len: length, filter: filter.as_ptr().cast_mut().cast() };

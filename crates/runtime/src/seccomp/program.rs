@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// One instruction, laid out as the kernel's `struct sock_filter`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Instruction {
+pub(crate) struct Instruction {
     pub code: u16,
     pub if_true: u8,
     pub if_false: u8,
@@ -16,14 +16,14 @@ pub struct Instruction {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Architecture {
+pub(crate) enum Architecture {
     X86_64,
     Aarch64,
 }
 
 impl Architecture {
     /// The one this program was built for; none where coracle has no table.
-    pub const fn native() -> Option<Self> {
+    pub(crate) const fn native() -> Option<Self> {
         if cfg!(target_arch = "x86_64") {
             Some(Self::X86_64)
         } else if cfg!(target_arch = "aarch64") {
@@ -34,7 +34,7 @@ impl Architecture {
     }
 
     /// AUDIT_ARCH_* of `linux/audit.h`.
-    pub const fn audit(self) -> u32 {
+    pub(crate) const fn audit(self) -> u32 {
         match self {
             Self::X86_64 => 0xC000_003E,
             Self::Aarch64 => 0xC000_00B7,
