@@ -1,0 +1,187 @@
+//! The other side of the `ctl` socket: asking a task's supervisor.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use agent_protocol::command::Exec;
+use agent_protocol::task_spec::Places;
+use agent_protocol::{Answer, Command, TaskStatus};
+use ecs::task::StopCode;
+
+use crate::socket::{Incoming, Limits, Received, send};
+use crate::task_dir::CTL_NAME;
+
+/// A status of the largest task is far below this; a terminal is one descriptor.
+const LIMITS: Limits = Limits { line_bytes: 4 << 20, descriptors: 1 };
+
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("the task has no supervisor any more ({path})", path = path.display())]
+    Gone { path: PathBuf, #[source] cause: io::Error },
+    #[error("cannot reach the task's supervisor at {path}", path = path.display())]
+    Connect { path: PathBuf, #[source] cause: io::Error },
+    #[error("lost the connection to the task's supervisor")]
+    Lost(#[source] io::Error),
+    #[error("the task's supervisor ended the connection")]
+    Ended,
+    #[error("the task's supervisor refused: {reason}")]
+    Refused { reason: String },
+    #[error("the task's supervisor answered what was not asked")]
+    Unexpected,
+    #[error("the task's supervisor speaks another version")]
+    Version(#[source] serde_json::Error),
+}
+
+impl ClientError {
+    /// A supervisor that ends with our request unread resets the connection: an end like another.
+    fn of_io(cause: io::Error) -> ClientError {
+        match cause.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => ClientError::Ended,
+            _ => ClientError::Lost(cause),
+        }
+    }
+}
+
+/// One connection to one task's supervisor.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    incoming: Incoming,
+}
+
+pub fn connect(places: &Places) -> Result<Client, ClientError> {
+    connect_at(&places.run.join(CTL_NAME))
+}
+
+fn connect_at(path: &Path) -> Result<Client, ClientError> {
+    match UnixStream::connect(path) {
+        Ok(stream) => Ok(Client { stream, incoming: Incoming::default() }),
+        Err(cause) if matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(ClientError::Gone { path: path.to_owned(), cause })
+        }
+        Err(cause) => Err(ClientError::Connect { path: path.to_owned(), cause }),
+    }
+}
+
+impl Client {
+    /// Returns when the supervisor has taken the request; the end shows in the status.
+    pub fn stop(&mut self, stop_code: StopCode, reason: &str) -> Result<(), ClientError> {
+        self.ask(&Command::Stop { stop_code, reason: reason.to_owned() }, &[])?;
+        self.taken()
+    }
+
+    /// SIGKILL to everything at once.
+    pub fn kill(&mut self, reason: &str) -> Result<(), ClientError> {
+        self.ask(&Command::Kill { reason: reason.to_owned() }, &[])?;
+        self.taken()
+    }
+
+    /// The status now and after every change (some may be skipped when we are slow, never the last), until the task
+    /// has stopped.
+    pub fn watch(mut self) -> Result<Watch, ClientError> {
+        match self.ask(&Command::Watch, &[]) {
+            Ok(()) => Ok(Watch { client: Some(self) }),
+            Err(ClientError::Ended) => Ok(Watch { client: None }),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Runs a further process with these as its standard input, output and error.
+    pub fn exec(mut self, exec: &Exec, stdio: [BorrowedFd<'_>; 3]) -> Result<Execution, ClientError> {
+        self.ask(&Command::Exec(Exec { terminal: false, ..exec.clone() }), &stdio)?;
+        self.taken()?;
+        Ok(Execution { client: self })
+    }
+
+    /// Runs a further process on a terminal of its own, whose master side is returned.
+    pub fn exec_with_terminal(mut self, exec: &Exec) -> Result<(Execution, OwnedFd), ClientError> {
+        self.ask(&Command::Exec(Exec { terminal: true, ..exec.clone() }), &[])?;
+        match self.answer()? {
+            Answer::Terminal => {}
+            Answer::Refused { reason } => return Err(ClientError::Refused { reason }),
+            Answer::Taken | Answer::Status { .. } | Answer::Exited { .. } => return Err(ClientError::Unexpected),
+        }
+        let master = self.incoming.descriptors().pop().ok_or(ClientError::Unexpected)?;
+        Ok((Execution { client: self }, master))
+    }
+
+    pub(crate) fn of_stream(stream: UnixStream) -> Client {
+        Client { stream, incoming: Incoming::default() }
+    }
+
+    pub(crate) fn ask(&mut self, command: &Command, descriptors: &[BorrowedFd<'_>]) -> Result<(), ClientError> {
+        let mut line = serde_json::to_vec(command).expect("a command is plain data with string keys");
+        line.push(b'\n');
+        send(self.stream.as_fd(), &line, descriptors).map_err(ClientError::of_io)
+    }
+
+    pub(crate) fn taken(&mut self) -> Result<(), ClientError> {
+        match self.answer()? {
+            Answer::Taken => Ok(()),
+            Answer::Refused { reason } => Err(ClientError::Refused { reason }),
+            Answer::Terminal | Answer::Status { .. } | Answer::Exited { .. } => Err(ClientError::Unexpected),
+        }
+    }
+
+    fn answer(&mut self) -> Result<Answer, ClientError> {
+        loop {
+            if let Some(line) = self.incoming.line() {
+                return serde_json::from_slice(&line).map_err(ClientError::Version);
+            }
+            match self.incoming.receive(self.stream.as_fd(), LIMITS).map_err(ClientError::of_io)? {
+                Received::Something => {}
+                Received::End => return Err(ClientError::Ended),
+            }
+        }
+    }
+}
+
+/// The statuses of a task, until it has stopped or its supervisor has gone.
+#[derive(Debug)]
+pub struct Watch {
+    client: Option<Client>,
+}
+
+impl Watch {
+    /// For poll(2): readable when a status may be there.
+    pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.client.as_ref().map(|client| client.stream.as_fd())
+    }
+}
+
+impl Iterator for Watch {
+    type Item = Result<TaskStatus, ClientError>;
+
+    /// After an error, and after the socket has closed, there is no further item: `status.json` has the last word.
+    fn next(&mut self) -> Option<Self::Item> {
+        let answer = self.client.as_mut()?.answer();
+        let item = match answer {
+            Ok(Answer::Status { status }) => return Some(Ok(*status)),
+            Ok(Answer::Refused { reason }) => Some(Err(ClientError::Refused { reason })),
+            Ok(Answer::Taken | Answer::Terminal | Answer::Exited { .. }) => Some(Err(ClientError::Unexpected)),
+            Err(ClientError::Ended) => None,
+            Err(error) => Some(Err(error)),
+        };
+        self.client = None;
+        item
+    }
+}
+
+/// A further process in a container. Dropping it sends the process SIGHUP.
+#[derive(Debug)]
+pub struct Execution {
+    client: Client,
+}
+
+impl Execution {
+    /// Waits for its end: 0 to 255, a death by signal as 128 + its number.
+    pub fn wait(mut self) -> Result<i32, ClientError> {
+        match self.client.answer()? {
+            Answer::Exited { exit_code } => Ok(exit_code),
+            Answer::Refused { reason } => Err(ClientError::Refused { reason }),
+            Answer::Taken | Answer::Terminal | Answer::Status { .. } => Err(ClientError::Unexpected),
+        }
+    }
+}

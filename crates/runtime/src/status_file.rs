@@ -1,0 +1,84 @@
+//! `status.json`: one writer, the task's supervisor, and any number of readers. It is replaced whole, so a reader
+//! sees the old one or the new one, never a mixture.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use agent_protocol::TaskStatus;
+
+pub const NAME: &str = "status.json";
+const TEMPORARY: &str = ".status.json.new";
+
+/// Far above what the largest task's status needs; a larger file is not ours.
+const MAX_BYTES: u64 = 4 << 20;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives every process's death.
+    Kernel,
+    /// Survives a power cut too: the file and its directory are synced.
+    Disk,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {path}", path = path.display())]
+pub struct StatusFileError {
+    action: &'static str,
+    path: PathBuf,
+    #[source]
+    cause: io::Error,
+}
+
+/// Replaces the status of the task whose state directory this is.
+pub fn write(state: &Path, status: &TaskStatus, durability: Durability) -> Result<(), StatusFileError> {
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |cause| StatusFileError { action, path, cause }
+    };
+    let (temporary, path) = (state.join(TEMPORARY), state.join(NAME));
+    let bytes = serde_json::to_vec(status).map_err(io::Error::other).map_err(failed("encode", &path))?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&temporary)
+        .map_err(failed("create", &temporary))?;
+    file.write_all(&bytes).map_err(failed("write", &temporary))?;
+    if durability == Durability::Disk {
+        file.sync_data().map_err(failed("sync", &temporary))?;
+    }
+    fs::rename(&temporary, &path).map_err(failed("replace", &path))?;
+    if durability == Durability::Disk {
+        File::open(state).and_then(|dir| dir.sync_all()).map_err(failed("sync", state))?;
+    }
+    Ok(())
+}
+
+/// The status of the task whose state directory this is; nothing where its supervisor has not written one yet.
+pub fn read(state: &Path) -> Result<Option<TaskStatus>, StatusFileError> {
+    read_json(&state.join(NAME))
+}
+
+/// Reads one JSON document of a task directory; nothing where there is no such file.
+pub(crate) fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<Option<T>, StatusFileError> {
+    let failed = |action, cause| StatusFileError { action, path: path.to_owned(), cause };
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(failed("read", cause)),
+    };
+    if !metadata.is_file() || metadata.len() > MAX_BYTES {
+        let cause = io::Error::other(format!("not a regular file of at most {MAX_BYTES} bytes"));
+        return Err(failed("read", cause));
+    }
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(failed("read", cause)),
+    };
+    serde_json::from_slice(&bytes).map(Some).map_err(|cause| failed("understand", io::Error::other(cause)))
+}

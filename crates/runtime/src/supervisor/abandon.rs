@@ -1,0 +1,49 @@
+//! The end of a supervisor that never got its task: nothing of it stays.
+
+use std::process::ExitCode;
+
+use agent_protocol::TaskSpec;
+use ecs::TaskId;
+
+use super::Process;
+use super::clock::Clock;
+use super::journal::Journal;
+use crate::spawn::SupervisorArgs;
+use crate::task_dir::{self, remove_tree};
+
+/// The driver has gone before `Go`, or its `Go` made no sense: nobody was promised this task, so its directories go
+/// too. What cannot be removed is found by `recover`, which sees a task that nobody owns.
+pub(super) fn abandon(
+    args: &SupervisorArgs,
+    process: Process,
+    journal: &mut Journal,
+    clock: &Clock,
+    teardown: impl FnOnce(&TaskId, Option<&TaskSpec>) -> Vec<String>,
+) -> ExitCode {
+    // An unreadable spec is as good as none: the network is found by the task's id then.
+    let spec = task_dir::read_spec(&args.places.state).unwrap_or(None);
+    let mut errors = teardown(&args.id, spec.as_ref());
+    errors.extend(process.cgroups.remove(&args.places.cgroup).iter().map(|error| super::chain(error)));
+    leave_own_cgroup(&process, args, &mut errors);
+    for error in &errors {
+        journal.say(clock.now(), error);
+    }
+    if !errors.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    for directory in [&args.places.run, &args.places.state] {
+        if let Err(cause) = remove_tree(directory) {
+            journal.say(clock.now(), &format!("cannot remove {}: {cause}", directory.display()));
+            return ExitCode::FAILURE;
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Out of the leaf and into the root, where there are no limits, so that the leaf can go.
+pub(super) fn leave_own_cgroup(process: &Process, args: &SupervisorArgs, errors: &mut Vec<String>) {
+    match process.cgroups.enter_supervisor_leaf(std::path::Path::new("/")) {
+        Ok(()) => process.cgroups.remove_if_empty(&args.places.supervisor_cgroup),
+        Err(error) => errors.push(super::chain(&error)),
+    }
+}

@@ -1,0 +1,426 @@
+//! The loop: what the lifecycle asks for is carried out, what happens is told to it, every change is written down.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::process::ExitCode;
+
+use agent_protocol::{Answer, Command, TaskSpec, TaskStatus};
+use ecs::task::StopCode;
+use ecs::{ContainerName, TaskId, Timestamp};
+use nix::sys::signal::Signal;
+use task_lifecycle::{Action, ContainerRules, DEFAULT_STOP_TIMEOUT_S, Event, TaskRun};
+
+use super::clock::Clock;
+use super::container::{Buffers, Container};
+use super::execution::Executions;
+use super::journal::{Journal, chain};
+use super::report::{self, ContainerFacts, TaskFacts};
+use super::{Go, Process, TOLD_TO_STOP, abandon, poll, read_signals, readable};
+use crate::ctl::{ClientId, Ctl, Request};
+use crate::launch;
+use crate::socket::send;
+use crate::spawn::SupervisorArgs;
+use crate::status_file::{self, Durability};
+use crate::task_dir::{CONTAINERS_NAME, CTL_NAME, remove_tree};
+
+/// When a status that could not be written is tried again, milliseconds.
+const STATUS_RETRY_MS: u64 = 1_000;
+
+/// How often the last status, which must not be lost, is tried before the supervisor ends without it.
+const LAST_STATUS_TRIES: u32 = 60;
+
+/// Lost output changes the status at most this often, milliseconds.
+const LOST_OUTPUT_MS: u64 = 1_000;
+
+pub(super) struct Life {
+    spec: TaskSpec,
+    facts: TaskFacts,
+    process: Process,
+    journal: Journal,
+    clock: Clock,
+    /// The driver's, until it has been answered.
+    start_socket: Option<OwnedFd>,
+    ctl: Option<Ctl>,
+    run: TaskRun,
+    containers: Vec<Container>,
+    executions: Executions,
+    namespaces: Vec<OwnedFd>,
+    /// Held, never used: as long as they are open, nobody else gets these ports.
+    _held_ports: Vec<OwnedFd>,
+    buffers: Buffers,
+    status: TaskStatus,
+    /// The lifecycle or the facts may have changed since `status` was made.
+    changed: bool,
+    /// Why no container can start: the task's cgroup could not be made.
+    unready: Option<String>,
+    /// The newest status is not on disk; when to try again.
+    unwritten: Option<Timestamp>,
+    lost_output_told_at: Timestamp,
+}
+
+impl Life {
+    pub(super) fn begin(
+        spec: TaskSpec,
+        facts: TaskFacts,
+        go: Go,
+        process: Process,
+        journal: Journal,
+        clock: Clock,
+        start_socket: OwnedFd,
+    ) -> Life {
+        let now = clock.now();
+        let rules: Vec<ContainerRules> = spec.containers.iter().map(rules).collect();
+        let run = TaskRun::new(&rules, now);
+        let containers: Vec<Container> =
+            spec.containers.iter().map(|container| Container::new(&spec, container)).collect();
+        let unstarted = vec![ContainerFacts::default(); containers.len()];
+        let status = report::status(&facts, &unstarted, run.progress(), 1);
+        Life {
+            spec,
+            facts,
+            process,
+            journal,
+            clock,
+            start_socket: Some(start_socket),
+            ctl: None,
+            run,
+            containers,
+            executions: Executions::default(),
+            namespaces: go.network_namespaces,
+            _held_ports: go.held_ports,
+            buffers: Buffers::default(),
+            status,
+            changed: false,
+            unready: None,
+            unwritten: None,
+            lost_output_told_at: now,
+        }
+    }
+
+    pub(super) fn run(mut self, teardown: impl FnOnce(&TaskId, Option<&TaskSpec>) -> Vec<String>) -> ExitCode {
+        match Ctl::listen(&self.spec.places.run.join(CTL_NAME)) {
+            Ok(ctl) => self.ctl = Some(ctl),
+            // A task that cannot be asked can still be stopped by a signal to its supervisor.
+            Err(cause) => self.journal.complain(self.clock.now(), "no ctl socket", &cause),
+        }
+        self.write_status(Durability::Kernel);
+        self.answer_driver();
+        if let Err(error) = self.process.cgroups.prepare_task(&self.spec) {
+            self.unready = Some(format!("CannotCreateContainerError: {}", chain(&error)));
+        }
+        loop {
+            if self.carry_out() {
+                break;
+            }
+            self.publish();
+            self.wait_and_serve();
+        }
+        self.finish(teardown)
+    }
+
+    /// The task is ours and its first status is written: whoever started us may go.
+    fn answer_driver(&mut self) {
+        if let Some(socket) = self.start_socket.take() {
+            let mut line = serde_json::to_vec(&Answer::Taken).expect("an answer is plain data with string keys");
+            line.push(b'\n');
+            // Where the driver has gone meanwhile, the task goes on without it.
+            let _ = send(socket.as_fd(), &line, &[]);
+        }
+    }
+
+    /// Does what the lifecycle asks for. True when the task has ended and is to be cleaned up.
+    fn carry_out(&mut self) -> bool {
+        while let Some(action) = self.run.poll() {
+            match action {
+                Action::Start(name) => self.start(&name),
+                Action::Signal(name, signal) => {
+                    let now = self.clock.now();
+                    if let Some(container) = self.containers.iter_mut().find(|container| container.name == name)
+                        && let Err(cause) = container.signal(signal)
+                    {
+                        self.journal.complain(now, &format!("cannot signal {name}"), &cause);
+                    }
+                }
+                Action::Finished => return true,
+            }
+        }
+        false
+    }
+
+    fn start(&mut self, name: &ContainerName) {
+        let Some(place) = self.containers.iter().position(|container| container.name == *name) else { return };
+        let begun = self.clock.now();
+        let result = match &self.unready {
+            Some(reason) => Err(reason.clone()),
+            None => {
+                let spec = &self.spec.containers[place];
+                self.containers[place].start(&self.spec, spec, &self.process.cgroups, &self.namespaces, begun)
+            }
+        };
+        let container = name.clone();
+        match result {
+            Ok(()) => self.tell(Event::ContainerStarted { container }),
+            Err(reason) => {
+                self.journal.say(self.clock.now(), &format!("{name}: {reason}"));
+                self.tell(Event::ContainerFailedToStart { container, reason });
+            }
+        }
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.run.on(event, self.clock.now());
+        self.changed = true;
+    }
+
+    fn publish(&mut self) {
+        let now = self.clock.now();
+        if std::mem::take(&mut self.changed) {
+            let status = self.new_status();
+            if status != (TaskStatus { version: status.version, ..self.status.clone() }) {
+                self.status = status;
+                self.write_status(Durability::Kernel);
+                self.tell_watchers();
+            }
+        } else if self.unwritten.is_some_and(|retry| now >= retry) {
+            self.write_status(Durability::Kernel);
+        }
+        let status = Answer::Status { status: Box::new(self.status.clone()) };
+        if let Some(ctl) = &mut self.ctl
+            && ctl.wants_status()
+        {
+            ctl.send_wanted_status(&status);
+        }
+    }
+
+    fn new_status(&self) -> TaskStatus {
+        let facts: Vec<ContainerFacts> = self.containers.iter().map(Container::facts).collect();
+        report::status(&self.facts, &facts, self.run.progress(), self.status.version + 1)
+    }
+
+    fn write_status(&mut self, durability: Durability) {
+        let now = self.clock.now();
+        match status_file::write(&self.spec.places.state, &self.status, durability) {
+            Ok(()) => self.unwritten = None,
+            Err(error) => {
+                if self.unwritten.is_none() {
+                    self.journal.complain(now, "status not written, trying again", &error);
+                }
+                self.unwritten = Some(now.plus_ms(STATUS_RETRY_MS));
+            }
+        }
+    }
+
+    fn tell_watchers(&mut self) {
+        if let Some(ctl) = &mut self.ctl
+            && ctl.is_watched()
+        {
+            ctl.tell_status(&Answer::Status { status: Box::new(self.status.clone()) });
+        }
+    }
+
+    fn wait_and_serve(&mut self) {
+        let deadline = self.run.deadline();
+        if deadline.is_none() && self.unwritten.is_none() {
+            self.clock.set_right();
+        }
+        let next = deadline.into_iter().chain(self.unwritten).min();
+        let ready = self.wait(next);
+        if ready.contains(&self.process.signals.as_raw_fd()) {
+            self.serve_signals();
+        }
+        self.serve_output(&ready);
+        self.serve_ctl(&ready);
+        if deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
+            self.tell(Event::TimePassed);
+        }
+    }
+
+    /// The descriptors on which something happened before `deadline`.
+    fn wait(&mut self, deadline: Option<Timestamp>) -> Vec<RawFd> {
+        let mut interest = vec![readable(self.process.signals.as_raw_fd())];
+        interest.extend(self.containers.iter().flat_map(Container::outputs).map(readable));
+        if let Some(ctl) = &self.ctl {
+            interest.extend(ctl.interest().map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));
+        }
+        if let Err(cause) = poll(&mut interest, self.clock.poll_timeout(deadline)) {
+            // Out of kernel memory: the next turn tries again.
+            self.journal.complain(self.clock.now(), "poll", &cause);
+        }
+        interest.iter().filter(|one| one.revents != 0).map(|one| one.fd).collect()
+    }
+
+    fn serve_signals(&mut self) {
+        for signal in read_signals(&self.process.signals) {
+            match signal {
+                Signal::SIGCHLD => self.reap(),
+                _ => {
+                    let reason = TOLD_TO_STOP.to_owned();
+                    self.tell(Event::StopRequested { code: StopCode::UserInitiated, reason });
+                }
+            }
+        }
+    }
+
+    /// Every process that has ended: containers, execs, and orphans that became ours.
+    fn reap(&mut self) {
+        while let Some((pid, exit_code)) = next_ended() {
+            self.ended(pid, exit_code);
+            wait_for(pid);
+        }
+    }
+
+    fn ended(&mut self, pid: i32, exit_code: i32) {
+        let now = self.clock.now();
+        if let Some(container) = self.containers.iter_mut().find(|container| container.is_process(pid)) {
+            let oom = container.ended(&self.spec, &self.process.cgroups, now, &mut self.buffers);
+            let container = container.name.clone();
+            self.tell(Event::ContainerExited { container, exit_code, oom });
+        } else if let Some(client) = self.executions.ended(pid)
+            && let Some(ctl) = &mut self.ctl
+        {
+            ctl.last_answer(client, &Answer::Exited { exit_code });
+        }
+    }
+
+    fn serve_output(&mut self, ready: &[RawFd]) {
+        let now = self.clock.now();
+        let mut lost = false;
+        for container in &mut self.containers {
+            lost |= container.serve_output(ready, now, &mut self.buffers);
+        }
+        if lost && now.ms_since(self.lost_output_told_at) >= LOST_OUTPUT_MS {
+            self.lost_output_told_at = now;
+            self.changed = true;
+        }
+    }
+
+    fn serve_ctl(&mut self, ready: &[RawFd]) {
+        let Some(ctl) = &mut self.ctl else { return };
+        for request in ctl.serve(ready) {
+            match request {
+                Request::Command { client, command, descriptors } => self.obey(client, command, descriptors),
+                Request::Gone { client } => self.executions.hang_up(client),
+            }
+        }
+    }
+
+    fn obey(&mut self, client: ClientId, command: Command, descriptors: Vec<OwnedFd>) {
+        let answer = match command {
+            Command::Stop { stop_code, reason } => {
+                self.tell(Event::StopRequested { code: stop_code, reason });
+                Answer::Taken
+            }
+            Command::Kill { reason } => {
+                self.tell(Event::StopRequested { code: StopCode::UserInitiated, reason });
+                self.tell(Event::KillRequested);
+                Answer::Taken
+            }
+            Command::Watch => {
+                if let Some(ctl) = &mut self.ctl {
+                    ctl.watch(client);
+                }
+                return;
+            }
+            Command::Exec(exec) => {
+                let started = self.containers.iter().find(|container| container.name == exec.container);
+                match self.executions.start(client, &exec, descriptors, &self.spec, started, &self.process.cgroups) {
+                    Ok(Some(terminal)) => {
+                        if let Some(ctl) = &mut self.ctl {
+                            ctl.answer(client, &Answer::Terminal, Some(terminal));
+                        }
+                        return;
+                    }
+                    Ok(None) => Answer::Taken,
+                    Err(reason) => Answer::Refused { reason },
+                }
+            }
+            Command::Go { .. } => Answer::Refused { reason: "the task has been started already".to_owned() },
+        };
+        if let Some(ctl) = &mut self.ctl {
+            ctl.answer(client, &answer, None);
+        }
+    }
+
+    /// Everything of the task goes, then the last status is written.
+    fn finish(mut self, teardown: impl FnOnce(&TaskId, Option<&TaskSpec>) -> Vec<String>) -> ExitCode {
+        // Told before the cleaning: an exit is visible at once.
+        self.changed = true;
+        self.publish();
+        let mut errors = self.remove_containers();
+        errors.extend(teardown(&self.spec.id, Some(&self.spec)));
+        self.namespaces.clear();
+        for directory in [self.spec.places.state.join(CONTAINERS_NAME), self.spec.places.run.clone()] {
+            if let Err(cause) = remove_tree(&directory) {
+                errors.push(format!("cannot remove {}: {cause}", directory.display()));
+            }
+        }
+        let args = SupervisorArgs { id: self.spec.id.clone(), places: self.spec.places.clone() };
+        abandon::leave_own_cgroup(&self.process, &args, &mut errors);
+        for error in &errors {
+            self.journal.say(self.clock.now(), error);
+        }
+        self.facts.teardown_errors = errors;
+        self.run.on(Event::CleanedUp, self.clock.now());
+        self.status = self.new_status();
+        for attempt in 1..=LAST_STATUS_TRIES {
+            self.write_status(Durability::Disk);
+            if self.unwritten.is_none() || attempt == LAST_STATUS_TRIES {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(STATUS_RETRY_MS));
+        }
+        self.tell_watchers();
+        if self.unwritten.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    fn remove_containers(&mut self) -> Vec<String> {
+        let mut errors = Vec::new();
+        for container in &self.spec.containers {
+            errors.extend(launch::remove(&self.spec, container, &self.process.cgroups));
+        }
+        errors.extend(self.process.cgroups.remove_task(&self.spec).iter().map(|error| chain(error)));
+        // What was killed just now were our children or became them.
+        self.reap();
+        errors
+    }
+}
+
+fn rules(container: &agent_protocol::ContainerSpec) -> ContainerRules {
+    let definition = &container.definition;
+    ContainerRules {
+        name: definition.name.clone(),
+        essential: definition.essential,
+        depends_on: definition.depends_on.clone(),
+        stop_timeout_s: definition.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT_S),
+        start_timeout_s: definition.start_timeout,
+    }
+}
+
+/// A child that has ended, with its exit code (a death by signal as 128 + its number). It is still to be waited for:
+/// until then its number cannot become anybody else's.
+fn next_ended() -> Option<(i32, i32)> {
+    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    loop {
+        // SAFETY: a siginfo_t is plain data, for which all zero says that there is no such child.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        // SAFETY: the kernel writes the struct that is lent to it, and nothing else.
+        if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) } < 0 {
+            match std::io::Error::last_os_error().kind() {
+                std::io::ErrorKind::Interrupted => continue,
+                // No child at all.
+                _ => return None,
+            }
+        }
+        // SAFETY: waitid has filled in the members of a SIGCHLD, or left all zero.
+        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+        return match (pid, info.si_code) {
+            (0, _) => None,
+            (pid, libc::CLD_EXITED) => Some((pid, status & 0xff)),
+            (pid, _) => Some((pid, 128 + (status & 0x7f))),
+        };
+    }
+}
+
+fn wait_for(pid: i32) {
+    // SAFETY: a null siginfo is allowed; the child is ours and has ended, so this takes no time.
+    unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG) };
+}
