@@ -13,7 +13,7 @@ mod task;
 
 pub use container::CONTAINER_DEFINITION;
 pub use overrides::TASK_OVERRIDE;
-pub use task::{DESCRIBED, TASK_DEFINITION};
+pub use task::TASK_DEFINITION;
 
 /// What becomes of a member that a file sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 use serde_json::{Map, Value};
 
 use crate::fields::{self, Here};
-use crate::json::{self, JsonError};
+use crate::json::{self, JsonError, Position, Positions};
 use crate::overrides::MAX_OVERRIDES_CHARACTERS;
+use crate::path::parent;
 
 /// The largest file that is read: Amazon's limit with room for white space and comments.
 pub const MAX_FILE_BYTES: usize = 1024 * 1024;
@@ -20,6 +21,15 @@ pub struct Document {
     /// As written, in the written order: members that coracle does not know and read-only ones included.
     pub value: Map<String, Value>,
     pub origin: Origin,
+    positions: Positions,
+}
+
+impl Document {
+    /// Where the value at `path` stands in the file, or where the one does that it would stand in.
+    pub fn position(&self, path: &str) -> Option<Position> {
+        let mut ways = std::iter::successors(Some(path), |path| parent(path));
+        ways.find_map(|path| self.positions.get(path).copied())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,11 +63,11 @@ pub enum ReadError {
 /// # Errors
 /// Says what the file is instead, or the line and column that cannot be read.
 pub fn read(text: &[u8]) -> Result<Document, ReadError> {
-    let object = read_object(text, "a task definition", MAX_FILE_BYTES)?;
-    if let Some((what, instead)) = foreign_object(&object) {
+    let document = read_object(text, "a task definition", MAX_FILE_BYTES)?;
+    if let Some((what, instead)) = foreign_object(&document.value) {
         return Err(ReadError::Foreign { what, instead });
     }
-    let document = unwrapped(object);
+    let document = unwrapped(document);
     let bytes = registered_size(&document.value);
     if bytes > MAX_TASK_DEFINITION_BYTES {
         return Err(ReadError::DefinitionTooLarge { bytes });
@@ -66,19 +76,19 @@ pub fn read(text: &[u8]) -> Result<Document, ReadError> {
 }
 
 /// Reads one JSON object; `wanted` names it in errors.
-pub(crate) fn read_object(text: &[u8], wanted: &'static str, limit: usize) -> Result<Map<String, Value>, ReadError> {
+pub(crate) fn read_object(text: &[u8], wanted: &'static str, limit: usize) -> Result<Document, ReadError> {
     if text.len() > limit {
         return Err(ReadError::FileTooLarge { bytes: text.len(), limit });
     }
     if text.trim_ascii().is_empty() {
         return Err(ReadError::Empty);
     }
-    let value = json::parse(text).map_err(|error| match foreign_text(text) {
+    let (value, positions) = json::parse(text).map_err(|error| match foreign_text(text) {
         Some((what, instead)) => ReadError::Foreign { what, instead },
         None => ReadError::Json(error),
     })?;
     match value {
-        Value::Object(object) => Ok(object),
+        Value::Object(value) => Ok(Document { value, origin: Origin::Input, positions }),
         Value::Array(items) if items.iter().any(|item| item.get("image").is_some()) => Err(ReadError::Foreign {
             what: "a list of container definitions",
             instead: "wrap it: {\"family\": \"NAME\", \"containerDefinitions\": […]}",
@@ -140,22 +150,24 @@ fn foreign_object(object: &Map<String, Value>) -> Option<Foreign> {
 }
 
 /// Takes the wrapper off. Tags stand beside the definition there, and inside it in the input.
-fn unwrapped(mut object: Map<String, Value>) -> Document {
-    match object.get_mut("taskDefinition") {
-        Some(Value::Object(inner)) => {
-            let mut value = std::mem::take(inner);
-            if let Some(tags) = object.shift_remove("tags")
-                && !value.contains_key("tags")
-            {
-                value.insert("tags".to_owned(), tags);
-            }
-            Document { value, origin: Origin::Answer }
-        }
-        Some(_) | None => {
-            let registered = object.contains_key("taskDefinitionArn");
-            Document { value: object, origin: if registered { Origin::Answer } else { Origin::Input } }
-        }
-    }
+fn unwrapped(mut document: Document) -> Document {
+    let Some(Value::Object(inner)) = document.value.get_mut("taskDefinition") else {
+        let registered = document.value.contains_key("taskDefinitionArn");
+        return Document { origin: if registered { Origin::Answer } else { Origin::Input }, ..document };
+    };
+    let mut value = std::mem::take(inner);
+    let tags = document.value.shift_remove("tags").filter(|_| !value.contains_key("tags"));
+    // The paths of what was wrapped, without the wrapper; those of the tags beside it are right as they are.
+    let positions =
+        document.positions.into_iter().filter_map(|(path, position)| match path.strip_prefix("taskDefinition") {
+            Some("") => Some((String::new(), position)),
+            Some(rest) if rest.starts_with('.') => Some((rest[1..].to_owned(), position)),
+            Some(rest) if rest.starts_with('[') => Some((rest.to_owned(), position)),
+            _ => (tags.is_some() && path.starts_with("tags")).then_some((path, position)),
+        });
+    let positions = positions.collect();
+    value.extend(tags.map(|tags| ("tags".to_owned(), tags)));
+    Document { value, origin: Origin::Answer, positions }
 }
 
 /// Bytes of the definition as RegisterTaskDefinition would receive it.

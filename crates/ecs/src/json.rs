@@ -4,17 +4,25 @@
 //! `serde_json` does the parsing; this file adds what it leaves out: comments, duplicate members, a depth of our own
 //! choosing and NUL. What the JSON says is for others.
 
+mod plain;
+mod positions;
+
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::path::{item_path, member_path};
+use plain::without_comments;
+use positions::positions;
+
 /// The deepest nesting of lists and objects that is read. A task definition needs nine.
 pub const MAX_DEPTH: usize = 64;
 
 /// A place in a text: both from 1; the column counts characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub line: usize,
     pub column: usize,
@@ -46,8 +54,11 @@ pub enum JsonError {
     TooDeep { position: Position },
 }
 
+/// Where each value of a text stands, by its path: a member at its name, an item at its beginning.
+pub type Positions = HashMap<String, Position>;
+
 /// Reads one JSON value out of `text`. Members keep their order.
-pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
+pub fn parse(text: &[u8]) -> Result<(Value, Positions), JsonError> {
     let text = utf8(text)?;
     let plain = without_comments(text)?;
     let problem = RefCell::new(None);
@@ -55,7 +66,7 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     let root = Step::Root;
     let seed = Strict { depth: 0, at: &root, problem: &problem };
     let value = seed.deserialize(&mut reader).and_then(|value| reader.end().map(|()| value));
-    value.map_err(|error| {
+    let value = value.map_err(|error| {
         let position = position_of(&plain, &error);
         match problem.into_inner() {
             Some(Problem::Duplicate { path }) => JsonError::DuplicateMember { position, path },
@@ -63,7 +74,8 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
             Some(Problem::Nul) => JsonError::Nul { position },
             None => JsonError::Syntax { position, what: in_words(&error) },
         }
-    })
+    })?;
+    Ok((value, positions(&plain)))
 }
 
 fn utf8(text: &[u8]) -> Result<&str, JsonError> {
@@ -120,82 +132,6 @@ fn in_words(error: &serde_json::Error) -> String {
     }
 }
 
-/// Replaces comments and trailing commas by spaces, one for each character, so that positions stay true.
-fn without_comments(text: &str) -> Result<String, JsonError> {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text.chars().peekable();
-    // The last two characters that are neither white space nor comment; a comma with the place it was written to.
-    let mut before_last = None;
-    let mut last: Option<(char, usize)> = None;
-    while let Some(char) = rest.next() {
-        match (char, rest.peek().copied()) {
-            ('"', _) => {
-                plain.push('"');
-                copy_string(&mut rest, &mut plain);
-                (before_last, last) = (last, Some(('"', plain.len() - 1)));
-            }
-            ('/', Some('/')) => {
-                plain.push(' ');
-                while let Some(char) = rest.next_if(|char| *char != '\n') {
-                    plain.push(if char == '\r' { '\r' } else { ' ' });
-                }
-            }
-            ('/', Some('*')) => {
-                let start = plain.len();
-                plain.push(' ');
-                blank_block(&mut rest, &mut plain).ok_or_else(|| JsonError::Syntax {
-                    position: end_of(&plain[..start]),
-                    what: "this comment has no end; close it with */".to_owned(),
-                })?;
-            }
-            ('}' | ']', _) => {
-                if let (Some((',', comma)), Some((value_end, _))) = (last, before_last)
-                    && !matches!(value_end, ',' | '[' | '{' | ':')
-                {
-                    plain.replace_range(comma..=comma, " ");
-                }
-                plain.push(char);
-                (before_last, last) = (last, Some((char, plain.len() - 1)));
-            }
-            (char, _) => {
-                plain.push(char);
-                if !char.is_ascii_whitespace() {
-                    (before_last, last) = (last, Some((char, plain.len() - char.len_utf8())));
-                }
-            }
-        }
-    }
-    Ok(plain)
-}
-
-type Rest<'a> = std::iter::Peekable<std::str::Chars<'a>>;
-
-/// Copies up to and with the closing quote. A string without one is copied whole: the parser says where it began.
-fn copy_string(rest: &mut Rest<'_>, plain: &mut String) {
-    while let Some(char) = rest.next() {
-        plain.push(char);
-        match char {
-            '"' => return,
-            '\\' => plain.extend(rest.next()),
-            _ => {}
-        }
-    }
-}
-
-/// Blanks a `/* */` comment whose `/` is gone already; `None` where it has no end.
-fn blank_block(rest: &mut Rest<'_>, plain: &mut String) -> Option<()> {
-    rest.next();
-    plain.push(' ');
-    loop {
-        let char = rest.next()?;
-        plain.push(if matches!(char, '\n' | '\r') { char } else { ' ' });
-        if char == '*' && rest.next_if_eq(&'/').is_some() {
-            plain.push(' ');
-            return Some(());
-        }
-    }
-}
-
 /// Where in the document the reader stands, back to the root.
 enum Step<'a> {
     Root,
@@ -207,9 +143,8 @@ impl fmt::Display for Step<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Root => Ok(()),
-            Step::Member { of: Step::Root, name } => out.write_str(name),
-            Step::Member { of, name } => write!(out, "{of}.{name}"),
-            Step::Item { of, index } => write!(out, "{of}[{index}]"),
+            Step::Member { of, name } => out.write_str(&member_path(&of.to_string(), name)),
+            Step::Item { of, index } => out.write_str(&item_path(&of.to_string(), *index)),
         }
     }
 }
@@ -315,7 +250,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
 }
 
 /// What a value is, for messages: `text`, `a number`, …
-pub fn kind_of(value: &Value) -> &'static str {
+pub(crate) fn kind_of(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",

@@ -11,6 +11,7 @@ pub mod input;
 pub mod json;
 pub mod lint;
 pub mod overrides;
+mod path;
 pub mod port;
 pub mod size;
 mod suggest;

@@ -13,15 +13,16 @@ mod ports;
 mod shape;
 mod task;
 
+use std::collections::HashSet;
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::fields;
 use crate::input::Document;
+use crate::json::Position;
 use crate::task_definition::TaskDefinition;
 use place::Place;
-pub(crate) use place::member_path;
 pub(crate) use shape::check_shape;
 
 /// What the rules have to know of the host.
@@ -88,6 +89,8 @@ pub struct Finding {
     pub message: String,
     /// What to do about it, where that is not plain from the message.
     pub hint: Option<String>,
+    /// Where in the file: the member itself, or for a missing one the structure it is missing in.
+    pub position: Option<Position>,
 }
 
 /// `error: containerDefinitions[0].image: missing; …`
@@ -126,11 +129,17 @@ impl Report {
 
 /// Findings as they are made.
 #[derive(Default)]
-pub(crate) struct Findings(pub(crate) Vec<Finding>);
+pub(crate) struct Findings {
+    list: Vec<Finding>,
+    /// Of the findings so far. A hostile file makes thousands, and each rule asks.
+    paths: HashSet<String>,
+}
 
 impl Findings {
     pub(crate) fn add(&mut self, severity: Severity, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Finding { severity, path: path.into(), message: message.into(), hint: None });
+        let path = path.into();
+        self.paths.insert(path.clone());
+        self.list.push(Finding { severity, path, message: message.into(), hint: None, position: None });
     }
 
     pub(crate) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
@@ -143,18 +152,28 @@ impl Findings {
 
     /// Adds what to do to the finding made last.
     pub(crate) fn hint(&mut self, hint: impl Into<String>) {
-        if let Some(last) = self.0.last_mut() {
+        if let Some(last) = self.list.last_mut() {
             last.hint = Some(hint.into());
         }
     }
 
     /// Whether something was said about this very member already.
     pub(crate) fn is_about(&self, path: &str) -> bool {
-        self.0.iter().any(|finding| finding.path == path)
+        self.paths.contains(path)
     }
 
     pub(crate) fn has_errors(&self) -> bool {
-        self.0.iter().any(|finding| finding.severity == Severity::Error)
+        self.list.iter().any(|finding| finding.severity == Severity::Error)
+    }
+
+    /// The findings with their places, in the order of the file. What is missing is shown where it would be.
+    pub(crate) fn in_file_order(self, document: &Document) -> Vec<Finding> {
+        let mut findings = self.list;
+        for finding in &mut findings {
+            finding.position = document.position(&finding.path);
+        }
+        findings.sort_by_key(|finding| finding.position);
+        findings
     }
 }
 
@@ -169,7 +188,7 @@ pub fn check(document: &Document, host: &HostFacts) -> Report {
     ports::check(&root, &mut findings);
     linux::check(&root, &mut findings);
     let definition = if findings.has_errors() { None } else { typed(value, &mut findings) };
-    Report { findings: in_file_order(&document.value, findings.0), definition }
+    Report { findings: findings.in_file_order(document), definition }
 }
 
 /// The last step from JSON to types. The table leaves nothing for it to refuse; should it, that is an error too.
@@ -185,20 +204,4 @@ fn typed(value: Value, findings: &mut Findings) -> Option<TaskDefinition> {
         }
     }
     Some(definition)
-}
-
-/// Findings about what stands first come first; those about something missing come where its parent stands.
-pub(crate) fn in_file_order(written: &Map<String, Value>, mut findings: Vec<Finding>) -> Vec<Finding> {
-    let order = place::order(written);
-    findings.sort_by_key(|finding| {
-        let mut path = finding.path.as_str();
-        loop {
-            match (order.get(path), path.rfind(['.', '['])) {
-                (Some(index), _) => return *index,
-                (None, Some(end)) => path = &path[..end],
-                (None, None) => return 0,
-            }
-        }
-    });
-    findings
 }

@@ -3,11 +3,11 @@
 //! Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html>.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::fields;
-use crate::input::{self, MAX_FILE_BYTES, ReadError};
-use crate::lint::{self, Finding, Findings, check_shape, member_path};
+use crate::input::{self, Document, MAX_FILE_BYTES, ReadError};
+use crate::lint::{Finding, Findings, check_shape};
 use crate::size;
 use crate::task_definition::{ContainerDefinition, KeyValuePair, TaskDefinition};
 
@@ -72,19 +72,19 @@ pub struct Report {
 }
 
 /// Reads overrides; comments and trailing commas are allowed as in a task definition.
-pub fn read(text: &[u8]) -> Result<Map<String, Value>, ReadError> {
-    let written = input::read_object(text, "overrides", MAX_FILE_BYTES)?;
-    let characters = serde_json::to_string(&written).map(|json| json.chars().count()).unwrap_or(usize::MAX);
+pub fn read(text: &[u8]) -> Result<Document, ReadError> {
+    let document = input::read_object(text, "overrides", MAX_FILE_BYTES)?;
+    let characters = serde_json::to_string(&document.value).map(|json| json.chars().count()).unwrap_or(usize::MAX);
     if characters > MAX_OVERRIDES_CHARACTERS {
         return Err(ReadError::OverridesTooLarge { characters });
     }
-    Ok(written)
+    Ok(document)
 }
 
 /// Checks overrides against the definition that they are for.
-pub fn check(written: &Map<String, Value>, definition: &TaskDefinition) -> Report {
+pub fn check(document: &Document, definition: &TaskDefinition) -> Report {
     let mut findings = Findings::default();
-    let value = check_shape(written, &fields::TASK_OVERRIDE, &mut findings);
+    let value = check_shape(&document.value, &fields::TASK_OVERRIDE, &mut findings);
     unknown_containers(&value, definition, &mut findings);
     let mut overrides = None;
     if !findings.has_errors() {
@@ -96,7 +96,7 @@ pub fn check(written: &Map<String, Value>, definition: &TaskDefinition) -> Repor
             Err(error) => findings.error("", error.to_string()),
         }
     }
-    Report { findings: lint::in_file_order(written, findings.0), overrides }
+    Report { findings: findings.in_file_order(document), overrides }
 }
 
 fn unknown_containers(value: &Value, definition: &TaskDefinition, findings: &mut Findings) {
@@ -105,8 +105,7 @@ fn unknown_containers(value: &Value, definition: &TaskDefinition, findings: &mut
         if let Some(name) = item.get("name").and_then(Value::as_str)
             && !definition.container_definitions.iter().any(|container| container.name.as_str() == name)
         {
-            let path = member_path(&format!("containerOverrides[{index}]"), "name");
-            findings.error(path, unknown(name, definition).to_string());
+            findings.error(format!("containerOverrides[{index}].name"), unknown(name, definition).to_string());
         }
     }
 }

@@ -134,3 +134,79 @@ pub fn exposure(mapping: &PortMapping, mode: NetworkMode) -> Result<Exposure, Po
 pub fn exposures(mappings: &[PortMapping], mode: NetworkMode) -> Result<Vec<Exposure>, PortError> {
     mappings.iter().map(|mapping| exposure(mapping, mode)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(container_port: Option<u16>, host_port: Option<u16>, range: Option<&str>) -> PortMapping {
+        PortMapping {
+            container_port,
+            host_port,
+            protocol: None,
+            container_port_range: range.map(str::to_owned),
+            name: None,
+            app_protocol: None,
+        }
+    }
+
+    /// `tcp 80 <- 8080`, or the error.
+    fn said(mapping: &PortMapping, mode: NetworkMode) -> String {
+        match exposure(mapping, mode) {
+            Ok(Exposure { protocol, container, host: HostPort::Static(port) }) => {
+                format!("{protocol} {container} <- {port}")
+            }
+            Ok(Exposure { protocol, container, host: HostPort::Dynamic }) => {
+                format!("{protocol} {container} <- dynamic")
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn each_network_mode_publishes_as_amazon_says() {
+        let both = "a port mapping has containerPort or containerPortRange, and not both";
+        for (container, host, range, bridge, host_mode) in [
+            (
+                Some(80),
+                Some(8080),
+                None,
+                "tcp 80 <- 8080",
+                "hostPort 8080 differs from containerPort 80: in network mode host they are one port",
+            ),
+            (Some(80), Some(80), None, "tcp 80 <- 80", "tcp 80 <- 80"),
+            (Some(80), Some(0), None, "tcp 80 <- dynamic", "tcp 80 <- 80"),
+            (Some(80), None, None, "tcp 80 <- dynamic", "tcp 80 <- 80"),
+            (
+                Some(0),
+                None,
+                None,
+                "containerPort is a port between 1 and 65535",
+                "containerPort is a port between 1 and 65535",
+            ),
+            (
+                None,
+                None,
+                Some("8000-8010"),
+                "tcp 8000-8010 <- dynamic",
+                "containerPortRange works in network mode bridge only here, not host",
+            ),
+            (Some(80), None, Some("8000-8010"), both, both),
+            (None, Some(80), None, both, both),
+        ] {
+            let mapping = mapping(container, host, range);
+            assert_eq!(said(&mapping, NetworkMode::Bridge), bridge);
+            assert_eq!(said(&mapping, NetworkMode::Host), host_mode);
+            assert_eq!(said(&mapping, NetworkMode::None), "network mode none has no ports");
+        }
+    }
+
+    #[test]
+    fn ranges_are_two_ports_the_lower_one_first() {
+        for wrong in ["", "-", "80", "80-80", "81-80", "0-5", "1-65536", "1-2-3", " 1-2", "+1-2", "a-b"] {
+            assert!(wrong.parse::<PortRange>().is_err(), "{wrong}");
+        }
+        let range: PortRange = "1-65535".parse().expect("every port");
+        assert_eq!((range.first(), range.last(), range.count(), range.ports().count()), (1, 65535, 65535, 65535));
+    }
+}

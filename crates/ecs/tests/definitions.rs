@@ -1,14 +1,23 @@
-//! Task definitions in files, and beside each what is to be said about it. A last line `runs` means that a definition
+//! Task definitions in files, and beside each what is to be said about it, with line and column. A last line `runs` means that a definition
 //! came out of it.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
-use ecs::lint::{CpuArchitecture, HostFacts};
+use ecs::lint::{CpuArchitecture, Finding, HostFacts};
 
 const HOST: HostFacts = HostFacts { cpu_architecture: CpuArchitecture::X86_64, privileged_disabled: false };
 
 fn said(text: &[u8], host: &HostFacts) -> String {
+    say(text, host, Finding::to_string)
+}
+
+fn placed(finding: &Finding) -> String {
+    let position = finding.position.expect("everything that is said has a place");
+    format!("{}:{}: {finding}", position.line, position.column)
+}
+
+fn say(text: &[u8], host: &HostFacts, line: fn(&Finding) -> String) -> String {
     let document = match ecs::input::read(text) {
         Ok(document) => document,
         Err(error) => return format!("unreadable: {error}\n"),
@@ -16,7 +25,7 @@ fn said(text: &[u8], host: &HostFacts) -> String {
     let report = ecs::lint::check(&document, host);
     let mut said = String::new();
     for finding in &report.findings {
-        writeln!(said, "{finding}").expect("writing to a string");
+        writeln!(said, "{}", line(finding)).expect("writing to a string");
     }
     assert_eq!(report.definition.is_some(), report.errors().next().is_none(), "a definition, or errors:\n{said}");
     if report.definition.is_some() {
@@ -38,7 +47,7 @@ fn each_file_gets_the_findings_beside_it() {
         files += 1;
         let text = std::fs::read(&path).expect("a definition");
         let wanted = std::fs::read_to_string(path.with_extension("txt")).expect("its findings");
-        let said = said(&text, &HOST);
+        let said = say(&text, &HOST, placed);
         if said != wanted {
             writeln!(wrong, "== {}\n-- wanted\n{wanted}-- said\n{said}", path.display()).expect("writing to a string");
         }
@@ -98,6 +107,7 @@ fn images_may_be_long_only_behind_the_at_sign() {
 fn zero_timeouts_and_empty_commands_mean_not_given() {
     let text = br#"{"family": "f", "containerDefinitions": [{"name": "c", "image": "i", "memory": 64, "stopTimeout": 0,
         "startTimeout": 0, "entryPoint": [], "command": [], "user": "", "environment": [{"name": "EMPTY", "value": ""}],
+        "dockerLabels": {"com.example.empty": ""},
         "linuxParameters": {"sharedMemorySize": 0, "capabilities": {"add": [], "drop": ["ALL"]}}}]}"#;
     let document = ecs::input::read(text).expect("JSON");
     let definition = ecs::lint::check(&document, &HOST).definition.expect("no errors");
@@ -105,6 +115,7 @@ fn zero_timeouts_and_empty_commands_mean_not_given() {
     assert_eq!((container.stop_timeout, container.start_timeout), (None, None));
     assert_eq!((&container.entry_point, &container.command, &container.user), (&None, &None, &None));
     assert_eq!((container.environment[0].name.as_str(), container.environment[0].value.as_str()), ("EMPTY", ""));
+    assert_eq!(container.docker_labels.get("com.example.empty").map(String::as_str), Some(""));
     let linux = container.linux_parameters.as_ref().expect("capabilities are given");
     assert_eq!(linux.shared_memory_size, None);
     assert_eq!(linux.capabilities.as_ref().expect("given").drop, ["ALL"]);

@@ -18,6 +18,8 @@ fn all_of_it(text: &[u8]) {
     let report = ecs::lint::check(&document, &HOST);
     for finding in &report.findings {
         assert!(!finding.message.is_empty());
+        assert!(!finding.path.is_empty(), "only a type that the table forgot has no place: {finding}");
+        assert!(finding.position.is_some());
     }
     assert_eq!(report.definition.is_some(), report.errors().next().is_none());
     if let Some(definition) = report.definition {
@@ -26,7 +28,7 @@ fn all_of_it(text: &[u8]) {
             serde_json::from_value::<ecs::task_definition::TaskDefinition>(again).expect("and back"),
             definition
         );
-        let overrides = ecs::overrides::check(&document.value, &definition);
+        let overrides = ecs::overrides::check(&document, &definition);
         assert!(overrides.overrides.is_none() || overrides.findings.iter().all(|finding| !finding.message.is_empty()));
     }
 }
@@ -64,6 +66,27 @@ fn any_json() -> impl Strategy<Value = Value> {
             prop::collection::vec((name, inner), 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),
         ]
     })
+}
+
+/// As many findings as fit into a definition take no time worth waiting for.
+#[test]
+fn a_file_of_nothing_but_mistakes_is_answered_soon() {
+    let around = |items: String| format!(r#"{{"family":"f","containerDefinitions":[{{"portMappings":[{items}]}}]}}"#);
+    let started = std::time::Instant::now();
+    for item in ["{}", r#"{"containerPort":1}"#, r#"{"a":1}"#, r#"{"containerPortRange":"1-9"}"#] {
+        let count = 65_000 / (item.len() + 1);
+        all_of_it(around(vec![item; count].join(",")).as_bytes());
+    }
+    let unknown: Vec<String> = (0..5_000).map(|index| format!(r#""mem{index}":1"#)).collect();
+    all_of_it(format!("{{{}}}", unknown.join(",")).as_bytes());
+    let chain: Vec<String> = (0..900)
+        .map(|index| {
+            let next = index + 1;
+            format!(r#"{{"name":"{index}","dependsOn":[{{"containerName":"{next}","condition":"START"}}]}}"#)
+        })
+        .collect();
+    all_of_it(format!(r#"{{"containerDefinitions":[{}]}}"#, chain.join(",")).as_bytes());
+    assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }
 
 proptest! {

@@ -69,7 +69,7 @@ pub static TASK_DEFINITION: Shape = Shape {
         ),
         works("trustedExecutionConfiguration", Kind::Structure(&TRUSTED_EXECUTION)),
         read_only("taskDefinitionArn", Kind::Text),
-        read_only("revision", Kind::Integer),
+        read_only("revision", Kind::Integer).within(0, INT_MAX),
         read_only("status", Kind::Text),
         read_only("requiresAttributes", Kind::List(&Kind::Structure(&ATTRIBUTE))),
         read_only("compatibilities", TEXTS),
@@ -77,15 +77,6 @@ pub static TASK_DEFINITION: Shape = Shape {
         read_only("deregisteredAt", Kind::Timestamp),
         read_only("deleteRequestedAt", Kind::Timestamp),
         read_only("registeredBy", Kind::Text),
-    ],
-};
-
-/// Around a task definition in DescribeTaskDefinition's answer.
-pub static DESCRIBED: Shape = Shape {
-    name: "DescribeTaskDefinitionResponse",
-    members: &[
-        works("taskDefinition", Kind::Structure(&TASK_DEFINITION)).required(),
-        works("tags", Kind::List(&Kind::Structure(&TAG))),
     ],
 };
 

@@ -1,42 +1,8 @@
 //! A value together with where it stands: what the rules walk over.
 
-use std::collections::HashMap;
+use serde_json::Value;
 
-use serde_json::{Map, Value};
-
-/// A member's path below `path`. Names that would be misread go in brackets: `dockerLabels["com.example"]`.
-pub(crate) fn member_path(path: &str, name: &str) -> String {
-    let plain = !name.is_empty() && name.chars().all(|char| char.is_alphanumeric() || matches!(char, '_' | '-' | '$'));
-    match (plain, path.is_empty()) {
-        (true, true) => name.to_owned(),
-        (true, false) => format!("{path}.{name}"),
-        (false, _) => format!("{path}[{name:?}]"),
-    }
-}
-
-pub(crate) fn item_path(path: &str, index: usize) -> String {
-    format!("{path}[{index}]")
-}
-
-/// The number of each path in the order of the text.
-pub(crate) fn order(root: &Map<String, Value>) -> HashMap<String, usize> {
-    let mut order = HashMap::from([(String::new(), 0)]);
-    let mut open: Vec<_> = root.iter().rev().map(|(name, inner)| (member_path("", name), inner)).collect();
-    while let Some((path, value)) = open.pop() {
-        match value {
-            Value::Object(members) => {
-                open.extend(members.iter().rev().map(|(name, inner)| (member_path(&path, name), inner)));
-            }
-            Value::Array(items) => {
-                open.extend(items.iter().enumerate().rev().map(|(index, inner)| (item_path(&path, index), inner)));
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-        let next = order.len();
-        order.insert(path, next);
-    }
-    order
-}
+use crate::path::{item_path, member_path};
 
 /// A value that was well formed, and its path. Members that were not are absent.
 #[derive(Clone, Debug)]

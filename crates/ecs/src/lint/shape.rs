@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::place::{item_path, member_path};
 use super::{Findings, Severity};
 use crate::fields::{Here, Kind, Member, Rule, Shape, TASK_DEFINITION, TASK_OVERRIDE};
 use crate::json::kind_of;
+use crate::path::{item_path, member_path};
 use crate::suggest;
 
 /// The longest piece of a file that a message repeats, in characters.
@@ -36,7 +36,10 @@ fn structure(
         let Some(checked) = checked(given, &member.kind, member, &at, findings) else { continue };
         // `false` of a member that works may be the opposite of its default: `essential`.
         let works = matches!(member.here, Here::Effective | Here::Partly(_));
-        if member.required || !is_blank(&checked) || (works && checked.is_boolean()) {
+        // A label without a value is a label.
+        let labels = matches!(member.kind, Kind::TextMap) && checked.as_object().is_some_and(|map| !map.is_empty());
+        let blank = is_blank(&checked) && !labels;
+        if member.required || !blank || (works && checked.is_boolean()) {
             tell_effect(member, &checked, &at, findings);
             well_formed.insert(name.clone(), checked);
         }
