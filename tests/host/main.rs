@@ -3,7 +3,21 @@
 //! One executable, so that it can be copied into a virtual machine beside the program and the probe
 //! (CORACLE_TEST_BIN, CORACLE_TEST_PROBE). Each file is a theme; `support` is what they stand on.
 
+#![allow(unsafe_code, reason = "tests signal processes and set the stage between fork and exec")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod bad_input;
+mod confinement;
+mod escapes;
+mod hardening;
+mod image;
+mod kill;
+mod layers;
+mod limits;
+mod lint;
+mod memory;
+mod network;
 mod rig;
+mod run;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::support::netns::{LAN_ADDRESS_OF_HOST, Namespace};
 use crate::support::registry::{Fault, Registry, Repository};
-use crate::support::{Host, Running, audit, cgroups, image, netlink, wait_for};
+use crate::support::{Host, Running, audit, cgroups, image, netlink, probe, wait_for};
 
 #[test]
 fn an_untouched_host_passes_the_audit() {
@@ -16,8 +16,8 @@ fn an_untouched_host_passes_the_audit() {
 #[test]
 fn the_audit_sees_processes_cgroups_sockets_and_a_touched_guard() {
     let host = Host::new();
-    let mut pause = Command::new("/bin/sleep");
-    pause.arg("1000");
+    let mut pause = Command::new(probe());
+    pause.arg("forever");
     host.place(&mut pause);
     let pause = Running::start(&mut pause);
     // The child enters the namespace before it executes; from then on the audit must name it.
@@ -94,18 +94,17 @@ fn the_registry_serves_an_image_and_half_of_one() {
     host.finish();
 }
 
-/// Known without the program under test: sha256 of nothing, what tar lists, and a PAX record's own length.
+/// Known without the program under test: sha256 of nothing, a tar header's parts, and a PAX record's own length.
 #[test]
 fn images_are_made_right() {
     assert_eq!(image::digest(b""), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    let archive = image::Image::of(vec![image::probe_layer().finish()]).oci_archive("probe:latest");
-    let path = std::env::temp_dir().join(format!("coracle-test-image-{}", crate::support::unique()));
-    std::fs::write(&path, &archive).expect("a temporary file can be made");
-    let listed = Command::new("tar").arg("-tf").arg(&path).output().expect("tar is installed").stdout;
-    std::fs::remove_file(&path).expect("it was made above");
-    let listed = String::from_utf8(listed).expect("names are text");
-    assert!(listed.starts_with("oci-layout\nindex.json\n"), "{listed}");
-    assert_eq!(listed.lines().count(), 5);
+    let tar = crate::support::tar::Tar::new().file("x", 0o755, b"hello").finish();
+    assert_eq!(tar.len(), 4 * 512);
+    assert_eq!(&tar[..2], b"x\0");
+    assert_eq!(&tar[100..108], b"0000755\0");
+    assert_eq!(&tar[124..136], b"00000000005\0");
+    assert_eq!(&tar[257..265], b"ustar\x0000");
+    assert_eq!(&tar[512..518], b"hello\0");
     let record = crate::support::tar::Tar::new().pax(&[("path", b"x")]).unfinished();
     assert_eq!(&record[512..521], b"9 path=x\n");
 }

@@ -179,16 +179,21 @@ impl Host {
         self.audit();
     }
 
-    #[track_caller]
-    pub(crate) fn audit(&self) {
+    /// What is left of ended tasks when supervisors had their time to go.
+    pub(crate) fn leftovers(&self) -> Vec<String> {
         let end = Instant::now() + SETTLING;
-        let left = loop {
+        loop {
             let left = audit::leftovers(&self.places, &self.namespace);
             if left.is_empty() || Instant::now() > end {
-                break left;
+                return left;
             }
             std::thread::park_timeout(Duration::from_millis(5));
-        };
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn audit(&self) {
+        let left = self.leftovers();
         assert!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
         let changes = self.guard.changes();
         assert!(changes.is_empty(), "outside the containers changed:\n  {}", changes.join("\n  "));

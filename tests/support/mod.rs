@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 pub(crate) use host::Host;
-pub(crate) use process::Running;
+pub(crate) use process::{Finished, Running};
 
 /// How long anything that should be quick may take on a busy machine before a test gives up.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -140,19 +140,22 @@ impl Running {
         Finished { what: self.what.clone(), status, elapsed, stdout: self.stdout(), stderr: self.stderr() }
     }
 
-    fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
+    /// Whether it ends by itself within that time.
+    pub(crate) fn ends_within(&self, patience: Duration) -> bool {
         // SAFETY: the child is ours and not waited for.
         let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid(), 0) } as i32;
         assert!(pidfd >= 0, "pidfd of our child: {}", std::io::Error::last_os_error());
         let mut ready = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
-        let left = deadline.saturating_duration_since(Instant::now()).as_millis();
         // SAFETY: one pollfd; the descriptor is closed once.
-        let polled = unsafe {
-            let polled = libc::poll(&raw mut ready, 1, i32::try_from(left).unwrap_or(i32::MAX));
+        unsafe {
+            let polled = libc::poll(&raw mut ready, 1, i32::try_from(patience.as_millis()).unwrap_or(i32::MAX));
             libc::close(pidfd);
-            polled
-        };
-        if polled != 1 {
+            polled == 1
+        }
+    }
+
+    fn wait_until(&mut self, deadline: Instant) -> Option<ExitStatus> {
+        if !self.ends_within(deadline.saturating_duration_since(Instant::now())) {
             return None;
         }
         let status = self.child.wait().expect("our child ended");

@@ -1,0 +1,36 @@
+//! What a running task costs: the supervisor's memory.
+
+use serde_json::json;
+
+use crate::support::{Host, definition};
+
+/// Never more than this for one supervisor, whatever the build; scripts/bench-memory measures the shipped one.
+const MOST_KB: u64 = 1024;
+
+/// Proportional set size of a process in kB: its own pages, and its part of those it shares.
+fn pss_kb(pid: i32) -> u64 {
+    let rollup = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).expect("the supervisor runs");
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).expect("the kernel counts pages");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+#[test]
+fn a_supervisor_stays_under_one_megabyte() {
+    let host = Host::new();
+    host.import_probe();
+    let definition = definition::task(&[
+        definition::container("main", &["wait"], &json!({})),
+        definition::container("side", &["flood", "20000"], &json!({ "essential": false })),
+    ]);
+    let tasks: Vec<String> = (0..3).map(|_| host.detach(&definition, &[])).collect();
+    for task in &tasks {
+        let supervisor = super::hardening::supervisor(&host, task);
+        let pss = pss_kb(supervisor);
+        assert!(pss < MOST_KB, "the supervisor of {task} has {pss} kB");
+    }
+    for task in tasks {
+        host.coracle(["stop", &task]).ok();
+        host.coracle(["rm", &task]).ok();
+    }
+    host.finish();
+}

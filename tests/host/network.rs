@@ -1,0 +1,251 @@
+//! Published ports from everywhere they must be reached, and network modes as Amazon documents them.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::netns::{LAN_ADDRESS_OF_HOST, LAN_ADDRESS_OF_NEIGHBOUR, Namespace};
+use crate::support::{Host, definition, wait_for};
+
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Says one line to an echo server and returns its answer.
+fn say(from: &Namespace, to: Ipv4Addr, port: u16) -> io::Result<String> {
+    from.enter(|| {
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((to, port)), ANSWER_WITHIN)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.write_all(b"ahoy\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })
+}
+
+fn say_udp(from: &Namespace, to: Ipv4Addr, port: u16) -> io::Result<String> {
+    from.enter(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.set_read_timeout(Some(ANSWER_WITHIN))?;
+        socket.send_to(b"ahoy", (to, port))?;
+        let mut datagram = [0u8; 2048];
+        let (length, _) = socket.recv_from(&mut datagram)?;
+        Ok(String::from_utf8_lossy(&datagram[..length]).into_owned())
+    })
+}
+
+#[track_caller]
+fn answers(answer: io::Result<String>) -> String {
+    let answer = answer.expect("the published port answers");
+    assert!(answer.contains("said ahoy"), "{answer}");
+    answer
+}
+
+fn listening(host: &Host, task: &str) {
+    wait_for("the server", || host.coracle(["logs", task]).stdout.contains("listening").then_some(()));
+}
+
+fn bindings(host: &Host, task: &str) -> Value {
+    definition::the_container(&host.inspect(task), "main")["networkBindings"].clone()
+}
+
+fn end(host: &Host, task: &str) {
+    host.coracle(["stop", task]).ok();
+    host.coracle(["rm", task]).ok();
+}
+
+/// One server in bridge mode with these port mappings; stopped quickly, as it does not listen to SIGTERM as process 1.
+fn server(command: &[&str], mappings: &Value) -> Value {
+    definition::bridge_task(&[definition::container(
+        "main",
+        command,
+        &json!({ "portMappings": mappings, "stopTimeout": 2 }),
+    )])
+}
+
+#[test]
+fn a_static_port_answers_on_loopback_the_lan_and_from_containers() {
+    let host = Host::new();
+    host.import_probe();
+    let neighbour = host.neighbour();
+    let task = host.detach(&server(&["tcp-echo", "80"], &json!([{ "containerPort": 80, "hostPort": 8080 }])), &[]);
+    listening(&host, &task);
+    answers(say(&host.namespace, LOOPBACK, 8080));
+    answers(say(&host.namespace, LAN_ADDRESS_OF_HOST, 8080));
+    let seen = answers(say(&neighbour.namespace, LAN_ADDRESS_OF_HOST, 8080));
+    // The server sees who really asks.
+    assert!(seen.starts_with(&format!("{LAN_ADDRESS_OF_NEIGHBOUR}:")), "{seen}");
+    assert_eq!(
+        bindings(&host, &task),
+        json!([{ "bindIP": "0.0.0.0", "containerPort": 80, "hostPort": 8080, "protocol": "tcp" }])
+    );
+    let target = format!("{LAN_ADDRESS_OF_HOST}:8080");
+    let client = definition::bridge_task(&[definition::container("client", &["tcp-say", &target, "ahoy"], &json!({}))]);
+    host.run(&client, &[]).ok().prints(&["said ahoy"]);
+    // The published port of oneself, through the host and back.
+    host.coracle(["exec", &task, "/bin/probe", "tcp-say", &target, "ahoy"]).ok().prints(&["said ahoy"]);
+    end(&host, &task);
+    assert!(say(&host.namespace, LOOPBACK, 8080).is_err(), "the port is closed with its task");
+    drop(host.namespace.enter(|| TcpListener::bind("0.0.0.0:8080")).expect("the port is free again"));
+    drop(neighbour);
+    host.finish();
+}
+
+#[test]
+fn dynamic_ports_come_from_the_kernels_range_and_are_different() {
+    let host = Host::new();
+    host.import_probe();
+    let mappings = json!([{ "containerPort": 80 }, { "containerPort": 81, "hostPort": 0 }]);
+    let range = host.namespace.enter(|| std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range"));
+    let range: Vec<u64> =
+        range.expect("a setting").split_whitespace().map(|port| port.parse().expect("a port")).collect();
+    let tasks: Vec<String> = (0..2).map(|_| host.detach(&server(&["tcp-echo", "80,81"], &mappings), &[])).collect();
+    let mut ports = Vec::new();
+    for task in &tasks {
+        listening(&host, task);
+        for binding in bindings(&host, task).as_array().expect("bindings") {
+            let port = binding["hostPort"].as_u64().expect("a port");
+            assert!(range[0] <= port && port <= range[1], "{port} is not in {range:?}");
+            assert!(!ports.contains(&port), "{port} is given twice");
+            ports.push(port);
+            answers(say(&host.namespace, LOOPBACK, port as u16));
+        }
+    }
+    assert_eq!(ports.len(), 4);
+    for task in tasks {
+        end(&host, &task);
+    }
+    host.finish();
+}
+
+#[test]
+fn udp_and_ranges() {
+    let host = Host::new();
+    host.import_probe();
+    let neighbour = host.neighbour();
+    let mapping = json!([{ "containerPort": 53, "hostPort": 5353, "protocol": "udp" }]);
+    let task = host.detach(&server(&["udp-echo", "53"], &mapping), &[]);
+    listening(&host, &task);
+    answers(say_udp(&host.namespace, LOOPBACK, 5353));
+    answers(say_udp(&neighbour.namespace, LAN_ADDRESS_OF_HOST, 5353));
+    end(&host, &task);
+    let task =
+        host.detach(&server(&["tcp-echo", "7000,7001,7002"], &json!([{ "containerPortRange": "7000-7002" }])), &[]);
+    listening(&host, &task);
+    let bound = bindings(&host, &task);
+    assert_eq!(bound[0]["containerPortRange"], "7000-7002", "{bound}");
+    let (first, last) = bound[0]["hostPortRange"].as_str().expect("a range").split_once('-').expect("a range");
+    let (first, last): (u16, u16) = (first.parse().expect("a port"), last.parse().expect("a port"));
+    assert_eq!(last - first, 2);
+    for port in first..=last {
+        answers(say(&host.namespace, LOOPBACK, port));
+        answers(say(&neighbour.namespace, LAN_ADDRESS_OF_HOST, port));
+    }
+    end(&host, &task);
+    drop(neighbour);
+    host.finish();
+}
+
+#[test]
+fn containers_of_one_task_have_networks_of_their_own_in_bridge_mode() {
+    let host = Host::new();
+    host.import_probe();
+    let containers = [
+        definition::container("one", &["tcp-echo", "80"], &json!({ "essential": false, "stopTimeout": 2 })),
+        definition::container("main", &["report"], &json!({})),
+        definition::container("alone", &["interfaces"], &json!({ "essential": false, "disableNetworking": true })),
+    ];
+    let ended = host.run(&definition::bridge_task(&containers), &[]).ok();
+    assert_ne!(ended.report("main")["namespaces"]["net"], format!("net:[{}]", host.namespace.inode()));
+    host.finish();
+}
+
+#[test]
+fn a_container_reaches_the_lan_with_the_hosts_address() {
+    let host = Host::new();
+    host.import_probe();
+    let neighbour = host.neighbour();
+    let listener = neighbour
+        .namespace
+        .enter(|| TcpListener::bind((LAN_ADDRESS_OF_NEIGHBOUR, 9000)))
+        .expect("the port is free in there");
+    let target = format!("{LAN_ADDRESS_OF_NEIGHBOUR}:9000");
+    let definition =
+        definition::bridge_task(&[definition::container("main", &["tcp-say", &target, "ahoy"], &json!({}))]);
+    let run = host.start_run(&definition, &[]);
+    let (mut stream, from) = listener.accept().expect("the container comes");
+    assert_eq!(from.ip(), LAN_ADDRESS_OF_HOST);
+    let mut line = [0u8; 5];
+    stream.read_exact(&mut line).expect("the container says something");
+    stream.write_all(b"welcome").expect("the container listens");
+    drop(stream);
+    run.wait().ok().prints(&["welcome"]);
+    drop(listener);
+    drop(neighbour);
+    host.finish();
+}
+
+#[test]
+fn host_mode_is_the_hosts_network() {
+    let host = Host::new();
+    host.import_probe();
+    let mut definition = definition::probe_with(
+        &["tcp-echo", "7070"],
+        &json!({ "stopTimeout": 2, "portMappings": [{ "containerPort": 7070 }] }),
+    );
+    definition["networkMode"] = json!("host");
+    let task = host.detach(&definition, &[]);
+    listening(&host, &task);
+    answers(say(&host.namespace, LOOPBACK, 7070));
+    let report = host.coracle(["exec", &task, "/bin/probe", "report"]).ok().json();
+    assert_eq!(report["namespaces"]["net"], format!("net:[{}]", host.namespace.inode()));
+    assert_eq!(bindings(&host, &task)[0]["hostPort"], 7070);
+    end(&host, &task);
+    host.finish();
+}
+
+#[test]
+fn mode_none_has_a_loopback_and_nothing_else() {
+    let host = Host::new();
+    assert_eq!(host.probe(&["interfaces"]), json!(["lo"]));
+    let mut published = definition::probe_with(&["exit", "0"], &json!({ "portMappings": [{ "containerPort": 80 }] }));
+    published["networkMode"] = json!("none");
+    host.run(&published, &[]).refused(&["portMappings"]);
+    // Nothing was needed, so nothing was made.
+    assert_eq!(host.namespace.links(), ["lo"]);
+    host.finish();
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_and_nothing_stays() {
+    let host = Host::new();
+    host.import_probe();
+    let definition = server(&["tcp-echo", "80"], &json!([{ "containerPort": 80, "hostPort": 8080 }]));
+    let holder = host.namespace.enter(|| TcpListener::bind("0.0.0.0:8080")).expect("the port is free");
+    host.run(&definition, &[]).refused(&["8080"]);
+    drop(holder);
+    host.audit();
+    let task = host.detach(&definition, &[]);
+    host.run(&definition, &[]).refused(&["8080"]);
+    // Whoever else wants the port is told so by the kernel.
+    assert!(host.namespace.enter(|| TcpListener::bind("0.0.0.0:8080")).is_err());
+    end(&host, &task);
+    host.finish();
+}
+
+#[test]
+fn bridge_tasks_see_their_own_name_and_the_hosts_name_servers() {
+    let host = Host::new();
+    host.import_probe();
+    let members = json!({ "hostname": "dinghy", "dnsServers": ["192.0.2.53"], "dnsSearchDomains": ["example.test"] });
+    let report = host
+        .run(&definition::bridge_task(&[definition::container("main", &["report"], &members)]), &[])
+        .ok()
+        .report("main");
+    let resolv = report["resolv_conf"].as_str().expect("text");
+    assert!(resolv.contains("nameserver 192.0.2.53") && resolv.contains("search example.test"), "{resolv}");
+    let hosts = report["hosts"].as_str().expect("text");
+    assert!(hosts.lines().any(|line| line.split_whitespace().nth(1) == Some("dinghy")), "{hosts}");
+    host.finish();
+}
