@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use nix::errno::Errno;
 
-use crate::netlink::{self, Reply, Requests, Socket, find};
+use crate::netlink::{self, Buffer, Reply, Requests, Socket, find};
 
 const GET: u16 = 0x0101;
 const DELETE: u16 = 0x0102;
@@ -17,53 +17,79 @@ const CONNECTION_ID: u16 = 12;
 const TUPLE_ADDRESSES: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
 const ADDRESS_SOURCE: u16 = 1;
-const ADDRESS_DESTINATION: u16 = 2;
 const PROTOCOL_NUMBER: u16 = 1;
 const PROTOCOL_DESTINATION_PORT: u16 = 3;
 const NESTED: u16 = 0x8000;
+const FILTER: u16 = 25;
+const FILTER_ORIGINAL: u16 = 1;
+const FILTER_REPLY: u16 = 2;
+const FILTER_ADDRESS_SOURCE: u32 = 1;
+const FILTER_PROTOCOL_NUMBER: u32 = 1 << 3;
 
 /// Forgets every UDP flow that was sent to one of these ports.
 pub(crate) fn forget_udp_ports(socket: &mut Socket, ports: &[u16]) -> Result<usize, netlink::Error> {
-    forget(socket, |connection| {
-        connection.original_protocol() == Some(libc::IPPROTO_UDP as u8)
+    let udp = libc::IPPROTO_UDP as u8;
+    let filter = |body: &mut Buffer| {
+        body.nest(TUPLE_ORIGINAL, |tuple| {
+            tuple.nest(TUPLE_PROTOCOL, |protocol| {
+                protocol.attribute(PROTOCOL_NUMBER, &[udp]);
+            });
+        });
+        body.nest(FILTER, |flags| {
+            flags.u32(FILTER_ORIGINAL, FILTER_PROTOCOL_NUMBER).u32(FILTER_REPLY, 0);
+        });
+    };
+    forget(socket, filter, |connection| {
+        connection.original_protocol() == Some(udp)
             && connection.original_destination_port().is_some_and(|port| ports.contains(&port))
     })
 }
 
-/// Forgets every connection that one of these addresses takes part in.
-pub(crate) fn forget_addresses(socket: &mut Socket, addresses: &[Ipv4Addr]) -> Result<usize, netlink::Error> {
-    forget(socket, |connection| connection.addresses().any(|address| addresses.contains(&address)))
+/// Forgets every connection that was sent on to this address.
+pub(crate) fn forget_target(socket: &mut Socket, address: Ipv4Addr) -> Result<usize, netlink::Error> {
+    let filter = |body: &mut Buffer| {
+        body.nest(TUPLE_REPLY, |tuple| {
+            tuple.nest(TUPLE_ADDRESSES, |addresses| {
+                addresses.attribute(ADDRESS_SOURCE, &address.octets());
+            });
+        });
+        body.nest(FILTER, |flags| {
+            flags.u32(FILTER_ORIGINAL, 0).u32(FILTER_REPLY, FILTER_ADDRESS_SOURCE);
+        });
+    };
+    forget(socket, filter, |connection| connection.reply_source() == Some(address))
 }
 
-/// How many were forgotten. A kernel without ctnetlink has nothing to be told; `checks` says so.
-fn forget(socket: &mut Socket, which: impl Fn(&Connection<'_>) -> bool) -> Result<usize, netlink::Error> {
+/// How many were forgotten. The kernel filters the list where it can (5.8 and later); an older one gives all of it,
+/// so `which` decides in any case. A kernel without ctnetlink has nothing to be told; `checks` says so.
+fn forget(
+    socket: &mut Socket,
+    filter: impl Fn(&mut Buffer),
+    which: impl Fn(&Connection<'_>) -> bool,
+) -> Result<usize, netlink::Error> {
     let listed = match socket.dump(GET, |body| {
         body.raw(&IPV4_HEADER);
+        filter(body);
     }) {
         Err(error) if is_without_ctnetlink(&error) => return Ok(0),
         other => other?,
     };
-    let mut requests = Requests::default();
-    let mut asked = 0;
+    let mut forgotten = 0;
     for connection in listed.iter().filter_map(Connection::read).filter(|connection| which(connection)) {
+        let mut requests = Requests::default();
         requests.push(DELETE, 0, |body| {
             body.raw(&IPV4_HEADER).attribute(TUPLE_ORIGINAL | NESTED, connection.original);
             if let Some(id) = connection.id {
                 body.attribute(CONNECTION_ID, id);
             }
         });
-        asked += 1;
-    }
-    if asked == 0 {
-        return Ok(0);
-    }
-    let mut forgotten = 0;
-    for answer in socket.exchange(requests)? {
-        match answer {
-            Ok(_) => forgotten += 1,
-            // It ended by itself meanwhile.
-            Err(refused) if refused.errno == Errno::ENOENT => {}
-            Err(refused) => return Err(refused.into()),
+        for answer in socket.exchange(requests)? {
+            match answer {
+                Ok(_) => forgotten += 1,
+                // It ended by itself meanwhile.
+                Err(refused) if refused.errno == Errno::ENOENT => {}
+                Err(refused) => return Err(refused.into()),
+            }
         }
     }
     Ok(forgotten)
@@ -98,14 +124,10 @@ impl<'a> Connection<'a> {
         })
     }
 
-    fn addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
-        [self.original, self.reply].into_iter().flat_map(|tuple| {
-            let addresses = find(tuple, TUPLE_ADDRESSES).unwrap_or(&[]);
-            [ADDRESS_SOURCE, ADDRESS_DESTINATION].into_iter().filter_map(move |end| {
-                let octets: [u8; 4] = find(addresses, end)?.try_into().ok()?;
-                Some(Ipv4Addr::from(octets))
-            })
-        })
+    /// Who answers: behind a published port that is the container.
+    fn reply_source(&self) -> Option<Ipv4Addr> {
+        let octets: [u8; 4] = find(find(self.reply, TUPLE_ADDRESSES)?, ADDRESS_SOURCE)?.try_into().ok()?;
+        Some(Ipv4Addr::from(octets))
     }
 
     fn original_protocol(&self) -> Option<u8> {

@@ -1,5 +1,6 @@
-//! Takes a task's network away: published ports, links, remembered connections.
+//! Takes a task's network away.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ecs::TaskId;
@@ -9,62 +10,67 @@ use crate::conntrack;
 use crate::error::Error;
 use crate::link;
 use crate::netlink::{Protocol, Socket};
-use crate::nft::{self, Tenant};
-use crate::pool;
+use crate::nft::{self, Published, Tenant};
 use crate::settings::Settings;
 use crate::tenant;
 
+/// Withdraws a task's published ports and forgets the connections that went through them. Its links are left to the
+/// kernel: they go with the namespaces, when the last descriptor of `Attachment` is closed and the last process in
+/// them is gone. Deleting them here would only make the caller wait for the same work (40 ms and more); one that
+/// somebody else keeps alive is found by `sweep`.
+///
 /// Goes on after an error and returns them all. Safe to run twice, and beside other tasks' attaching and detaching.
-/// Plain system calls on the calling thread: a supervisor may call it.
+/// Plain system calls on the calling thread: a supervisor may call it. The port holds must stay open until it has
+/// returned.
 pub fn detach(settings: &Settings, task: &TaskId) -> Vec<Error> {
     let tenant = tenant::of(settings, task);
-    remove(settings, &|other| *other == tenant).errors
+    let mut errors = Vec::new();
+    withdraw(settings, &|other| *other == tenant, &mut errors);
+    errors
 }
 
-/// What was removed, and what could not be.
-#[derive(Debug, Default)]
-pub(crate) struct Removed {
-    pub(crate) links: Vec<String>,
-    pub(crate) ports: Vec<nft::Published>,
-    pub(crate) errors: Vec<Error>,
-}
-
-pub(crate) fn remove(settings: &Settings, theirs: &dyn Fn(&Tenant) -> bool) -> Removed {
-    let mut removed = Removed::default();
-    let mut addresses: Vec<Ipv4Addr> = Vec::new();
-    let firewall = |source| Error::Firewall { table: settings.table.clone(), source };
-    // First the way in, then the links: nothing is sent to an address that somebody else may get.
-    let mut netfilter = match Socket::open(Protocol::Netfilter) {
-        Ok(socket) => Some(socket),
+/// The published ports that were withdrawn.
+pub(crate) fn withdraw(
+    settings: &Settings,
+    theirs: &dyn Fn(&Tenant) -> bool,
+    errors: &mut Vec<Error>,
+) -> Vec<Published> {
+    let failed = |source| Error::Firewall { table: settings.table.clone(), source };
+    let withdrawn = Socket::open(Protocol::Netfilter).map_err(|error| failed(error.into())).and_then(|mut socket| {
+        nft::unpublish(&mut socket, &settings.table, theirs).map_err(failed).map(|gone| (socket, gone))
+    });
+    let (mut socket, gone) = match withdrawn {
+        Ok(withdrawn) => withdrawn,
         Err(error) => {
-            removed.errors.push(firewall(error.into()));
-            None
+            errors.push(error);
+            return Vec::new();
         }
     };
-    if let Some(socket) = &mut netfilter {
-        match nft::unpublish(socket, &settings.table, theirs) {
-            Ok(gone) => {
-                addresses.extend(gone.iter().map(|port| *port.target.ip()));
-                removed.ports = gone;
-            }
-            Err(source) => removed.errors.push(firewall(source)),
+    let targets: BTreeSet<Ipv4Addr> = gone.iter().map(|port| *port.target.ip()).collect();
+    for address in targets {
+        if let Err(source) = conntrack::forget_target(&mut socket, address) {
+            errors.push(Error::Netlink { action: format!("forget the connections to {address}"), source });
         }
     }
+    gone
+}
+
+/// Deletes the links of tenants and waits until they are gone.
+pub(crate) fn delete_links(
+    settings: &Settings,
+    theirs: &dyn Fn(&Tenant) -> bool,
+    errors: &mut Vec<Error>,
+) -> Vec<String> {
     match links(settings, theirs) {
         Ok((mut socket, names)) => {
-            addresses.extend(names.iter().filter_map(|name| pool::address_of_link(name)));
-            removed.errors.extend(tenant::delete_links(&mut socket, &names));
-            removed.links = names;
+            errors.extend(tenant::delete_links(&mut socket, &names));
+            names
         }
-        Err(error) => removed.errors.push(error),
+        Err(error) => {
+            errors.push(error);
+            Vec::new()
+        }
     }
-    if let Some(socket) = &mut netfilter
-        && !addresses.is_empty()
-        && let Err(source) = conntrack::forget_addresses(socket, &addresses)
-    {
-        removed.errors.push(Error::Netlink { action: "forget the connections of a task's addresses".into(), source });
-    }
-    removed
 }
 
 fn links(settings: &Settings, theirs: &dyn Fn(&Tenant) -> bool) -> Result<(Socket, Vec<String>), Error> {
@@ -83,16 +89,14 @@ fn links(settings: &Settings, theirs: &dyn Fn(&Tenant) -> bool) -> Result<(Socke
 /// was found. Settings of the host that `attach` changed stay, since others may rely on them by then.
 pub fn remove_bridge_and_table(settings: &Settings) -> Vec<Error> {
     let mut errors = Vec::new();
-    let firewall = |source| Error::Firewall { table: settings.table.clone(), source };
+    let failed = |source| Error::Firewall { table: settings.table.clone(), source };
     match Socket::open(Protocol::Netfilter) {
-        Ok(mut socket) => errors.extend(nft::remove_table(&mut socket, &settings.table).err().map(firewall)),
-        Err(error) => errors.push(firewall(error.into())),
+        Ok(mut socket) => errors.extend(nft::remove_table(&mut socket, &settings.table).err().map(failed)),
+        Err(error) => errors.push(failed(error.into())),
     }
-    match links(settings, &|_| true) {
-        Ok((mut socket, mut names)) => {
-            names.push(settings.bridge.clone());
-            errors.extend(tenant::delete_links(&mut socket, &names));
-        }
+    delete_links(settings, &|_| true, &mut errors);
+    match route_socket() {
+        Ok(mut socket) => errors.extend(tenant::delete_links(&mut socket, std::slice::from_ref(&settings.bridge))),
         Err(error) => errors.push(error),
     }
     errors

@@ -30,15 +30,15 @@ fn process(protocol: TransportProtocol, port: u16) -> Option<String> {
         inode_of(&table, port)
     })?;
     let wanted = format!("socket:[{inode}]");
-    let processes = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.path());
-    let holder = processes.into_iter().find(|process| holds(process, &wanted))?;
-    let pid = holder.file_name()?.to_str()?.to_owned();
-    let command = fs::read_to_string(holder.join("comm")).ok()?;
+    let names = fs::read_dir("/proc").ok()?.flatten().map(|entry| entry.file_name());
+    let pids = names.filter_map(|name| name.to_str()?.parse::<u32>().ok());
+    let pid = pids.into_iter().find(|pid| holds(*pid, &wanted))?;
+    let command = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     Some(format!("{} (pid {pid})", command.trim_end()))
 }
 
-fn holds(process: &Path, socket: &str) -> bool {
-    let Ok(descriptors) = fs::read_dir(process.join("fd")) else { return false };
+fn holds(pid: u32, socket: &str) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
     descriptors.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(|target| target == Path::new(socket)))
 }
 

@@ -102,6 +102,9 @@ impl Socket {
     /// Sends the whole set at once and gives one answer for each request, in order.
     pub(crate) fn exchange(&mut self, mut requests: Requests) -> Result<Vec<Answer>, Error> {
         let count = requests.count;
+        if count == 0 {
+            return Ok(Vec::new());
+        }
         let first = self.take_sequences(count);
         requests.buffer.renumber(first);
         self.send(&requests.buffer)?;

@@ -1,10 +1,11 @@
 //! A test bed: a thread in a fresh network namespace plays the host, another namespace on a veth plays the LAN. All
 //! of it vanishes with the threads' descriptors.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses the part it needs")]
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -13,6 +14,10 @@ use ecs::task_definition::{NetworkMode, PortMapping, TransportProtocol};
 use ecs::{ContainerName, TaskId};
 use network::{ContainerRequest, Request, Settings};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 pub const HOST_ON_LAN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 pub const LAN: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
@@ -103,7 +108,7 @@ pub fn nft(script: &str) {
     run("nft", &[script]);
 }
 
-fn run(program: &str, arguments: &[&str]) -> String {
+pub fn run(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap_or_else(|error| panic!("{program}: {error}"));
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program} {arguments:?}: {told}");
@@ -204,4 +209,28 @@ pub fn ask_udp_from(socket: &UdpSocket, address: Ipv4Addr, port: u16) -> Result<
         }
     }
     Err(std::io::ErrorKind::TimedOut)
+}
+
+/// The kernel's announcements about links of this namespace, from now on.
+pub fn watch_links() -> LinkMonitor {
+    let protocol = SockProtocol::NetlinkRoute;
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+    const RTMGRP_LINK: u32 = 1;
+    bind(socket.as_raw_fd(), &NetlinkAddr::new(0, RTMGRP_LINK)).unwrap();
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(1)).unwrap();
+    LinkMonitor { socket, waits_left: 20 }
+}
+
+pub struct LinkMonitor {
+    socket: OwnedFd,
+    waits_left: u32,
+}
+
+impl LinkMonitor {
+    /// Until a link of this namespace changes, or a second has passed.
+    pub fn wait(&mut self) {
+        assert!(self.waits_left > 0, "the kernel removes dead namespaces within seconds");
+        self.waits_left -= 1;
+        let _ = recv(self.socket.as_raw_fd(), &mut [0; 8192], MsgFlags::empty());
+    }
 }
