@@ -42,12 +42,12 @@ pub enum Origin {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    #[error("the file has {bytes} bytes; at most {limit} are read")]
-    FileTooLarge { bytes: usize, limit: usize },
+    #[error("the file is larger than {limit} bytes; no more are read")]
+    FileTooLarge { limit: usize },
     #[error("the file is empty; a task definition is a JSON object: {{\"family\": …, \"containerDefinitions\": […]}}")]
     Empty,
-    #[error("this is {what}, not a task definition as JSON; {instead}")]
-    Foreign { what: &'static str, instead: &'static str },
+    #[error("this is {what}, not {wanted} as JSON; {instead}")]
+    Foreign { what: &'static str, wanted: &'static str, instead: &'static str },
     #[error(transparent)]
     Json(#[from] JsonError),
     #[error("{wanted} is a JSON object in braces; this is {found}")]
@@ -63,9 +63,10 @@ pub enum ReadError {
 /// # Errors
 /// Says what the file is instead, or the line and column that cannot be read.
 pub fn read(text: &[u8]) -> Result<Document, ReadError> {
-    let document = read_object(text, "a task definition", MAX_FILE_BYTES)?;
+    let wanted = "a task definition";
+    let document = read_object(text, wanted, MAX_FILE_BYTES)?;
     if let Some((what, instead)) = foreign_object(&document.value) {
-        return Err(ReadError::Foreign { what, instead });
+        return Err(ReadError::Foreign { what, wanted, instead });
     }
     let document = unwrapped(document);
     let bytes = registered_size(&document.value);
@@ -78,19 +79,20 @@ pub fn read(text: &[u8]) -> Result<Document, ReadError> {
 /// Reads one JSON object; `wanted` names it in errors.
 pub(crate) fn read_object(text: &[u8], wanted: &'static str, limit: usize) -> Result<Document, ReadError> {
     if text.len() > limit {
-        return Err(ReadError::FileTooLarge { bytes: text.len(), limit });
+        return Err(ReadError::FileTooLarge { limit });
     }
     if text.trim_ascii().is_empty() {
         return Err(ReadError::Empty);
     }
     let (value, positions) = json::parse(text).map_err(|error| match foreign_text(text) {
-        Some((what, instead)) => ReadError::Foreign { what, instead },
+        Some((what, instead)) => ReadError::Foreign { what, wanted, instead },
         None => ReadError::Json(error),
     })?;
     match value {
         Value::Object(value) => Ok(Document { value, origin: Origin::Input, positions }),
         Value::Array(items) if items.iter().any(|item| item.get("image").is_some()) => Err(ReadError::Foreign {
             what: "a list of container definitions",
+            wanted,
             instead: "wrap it: {\"family\": \"NAME\", \"containerDefinitions\": […]}",
         }),
         other => Err(ReadError::NotAnObject { wanted, found: json::kind_of(&other) }),

@@ -9,7 +9,8 @@ const PORT: Rule = Rule::Within(0, u16::MAX as i64);
 const ANY_SECONDS: Rule = Rule::Within(0, INT_MAX);
 const NO_HEALTH_CHECKS: &str = "health checks are not run yet; nothing watches this container's health";
 const NO_SECRETS: &str = "secrets are not fetched yet";
-const INSTEAD_OF_SECRETS: &str = "give the value as an environment variable: `coracle run --env NAME=VALUE`";
+const INSTEAD_OF_SECRETS: &str =
+    "remove them and give the values as environment variables: `coracle run --env NAME=VALUE`";
 const NO_VOLUMES: &str = "volumes are not made yet";
 const IN_THE_IMAGE: &str = "put the data into the image";
 const LOCAL_LOGS: &str = "kept as local log files; read them with `coracle logs`";
