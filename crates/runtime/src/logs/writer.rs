@@ -15,7 +15,10 @@ use super::record::{Splitter, Stream};
 use super::{segment_path, segments};
 
 /// A batch is written when it has this many bytes, or when there is nothing more to read.
-const BATCH_BYTES: usize = 256 << 10;
+const BATCH_BYTES: u64 = 256 << 10;
+
+/// A batch is never cut, so it must be small beside a segment.
+const BATCHES_PER_SEGMENT: u64 = 4;
 
 /// Kept between batches; a larger buffer goes back to the kernel.
 const BATCH_KEPT_BYTES: usize = 64 << 10;
@@ -104,7 +107,8 @@ impl Writer {
     pub fn take(&mut self, stream: Stream, mut data: &[u8], time: Timestamp, batch: &mut Vec<u8>) {
         while !data.is_empty() {
             batch.clear();
-            let taken = self.splitter(stream).split(data, time, BATCH_BYTES, batch);
+            let enough = (self.limits.segment_bytes / BATCHES_PER_SEGMENT).clamp(1, BATCH_BYTES);
+            let taken = self.splitter(stream).split(data, time, enough as usize, batch);
             self.append(batch, taken);
             data = &data[taken..];
         }

@@ -1,0 +1,96 @@
+//! SIGKILL and silence at bad moments: what is left is found, and nothing else is touched.
+
+#[allow(dead_code, reason = "each test file uses its part of the host")]
+mod host;
+
+use std::os::fd::AsFd;
+
+use ecs::Timestamp;
+use ecs::task::{LastStatus, StopCode};
+use host::{Host, container};
+use runtime::recover::{CUT_SHORT, RecoveryReport, recover};
+use runtime::{process_identity, task_dir};
+
+const NOW: Timestamp = Timestamp::from_epoch_ms(1_800_000_000_000);
+const FOREVER: &str = "echo ready; sleep 600 & sleep 600";
+
+/// Ends a process and waits until it is no more.
+fn kill(identity: &agent_protocol::ProcessIdentity) {
+    let pidfd = process_identity::open(identity).expect("asked").expect("lives");
+    process_identity::signal(pidfd.as_fd(), libc::SIGKILL).expect("sent");
+    wait_for_end(&pidfd);
+}
+
+fn wait_for_end(pidfd: &std::os::fd::OwnedFd) {
+    let mut interest = [nix::poll::PollFd::new(pidfd.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut interest, nix::poll::PollTimeout::from(20_000_u16)).expect("poll");
+}
+
+#[test]
+fn a_killed_supervisor_leaves_only_what_recover_finds() {
+    let host = Host::new();
+    let (task, other) = (host.script(1, FOREVER), host.script(2, FOREVER));
+    host.start(&task);
+    host.start(&other);
+    host.says(&task, "app", "ready");
+    let before = host.status(&task);
+    let first_process = container(&before, "app").process.clone().expect("runs");
+    let first_process = process_identity::open(&first_process).expect("asked").expect("lives");
+    kill(&before.supervisor);
+
+    let report = recover(&host.roots, NOW);
+    let expected = RecoveryReport { ended: vec![task.id.clone()], ..RecoveryReport::default() };
+    assert_eq!(report, expected);
+    wait_for_end(&first_process);
+    let after = host.status(&task);
+    assert_eq!((after.last_status, after.stop_code), (LastStatus::Stopped, Some(StopCode::EssentialContainerExited)));
+    assert_eq!(after.stopped_reason.as_deref(), Some(CUT_SHORT));
+    assert_eq!((after.stopped_at, after.version), (Some(NOW), before.version + 1));
+    assert_eq!(container(&after, "app").exit_code, None);
+    assert!(container(&after, "app").reason.as_deref().is_some_and(|reason| reason.contains("not seen")));
+    host.assert_gone(&task.places);
+    assert_eq!(host.text(&task, "app"), "ready\n");
+
+    assert_eq!(recover(&host.roots, NOW), RecoveryReport::default());
+    assert_eq!(host.status(&other).last_status, LastStatus::Running);
+    runtime::client::connect(&other.places).expect("untouched").kill("").expect("taken");
+    host.stopped(&other);
+}
+
+#[test]
+fn a_driver_that_ends_before_go_leaves_nothing() {
+    let host = Host::new();
+    let task = host.script(1, FOREVER);
+    let output = host.drive("waver", &task);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // The supervisor is not ours to wait for; what it holds until its end is its lock, inside of what it removes.
+    while task.places.state.exists() {
+        std::thread::yield_now();
+    }
+    host.assert_gone(&task.places);
+    assert_eq!(recover(&host.roots, NOW), RecoveryReport::default());
+}
+
+#[test]
+fn a_task_that_is_being_made_is_not_touched_and_a_half_made_one_is() {
+    let host = Host::new();
+    let making = task_dir::create(&host.roots, &host.id(1)).expect("made");
+    assert_eq!(recover(&host.roots, NOW), RecoveryReport::default());
+    assert!(making.places.state.exists() && making.places.run.exists());
+    let (id, places) = (making.id.clone(), making.places.clone());
+    drop(making);
+    assert_eq!(recover(&host.roots, NOW), RecoveryReport { removed: vec![id], ..RecoveryReport::default() });
+    assert!(!places.state.exists() && !places.run.exists());
+}
+
+#[test]
+fn a_task_that_was_written_down_and_never_ran_says_so() {
+    let host = Host::new();
+    let task = host.script(1, FOREVER);
+    drop(task_dir::create(&host.roots, &task.id).expect("made"));
+    task_dir::write_spec(&task).expect("written");
+    assert_eq!(recover(&host.roots, NOW).ended, [task.id.clone()]);
+    let status = host.status(&task);
+    assert_eq!((status.last_status, status.stop_code), (LastStatus::Stopped, Some(StopCode::TaskFailedToStart)));
+    assert_eq!(container(&status, "app").reason, None);
+}
