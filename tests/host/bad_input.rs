@@ -104,7 +104,7 @@ fn files_and_tasks_that_are_not_there() {
         let mut arguments = command.to_vec();
         arguments.push("0123456789abcdef");
         if command[0] == "exec" {
-            arguments.push("true");
+            arguments.extend(["--", "true"]);
         }
         host.coracle(arguments).refused(&["0123456789abcdef"]);
     }

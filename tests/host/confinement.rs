@@ -468,7 +468,7 @@ fn confinement_seen_from_outside() {
     let host = Host::new();
     host.import_probe();
     let task = host.detach(&definition::probe(&["wait"]), &[]);
-    let exec = host.start(["exec", &task, "/bin/probe", "wait"]);
+    let exec = host.start(["exec", &task, "--", "/bin/probe", "wait"]);
     exec.wait_for_output("waiting");
     let inside = wait_for("two processes in the container", || {
         let inside = super::hardening::container_processes(&host, &task);

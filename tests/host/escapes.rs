@@ -23,7 +23,7 @@ fn e02_processes_that_enter_a_container_cannot_be_used_to_leave_it() {
     let task = host.detach(&definition::probe_with(&["watch-processes", "5000", &marker], &members), &[]);
     wait_for("the watcher", || host.coracle(["logs", &task]).stdout.contains("watching").then_some(()));
     for _ in 0..12 {
-        host.coracle(["exec", &task, "/bin/probe", "exit", "0"]);
+        host.coracle(["exec", &task, "--", "/bin/probe", "exit", "0"]);
     }
     let logs = wait_for("the watcher's report", || {
         let logs = host.coracle(["logs", &task]).stdout;
@@ -62,7 +62,7 @@ fn e03_working_directories_that_are_descriptors() {
     let task = host.detach(&definition::probe(&["wait"]), &[]);
     for number in 3..=24 {
         let directory = format!("/proc/self/fd/{number}");
-        check(host.coracle(["exec", "--workdir", &directory, &task, "/bin/probe", "read", &marker]), &directory);
+        check(host.coracle(["exec", "--workdir", &directory, &task, "--", "/bin/probe", "read", &marker]), &directory);
     }
     host.coracle(["stop", &task]).ok();
     host.coracle(["rm", &task]).ok();
@@ -98,7 +98,7 @@ fn e11_exec_as_another_user_inherits_no_capability() {
     host.import_probe();
     let members = json!({ "linuxParameters": { "capabilities": { "add": ["ALL"] } } });
     let task = host.detach(&definition::probe_with(&["wait"], &members), &[]);
-    let report = host.coracle(["exec", "--user", "1000", &task, "/bin/probe", "report"]).ok().json();
+    let report = host.coracle(["exec", "--user", "1000", &task, "--", "/bin/probe", "report"]).ok().json();
     for set in ["inheritable", "ambient", "effective", "permitted"] {
         assert_eq!(report["capabilities"][set], "0000000000000000", "{set}");
     }
@@ -144,7 +144,7 @@ fn e20_the_lan_does_not_reach_the_hosts_loopback() {
         assert!(reached.is_err(), "{address:?}:{port} is reached from the LAN");
     }
     // The container is inside, too: the host's loopback is not its.
-    host.coracle(["exec", &task, "/bin/probe", "tcp-say", "127.0.0.1:9999", "x"]).expect_code(1);
+    host.coracle(["exec", &task, "--", "/bin/probe", "tcp-say", "127.0.0.1:9999", "x"]).expect_code(1);
     host.coracle(["stop", &task]).ok();
     host.coracle(["rm", &task]).ok();
     drop(private);
@@ -289,7 +289,7 @@ fn e23_an_exec_nobody_reads_costs_no_memory() {
     let host = Host::new();
     host.import_probe();
     let task = host.detach(&definition::probe_with(&["wait"], &json!({ "memory": 64 })), &[]);
-    let exec = host.start(["exec", &task, "/bin/probe", "flood", "3000000"]);
+    let exec = host.start(["exec", &task, "--", "/bin/probe", "flood", "3000000"]);
     exec.wait_for_output("000100000 ");
     let supervisor = super::hardening::supervisor(&host, &task);
     let status = fs::read_to_string(format!("/proc/{supervisor}/status")).expect("it runs");

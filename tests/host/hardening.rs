@@ -55,7 +55,7 @@ fn t01_the_program_cannot_be_written_through_proc_self_exe() {
         [&["/proc/self/exe", "--version"][..], &["/bin/probe", "exit", "0"], &["/proc/self/exe", "hello", "--help"]]
     {
         for _ in 0..4 {
-            host.coracle([&["exec", task.as_str()][..], command].concat());
+            host.coracle([&["exec", task.as_str(), "--"][..], command].concat());
         }
     }
     let logs = wait_for("the watcher's report", || {
@@ -177,7 +177,7 @@ fn t04_seccomp_is_on_for_every_container_and_every_exec() {
     ];
     let task = host.detach(&definition::task(&containers), &[]);
     let execs: Vec<Running> = ["one", "two", "three"]
-        .map(|name| host.start(["exec", "--container", name, task.as_str(), "/bin/probe", "wait"]))
+        .map(|name| host.start(["exec", task.as_str(), name, "--", "/bin/probe", "wait"]))
         .into();
     for exec in &execs {
         exec.wait_for_output("waiting");
@@ -230,7 +230,7 @@ fn t06_each_container_has_a_session_keyring_of_its_own() {
         }
     }
     let task = host.detach(&definition::probe_with(&["wait"], &json!({ "privileged": true })), &[]);
-    let told = host.coracle(["exec", &task, "/bin/probe", "keyring"]).ok().json();
+    let told = host.coracle(["exec", &task, "--", "/bin/probe", "keyring"]).ok().json();
     assert_ne!(told["id"], ours, "an exec shares the caller's keyring");
     host.coracle(["stop", &task]).ok();
     host.coracle(["rm", &task]).ok();
@@ -274,7 +274,7 @@ fn t07_no_descriptor_and_no_listen_variable_is_inherited() {
     with_inherited_descriptors(&mut run);
     check(&Running::start(&mut run).wait().ok().report("main"));
     let task = host.detach(&definition::probe(&["wait"]), &[]);
-    let mut exec = host.command(["exec", &task, "/bin/probe", "report"]);
+    let mut exec = host.command(["exec", &task, "--", "/bin/probe", "report"]);
     with_inherited_descriptors(&mut exec);
     check(&Running::start(&mut exec).wait().ok().json());
     host.coracle(["stop", &task]).ok();

@@ -83,7 +83,7 @@ fn removed_images_and_their_layers_are_gone() {
     let task = host.detach(&definition::probe(&["wait"]), &[]);
     // In use: its layers stay until the task ends.
     image(&host, &[&"rm", &"probe:latest"]);
-    host.coracle(["exec", &task, "/bin/probe", "say", "still here"]).ok().prints(&["still here"]);
+    host.coracle(["exec", &task, "--", "/bin/probe", "say", "still here"]).ok().prints(&["still here"]);
     host.coracle(["stop", &task]).ok();
     host.coracle(["rm", &task]).ok();
     image(&host, &[&"rm", &"probe:latest"]);

@@ -99,7 +99,7 @@ fn a_process_that_came_later_is_killed_alone_and_the_container_lives() {
     let host = Host::new();
     host.import_probe();
     let task = host.detach(&definition::probe_with(&["wait", "5"], &json!({ "memory": 32 })), &[]);
-    host.coracle(["exec", &task, "/bin/probe", "memory", "400"]).expect_code(137);
+    host.coracle(["exec", &task, "--", "/bin/probe", "memory", "400"]).expect_code(137);
     assert_eq!(definition::the_container(&host.inspect(&task), "main")["lastStatus"], "RUNNING");
     host.coracle(["stop", &task]).ok();
     assert_eq!(definition::the_container(&host.inspect(&task), "main")["exitCode"], 5);

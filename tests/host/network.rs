@@ -84,7 +84,7 @@ fn a_static_port_answers_on_loopback_the_lan_and_from_containers() {
     let client = definition::bridge_task(&[definition::container("client", &["tcp-say", &target, "ahoy"], &json!({}))]);
     host.run(&client, &[]).ok().prints(&["said ahoy"]);
     // The published port of oneself, through the host and back.
-    host.coracle(["exec", &task, "/bin/probe", "tcp-say", &target, "ahoy"]).ok().prints(&["said ahoy"]);
+    host.coracle(["exec", &task, "--", "/bin/probe", "tcp-say", &target, "ahoy"]).ok().prints(&["said ahoy"]);
     end(&host, &task);
     assert!(say(&host.namespace, LOOPBACK, 8080).is_err(), "the port is closed with its task");
     drop(host.namespace.enter(|| TcpListener::bind("0.0.0.0:8080")).expect("the port is free again"));
@@ -198,7 +198,7 @@ fn host_mode_is_the_hosts_network() {
     let task = host.detach(&definition, &[]);
     listening(&host, &task);
     answers(say(&host.namespace, LOOPBACK, 7070));
-    let report = host.coracle(["exec", &task, "/bin/probe", "report"]).ok().json();
+    let report = host.coracle(["exec", &task, "--", "/bin/probe", "report"]).ok().json();
     assert_eq!(report["namespaces"]["net"], format!("net:[{}]", host.namespace.inode()));
     assert_eq!(bindings(&host, &task)[0]["hostPort"], 7070);
     end(&host, &task);

@@ -155,11 +155,11 @@ fn a_detached_task_is_listed_shown_entered_stopped_and_removed() {
     // By prefix and by family as well.
     host.coracle(["inspect", &task[..6]]).ok();
     host.coracle(["inspect", "test"]).ok();
-    host.coracle(["exec", &task, "/bin/probe", "exit", "33"]).expect_code(33);
-    let inside = host.coracle(["exec", &task, "/bin/probe", "report"]).ok().json();
+    host.coracle(["exec", &task, "--", "/bin/probe", "exit", "33"]).expect_code(33);
+    let inside = host.coracle(["exec", &task, "--", "/bin/probe", "report"]).ok().json();
     assert_ne!(inside["pid"], 1);
     assert_eq!(inside["capabilities"]["inheritable"], "0000000000000000");
-    host.coracle(["rm", &task]).refused(&["running"]);
+    host.coracle(["rm", &task]).refused(&["coracle stop"]);
     host.coracle(["stop", &task]).ok();
     let stopped = host.inspect(&task);
     assert_eq!(stopped["lastStatus"], "STOPPED");
@@ -329,16 +329,16 @@ fn exec_has_its_own_input_and_a_terminal_on_request() {
     let host = Host::new();
     host.import_probe();
     let task = host.detach(&definition::probe(&["wait"]), &[]);
-    let mut exec = host.command(["exec", "-i", &task, "/bin/probe", "read", "/dev/stdin"]);
+    let mut exec = host.command(["exec", "-i", &task, "--", "/bin/probe", "read", "/dev/stdin"]);
     exec.stdin(std::process::Stdio::piped());
     let mut exec = crate::support::Running::start(&mut exec);
     std::io::Write::write_all(&mut exec.stdin(), b"from outside\n").expect("it reads");
     exec.wait().ok().prints(&["from outside"]);
-    host.coracle(["exec", "--user", "ana", &task, "/bin/probe", "report"]).ok().prints(&["1000"]);
-    host.coracle(["exec", &task, "/bin/nothing"]).refused(&["/bin/nothing"]);
-    host.coracle(["exec", "--container", "nobody", &task, "/bin/probe"]).refused(&["nobody"]);
+    host.coracle(["exec", "--user", "ana", &task, "--", "/bin/probe", "report"]).ok().prints(&["1000"]);
+    host.coracle(["exec", &task, "--", "/bin/nothing"]).refused(&["/bin/nothing"]);
+    host.coracle(["exec", &task, "nobody", "--", "/bin/probe"]).refused(&["nobody"]);
     host.coracle(["stop", &task]).ok();
-    host.coracle(["exec", &task, "/bin/probe", "exit", "0"]).refused(&[]);
+    host.coracle(["exec", &task, "--", "/bin/probe", "exit", "0"]).refused(&[]);
     host.coracle(["rm", &task]).ok();
     host.finish();
 }
