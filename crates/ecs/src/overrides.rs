@@ -185,7 +185,7 @@ fn sizes_still_fit(definition: &TaskDefinition) -> Result<(), OverrideError> {
     for container in &definition.container_definitions {
         let (memory, reservation) = (container.memory, container.memory_reservation);
         if let (Some(memory), Some(reservation)) = (memory, reservation)
-            && memory <= reservation
+            && memory < reservation
         {
             return Err(OverrideError::Reservation { container: container.name.to_string(), memory, reservation });
         }

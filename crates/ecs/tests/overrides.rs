@@ -69,8 +69,8 @@ fn findings_name_their_place() {
 fn sizes_must_fit_together_afterwards() {
     assert_eq!(said(r#"{"containerOverrides": [{"name": "web", "memory": 1024}]}"#), "applies");
     assert_eq!(
-        said(r#"{"containerOverrides": [{"name": "web", "memory": 128}]}"#),
-        "error: container web: memory (128 MiB) must be greater than memoryReservation (128 MiB)\nrefused"
+        said(r#"{"containerOverrides": [{"name": "web", "memory": 127}]}"#),
+        "error: container web: memory (127 MiB) must be greater than memoryReservation (128 MiB)\nrefused"
     );
     assert_eq!(
         said(r#"{"memory": "128"}"#),

@@ -1,5 +1,6 @@
 //! Rules about the containers: names, essential, memory, environment, privileges.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 
 use super::place::Place;
@@ -53,11 +54,16 @@ fn memory(container: &Place<'_>, task_has_memory: bool, task: Option<u64>, findi
         findings.error(&container.path, message);
         findings.hint("give it \"memory\" in MiB, or give the whole task \"memory\"");
     }
-    if let (Some(hard), Some(soft)) = (hard, soft)
-        && hard <= soft
-    {
-        let message = format!("memory ({hard} MiB) must be greater than memoryReservation ({soft} MiB)");
-        findings.error(container.path_of("memory"), message);
+    if let (Some(hard), Some(soft)) = (hard, soft) {
+        let path = container.path_of("memoryReservation");
+        match soft.cmp(&hard) {
+            Ordering::Less => {}
+            // Against its own documentation, Amazon registers these, and many people have them.
+            Ordering::Equal => findings.note(path, "not below memory, so it is a soft limit that nothing ever reaches"),
+            Ordering::Greater => {
+                findings.error(path, format!("{soft} MiB; memory ({hard} MiB) must be greater than memoryReservation"));
+            }
+        }
     }
     for (member, mib) in [("memory", hard), ("memoryReservation", soft)] {
         // The text of Amazon's agent, in agent/api/task/task_linux.go.
