@@ -1,10 +1,23 @@
 //! The `coracle` binary: arguments and wiring, nothing else. One file a command.
 
+mod clock;
+mod definition;
 mod doctor;
+mod exec;
 mod failure;
 mod hello;
+mod inspect;
+mod lint;
+mod logs;
 mod options;
 mod output;
+mod ps;
+mod recovery;
+mod rm;
+mod run;
+mod show;
+mod stop;
+mod task_supervisor;
 mod time_text;
 
 use std::process::ExitCode;
@@ -32,12 +45,23 @@ struct CommandLine {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    Run(run::Arguments),
+    Ps(ps::Arguments),
+    Logs(logs::Arguments),
+    Stop(stop::Arguments),
+    Exec(exec::Arguments),
+    Inspect(inspect::Arguments),
+    Rm(rm::Arguments),
+    Lint(lint::Arguments),
     Doctor(doctor::Arguments),
     #[command(hide = true)]
     Hello(hello::Arguments),
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = task_supervisor::run_if_asked() {
+        return code;
+    }
     let line = CommandLine::parse();
     start_log(line.options.verbose);
     match dispatch(&line) {
@@ -50,8 +74,17 @@ fn main() -> ExitCode {
 }
 
 fn dispatch(line: &CommandLine) -> Outcome {
+    let options = &line.options;
     match &line.command {
-        Command::Doctor(arguments) => doctor::run(&line.options, arguments),
+        Command::Run(arguments) => run::run(options, arguments),
+        Command::Ps(arguments) => ps::run(options, arguments),
+        Command::Logs(arguments) => logs::run(options, arguments),
+        Command::Stop(arguments) => stop::run(options, arguments),
+        Command::Exec(arguments) => exec::run(options, arguments),
+        Command::Inspect(arguments) => inspect::run(options, arguments),
+        Command::Rm(arguments) => rm::run(options, arguments),
+        Command::Lint(arguments) => lint::run(arguments),
+        Command::Doctor(arguments) => doctor::run(options, arguments),
         Command::Hello(arguments) => hello::run(arguments),
     }
 }

@@ -1,8 +1,11 @@
 //! The options that every command takes, and what they say about this host.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use runtime::task_dir::Roots;
+
+use crate::failure::{BAD_INPUT, Explain, Failure};
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
@@ -44,6 +47,40 @@ pub(crate) struct Options {
     pub(crate) verbose: u8,
 }
 
+impl Options {
+    pub(crate) fn roots(&self) -> Result<Roots, Failure> {
+        let absolute = |path: &Path| std::path::absolute(path).doing(format!("{} is no path", path.display()));
+        Ok(Roots {
+            data: absolute(&self.data_dir)?,
+            run: absolute(&self.run_dir)?,
+            cgroup_parent: cgroup_parent(&self.cgroup_parent)?,
+        })
+    }
+}
+
+/// `coracle` or `a/b`, with or without a leading slash, becomes `/coracle` or `/a/b`.
+fn cgroup_parent(text: &str) -> Result<PathBuf, Failure> {
+    let relative = Path::new(text.trim_start_matches('/'));
+    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    if !plain || relative.as_os_str().is_empty() {
+        return Err(Failure::new(format!("{text:?} cannot be the name of a cgroup"))
+            .exit(BAD_INPUT)
+            .next("a name such as coracle, or a path of names: --cgroup-parent machines/coracle"));
+    }
+    Ok(Path::new("/").join(relative))
+}
+
+/// Said before anything else is tried, because half of what follows would fail one by one.
+pub(crate) fn require_root(command: &str) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "`coracle {command}` needs root: it makes namespaces, cgroups, mounts and nftables rules of this host"
+    ))
+    .next(format!("sudo coracle {command} …")))
+}
+
 /// How a command prints its answer.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Output {
@@ -62,4 +99,19 @@ impl Output {
 pub(crate) enum Format {
     Text,
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_parent_stays_below_the_root() {
+        for (text, path) in [("coracle", "/coracle"), ("/coracle", "/coracle"), ("a/b", "/a/b")] {
+            assert_eq!(cgroup_parent(text).expect(text), PathBuf::from(path));
+        }
+        for bad in ["", "/", ".", "..", "a/../b"] {
+            assert!(cgroup_parent(bad).is_err(), "{bad}");
+        }
+    }
 }

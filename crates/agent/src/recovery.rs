@@ -67,7 +67,8 @@ fn tell(recovered: &Recovered) {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error with all its causes in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

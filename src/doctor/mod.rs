@@ -1,5 +1,7 @@
 //! `coracle doctor`: what this host has and lacks, with the cure.
 
+mod host;
+
 use std::process::ExitCode;
 
 use clap::Args;
@@ -68,6 +70,20 @@ fn text(checks: &[Check], possible: bool) -> String {
     text
 }
 
-fn checks(_options: &Options) -> Vec<Check> {
-    Vec::new()
+fn checks(options: &Options) -> Vec<Check> {
+    host::checks(options)
+}
+
+impl Check {
+    fn good(name: &str, found: &str) -> Self {
+        Self { name: name.to_owned(), verdict: Verdict::Good, found: found.to_owned(), cure: None }
+    }
+
+    fn warning(name: &str, found: &str, cure: &str) -> Self {
+        Self { name: name.to_owned(), verdict: Verdict::Warning, found: found.to_owned(), cure: Some(cure.to_owned()) }
+    }
+
+    fn bad(name: &str, found: &str, cure: &str) -> Self {
+        Self { name: name.to_owned(), verdict: Verdict::Bad, found: found.to_owned(), cure: Some(cure.to_owned()) }
+    }
 }

@@ -1,0 +1,145 @@
+//! `coracle exec`: a further process in a running container.
+
+mod terminal;
+
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use agent_protocol::command::Exec;
+use clap::Args;
+use ecs::ContainerName;
+use ecs::task::ContainerLastStatus;
+use runtime::client;
+use runtime::task_dir::{self, Task};
+
+use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
+use crate::options::{Options, require_root};
+use crate::ps;
+
+/// Run a further process in a running container
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  sudo coracle exec -it web -- sh\n  sudo coracle exec --user 1000 --env DEBUG=1 web sidecar -- id\n\nThe exit code is the process's own."
+)]
+pub(crate) struct Arguments {
+    /// Keep standard input open.
+    #[arg(short, long)]
+    interactive: bool,
+    /// Give the process a terminal.
+    #[arg(short, long)]
+    tty: bool,
+    /// A user's name or id, with a group after a colon; the container's own otherwise.
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// The folder to start in; the container's own otherwise.
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// An environment variable beside the container's own; NAME alone takes the value from here.
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// The task's id, the start of its id, its name or its family.
+    task: String,
+    /// The container; may be left out where only one runs.
+    container: Option<String>,
+    /// The command, after `--`.
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<String>,
+}
+
+pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
+    require_root("exec")?;
+    let stdin_is_terminal = std::io::stdin().is_terminal();
+    if arguments.tty && arguments.interactive && !stdin_is_terminal {
+        return Err(Failure::new("standard input is no terminal")
+            .exit(BAD_INPUT)
+            .next("leave -t out, or run this in a terminal"));
+    }
+    let task = task_dir::find(&options.roots()?, &arguments.task).doing("no task to run a process in")?;
+    let exec = request(&task, arguments)?;
+    let client =
+        client::connect(&task.spec.places).doing(format!("asking the supervisor of task {}", ps::short_id(&task)))?;
+    let doing = format!("running {:?} in container {}", arguments.command[0], exec.container);
+    let code = if arguments.tty {
+        let (execution, master) = client.exec_with_terminal(&exec).doing(&doing)?;
+        terminal::attach(execution, master, arguments.interactive).doing(&doing)?
+    } else {
+        let null = std::fs::File::options().read(true).open("/dev/null").doing("opening /dev/null")?;
+        let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+        let input = if arguments.interactive { input.as_fd() } else { null.as_fd() };
+        client.exec(&exec, [input, output.as_fd(), error.as_fd()]).doing(&doing)?.wait().doing(&doing)?
+    };
+    Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+fn request(task: &Task, arguments: &Arguments) -> Result<Exec, Failure> {
+    let mut environment = environment(&arguments.env, |name| std::env::var(name).ok())?;
+    if arguments.tty && !environment.iter().any(|variable| variable.starts_with("TERM=")) {
+        let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
+        environment.push(format!("TERM={term}"));
+    }
+    Ok(Exec {
+        container: container(task, arguments.container.as_deref())?,
+        command: arguments.command.clone(),
+        environment,
+        user: arguments.user.clone(),
+        working_directory: arguments.workdir.clone(),
+        terminal: arguments.tty,
+    })
+}
+
+/// `NAME=VALUE`, or `NAME` with the value that it has here; a name without a value here is left out, as Docker does.
+fn environment(given: &[String], here: impl Fn(&str) -> Option<String>) -> Result<Vec<String>, Failure> {
+    let mut variables = Vec::new();
+    for text in given {
+        let name = text.split('=').next().unwrap_or_default();
+        if name.is_empty() {
+            return Err(Failure::new(format!("--env {text:?} has no name")).exit(BAD_INPUT).next("--env NAME=VALUE"));
+        }
+        if text.contains('=') {
+            variables.push(text.clone());
+        } else {
+            variables.extend(here(name).map(|value| format!("{name}={value}")));
+        }
+    }
+    Ok(variables)
+}
+
+/// The container that is named, or the only one that runs.
+fn container(task: &Task, named: Option<&str>) -> Result<ContainerName, Failure> {
+    let names: Vec<&ContainerName> = task.spec.containers.iter().map(|container| &container.definition.name).collect();
+    let list = |names: &[&ContainerName]| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some(named) = named {
+        return names.iter().find(|name| name.as_str() == named).map(|name| (*name).clone()).ok_or_else(|| {
+            Failure::new(format!("task {} has no container {named:?}", ps::short_id(task)))
+                .exit(BAD_INPUT)
+                .next(format!("one of {}", list(&names)))
+        });
+    }
+    let runs = |name: &&ContainerName| {
+        let containers = task.status.iter().flat_map(|status| &status.containers);
+        containers.into_iter().any(|status| status.name == **name && status.last_status == ContainerLastStatus::Running)
+    };
+    let running: Vec<&ContainerName> = names.into_iter().filter(runs).collect();
+    match running.as_slice() {
+        [only] => Ok((*only).clone()),
+        [] => Err(Failure::new(format!("no container of task {} runs", ps::short_id(task)))
+            .next(format!("coracle inspect {}", ps::short_id(task)))),
+        several => Err(Failure::new(format!("task {} has several containers", ps::short_id(task)))
+            .exit(BAD_INPUT)
+            .next(format!("name one of {}: coracle exec {} CONTAINER -- COMMAND", list(several), ps::short_id(task)))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn environment_is_taken_as_docker_takes_it() {
+        let here = |name: &str| (name == "HOME").then(|| "/root".to_owned());
+        let given = ["A=1", "HOME", "NOBODY", "B="].map(str::to_owned);
+        assert_eq!(environment(&given, here).expect("all have names"), ["A=1", "HOME=/root", "B="]);
+        assert!(environment(&["=x".to_owned()], here).is_err());
+    }
+}

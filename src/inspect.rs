@@ -1,0 +1,72 @@
+//! `coracle inspect`: everything known about one task.
+
+use std::process::ExitCode;
+
+use agent::recovery::Network;
+use clap::Args;
+use runtime::task_dir::{self, Task};
+use serde_json::{Value, json};
+
+use crate::failure::{Explain, Outcome};
+use crate::options::{Options, require_root};
+use crate::{output, recovery};
+
+/// Show everything about one task as JSON
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Example:\n  sudo coracle inspect web | jq .containers[].networkBindings\n\nThe members are those of DescribeTasks; what only coracle knows is in `coracle`."
+)]
+pub(crate) struct Arguments {
+    /// The task's id, the start of its id, its name or its family.
+    task: String,
+}
+
+pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
+    require_root("inspect")?;
+    let host = recovery::host(options)?;
+    recovery::recover(&host, Network::IfCutShort);
+    let roots = &host.roots;
+    let task = task_dir::find(roots, &arguments.task).doing("no task to inspect")?;
+    output::print_json(&json(&task))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// DescribeTasks' shape, and what only coracle knows beside it.
+pub(crate) fn json(task: &Task) -> Value {
+    let spec = &task.spec;
+    let mut value = json!(agent::describe::task(spec, task.status.as_ref()));
+    let containers: serde_json::Map<String, Value> = spec
+        .containers
+        .iter()
+        .map(|container| {
+            let name = &container.definition.name;
+            let status = task
+                .status
+                .as_ref()
+                .and_then(|status| status.containers.iter().find(|candidate| candidate.name == *name));
+            let known = json!({
+                "hostname": container.network.hostname,
+                "ipv4Address": container.network.ipv4_address,
+                "process": status.and_then(|status| status.process.as_ref()),
+                "createdAt": status.and_then(|status| status.created_at),
+                "startedAt": status.and_then(|status| status.started_at),
+                "finishedAt": status.and_then(|status| status.finished_at),
+                "startStagesUs": status.map(|status| &status.start_stages_us),
+                "definition": container.definition,
+            });
+            (name.to_string(), known)
+        })
+        .collect();
+    value["coracle"] = json!({
+        "name": spec.name,
+        "networkMode": spec.network_mode,
+        "stateDirectory": spec.places.state,
+        "runDirectory": spec.places.run,
+        "cgroup": spec.places.cgroup,
+        "supervisor": task.status.as_ref().map(|status| &status.supervisor),
+        "endedBy": task.status.as_ref().and_then(|status| status.ended_by.as_ref()),
+        "teardownErrors": task.status.as_ref().map(|status| &status.teardown_errors),
+        "containers": containers,
+    });
+    value
+}

@@ -1,0 +1,60 @@
+//! `coracle lint`: everything there is to say about a task definition, at once.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::failure::{FAILED, Outcome};
+use crate::options::Output;
+use crate::{definition, output};
+
+/// Check a task definition: errors, fields without effect here, fields that become something else
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  coracle lint web.json\n  aws ecs describe-task-definition --task-definition web | coracle lint -\n\nThe exit code is 1 if there are errors; other findings do not change it."
+)]
+pub(crate) struct Arguments {
+    /// A task definition as JSON (RegisterTaskDefinition's input or DescribeTaskDefinition's answer); - is standard input.
+    file: PathBuf,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let document = definition::load(&arguments.file)?;
+    let report = definition::check(&document)?;
+    let errors = report.errors().count();
+    if arguments.output.is_json() {
+        let findings: Vec<Value> = report.findings.iter().map(definition::finding_json).collect();
+        output::print_json(&json!({"errors": errors, "findings": findings}))?;
+    } else {
+        let colours = output::colours(&std::io::stdout());
+        let mut text: String =
+            report.findings.iter().map(|finding| definition::finding_text(finding, colours)).collect();
+        text.push_str(&summary(errors, report.findings.len() - errors));
+        output::print(&text)?;
+    }
+    Ok(ExitCode::from(if errors > 0 { FAILED } else { 0 }))
+}
+
+fn summary(errors: usize, others: usize) -> String {
+    let count = |number: usize, noun: &str| match number {
+        0 => format!("no {noun}s"),
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    };
+    format!("{}, {}\n", count(errors, "error"), count(others, "other finding"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_counts() {
+        assert_eq!(summary(0, 0), "no errors, no other findings\n");
+        assert_eq!(summary(1, 2), "1 error, 2 other findings\n");
+    }
+}

@@ -1,0 +1,106 @@
+//! `coracle ps`: the tasks of this host.
+
+use std::process::ExitCode;
+
+use agent::recovery::Network;
+use clap::Args;
+use ecs::Timestamp;
+use ecs::task::{ContainerLastStatus, LastStatus};
+use runtime::task_dir::{self, Task};
+use serde_json::Value;
+
+use crate::failure::Outcome;
+use crate::options::{Options, Output, require_root};
+use crate::{clock, inspect, output, recovery, show, time_text};
+
+/// Digits of a task's id that a table shows.
+const SHORT_ID: usize = 12;
+
+/// List the tasks of this host
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  sudo coracle ps\n  sudo coracle ps --all --output json")]
+pub(crate) struct Arguments {
+    /// Stopped tasks too.
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
+    require_root("ps")?;
+    let host = recovery::host(options)?;
+    recovery::recover(&host, Network::Always);
+    let roots = &host.roots;
+    let (tasks, unreadable) = task_dir::list(roots)?;
+    for error in unreadable {
+        eprint!("{}", crate::failure::Failure::from(error));
+    }
+    let shown: Vec<&Task> = tasks.iter().filter(|task| arguments.all || !task.is_stopped()).collect();
+    if arguments.output.is_json() {
+        output::print_json(&shown.iter().map(|task| inspect::json(task)).collect::<Vec<Value>>())?;
+    } else {
+        let now = clock::now();
+        let rows = shown.iter().map(|task| row(task, now)).collect();
+        output::print(&output::table(
+            &["TASK", "NAME", "DEFINITION", "STATUS", "CREATED", "CONTAINERS", "PORTS"],
+            rows,
+        ))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(task: &Task, now: Timestamp) -> Vec<String> {
+    let spec = &task.spec;
+    let ports = spec.containers.iter().map(|container| show::ports_cell(&container.network.bindings));
+    vec![
+        short_id(task),
+        spec.name.clone().unwrap_or_default(),
+        output::printable(&format!("{}:{}", spec.family, spec.revision)),
+        status(task, now),
+        format!("{} ago", time_text::span(now.ms_since(spec.created_at))),
+        containers(task),
+        ports.filter(|ports| !ports.is_empty()).collect::<Vec<_>>().join(", "),
+    ]
+}
+
+pub(crate) fn short_id(task: &Task) -> String {
+    task.spec.id.as_str().chars().take(SHORT_ID).collect()
+}
+
+/// `RUNNING for 5m`, `STOPPED (143) 2h ago`.
+fn status(task: &Task, now: Timestamp) -> String {
+    let Some(status) = &task.status else { return "PENDING".to_owned() };
+    let name = format!("{:?}", status.last_status).to_uppercase();
+    let since = |at: Option<Timestamp>| at.map(|at| time_text::span(now.ms_since(at)));
+    match status.last_status {
+        LastStatus::Running => since(status.started_at).map_or(name.clone(), |span| format!("{name} for {span}")),
+        LastStatus::Stopped => {
+            let code = agent::ending::exit_code(&task.spec, status);
+            let span = since(status.stopped_at).map(|span| format!(" {span} ago")).unwrap_or_default();
+            format!("{name} ({code}){span}")
+        }
+        LastStatus::Provisioning
+        | LastStatus::Pending
+        | LastStatus::Activating
+        | LastStatus::Deactivating
+        | LastStatus::Stopping
+        | LastStatus::Deprovisioning => name,
+    }
+}
+
+/// Names; what is not running says how it stands.
+fn containers(task: &Task) -> String {
+    let shown = task.spec.containers.iter().map(|container| {
+        let name = &container.definition.name;
+        let status =
+            task.status.as_ref().and_then(|status| status.containers.iter().find(|candidate| candidate.name == *name));
+        match status.map(|status| (status.last_status, status.exit_code)) {
+            Some((ContainerLastStatus::Running, _)) => name.to_string(),
+            Some((ContainerLastStatus::Stopped, Some(code))) => format!("{name} ({code})"),
+            Some((ContainerLastStatus::Stopped, None)) => format!("{name} (stopped)"),
+            Some((ContainerLastStatus::Pending, _)) | None => format!("{name} (pending)"),
+        }
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,204 @@
+//! Staying with a task: its output, its changes of state, and this terminal's Ctrl-C, until it has stopped.
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use agent::driver::Started;
+use agent::recovery::Network;
+use agent::{Host, ending, events};
+use agent_protocol::{TaskSpec, TaskStatus};
+use ecs::ContainerName;
+use ecs::task::{ContainerLastStatus, LastStatus, StopCode};
+use nix::sys::signal::{SigSet, Signal};
+use runtime::client::{self, ClientError};
+use runtime::logs::{self, ReadOptions};
+use runtime::task_dir;
+
+use super::report::Report;
+use crate::failure::{Explain, Failure};
+use crate::logs::{OwnedRecord, follow_on_thread};
+use crate::{clock, recovery, rm, stop};
+
+/// What may wait here while the terminal is slow; then the readers wait, and after them the log files hold it.
+const AHEAD: usize = 4096;
+/// "If the parameter isn't specified, then the default value of 30 seconds is used": API_ContainerDefinition,
+/// stopTimeout.
+const DEFAULT_STOP_TIMEOUT_S: u32 = 30;
+
+pub(super) struct AtEnd {
+    /// The task's directories go with it.
+    pub(super) forget: bool,
+    pub(super) timings: bool,
+}
+
+enum Happening {
+    Record(OwnedRecord),
+    LogsEnded(Option<logs::ReadError>),
+    Status(Box<TaskStatus>),
+    WatchEnded(Option<ClientError>),
+    Signal,
+}
+
+/// Gives the exit code of `coracle run`.
+pub(super) fn stay(host: &Host, started: &Started, report: &mut Report, at_end: AtEnd) -> Result<i32, Failure> {
+    let happenings = watch_all(&started.spec)?;
+    let mut stay = Stay { spec: &started.spec, last: None, held: Vec::new(), signals: 0, logs: true, watch: true };
+    while (stay.logs || stay.watch)
+        && let Ok(happening) = happenings.recv()
+    {
+        stay.take(happening, report);
+        while !report.is_long()
+            && let Ok(happening) = happenings.try_recv()
+        {
+            stay.take(happening, report);
+        }
+        report.flush();
+    }
+    let status = final_status(host, &started.spec)?;
+    stay.status(&status, report);
+    stay.held.iter().for_each(|event| report.event(event));
+    let code = ending::exit_code(&started.spec, &status);
+    if at_end.timings {
+        report.timings(&started.stages, &status);
+    }
+    report.end(&started.spec, &status, code);
+    if at_end.forget {
+        rm::forget(&host.roots, &started.spec.id)?;
+    }
+    Ok(code)
+}
+
+struct Stay<'a> {
+    spec: &'a TaskSpec,
+    last: Option<TaskStatus>,
+    /// The task's own end: told when all output has been.
+    held: Vec<events::Event>,
+    signals: u32,
+    logs: bool,
+    watch: bool,
+}
+
+impl Stay<'_> {
+    fn take(&mut self, happening: Happening, report: &mut Report) {
+        match happening {
+            Happening::Record(record) => report.record(&record),
+            Happening::LogsEnded(error) => {
+                self.logs = false;
+                if let Some(error) = error {
+                    report.problem(&format!("no more output can be shown: {}", agent::recovery::chain(&error)));
+                }
+            }
+            Happening::Status(status) => self.status(&status, report),
+            Happening::WatchEnded(error) => {
+                self.watch = false;
+                if let Some(error) = error {
+                    report.problem(&agent::recovery::chain(&error));
+                }
+            }
+            Happening::Signal => self.signal(report),
+        }
+    }
+
+    fn status(&mut self, status: &TaskStatus, report: &mut Report) {
+        for event in events::between(self.last.as_ref(), status, clock::now()) {
+            match event {
+                events::Event::Task { last_status: LastStatus::Stopped, .. } => self.held.push(event),
+                events::Event::Task { .. } | events::Event::Container { .. } => report.event(&event),
+            }
+        }
+        self.last = Some(status.clone());
+    }
+
+    /// The first asks, as StopTask does; every further one kills.
+    fn signal(&mut self, report: &mut Report) {
+        self.signals += 1;
+        let asked = client::connect(&self.spec.places).and_then(|mut client| {
+            if self.signals == 1 {
+                report.stopping(&still_running(self.spec, self.last.as_ref()));
+                client.stop(StopCode::UserInitiated, stop::STOPPED_BY_USER)
+            } else {
+                report.killing();
+                client.kill(stop::STOPPED_BY_USER)
+            }
+        });
+        match asked {
+            // It is ending or has ended; the watch tells.
+            Ok(()) | Err(ClientError::Gone { .. } | ClientError::Ended) => {}
+            Err(error) => report.problem(&agent::recovery::chain(&error)),
+        }
+    }
+}
+
+/// The containers that have not stopped, with the seconds that each may take.
+fn still_running<'a>(spec: &'a TaskSpec, status: Option<&TaskStatus>) -> Vec<(&'a ContainerName, u32)> {
+    let stopped = |name: &ContainerName| {
+        let mut known = status.iter().flat_map(|status| &status.containers);
+        known.any(|known| known.name == *name && known.last_status == ContainerLastStatus::Stopped)
+    };
+    spec.containers
+        .iter()
+        .map(|container| &container.definition)
+        .filter(|definition| !stopped(&definition.name))
+        .map(|definition| (&definition.name, definition.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT_S)))
+        .collect()
+}
+
+fn watch_all(spec: &TaskSpec) -> Result<Receiver<Happening>, Failure> {
+    let (sender, happenings) = sync_channel(AHEAD);
+    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    // Before any of the threads below exists: all inherit the mask, and only one takes these signals.
+    signals.thread_block().doing("blocking signals")?;
+    watch_signals(signals, sender.clone());
+    watch_status(spec, sender.clone());
+    let options = ReadOptions { follow: true, ..ReadOptions::default() };
+    follow_on_thread(spec, &options, move |item| match item {
+        Some(Ok(record)) => sender.send(Happening::Record(record)).is_ok(),
+        Some(Err(error)) => sender.send(Happening::LogsEnded(Some(error))).is_ok(),
+        None => sender.send(Happening::LogsEnded(None)).is_ok(),
+    })?;
+    Ok(happenings)
+}
+
+fn watch_signals(signals: SigSet, sender: SyncSender<Happening>) {
+    std::thread::spawn(move || while signals.wait().is_ok() && sender.send(Happening::Signal).is_ok() {});
+}
+
+fn watch_status(spec: &TaskSpec, sender: SyncSender<Happening>) {
+    let places = spec.places.clone();
+    std::thread::spawn(move || {
+        let mut lost = None;
+        match client::connect(&places).and_then(client::Client::watch) {
+            Ok(watch) => {
+                for status in watch {
+                    match status {
+                        Ok(status) => {
+                            if sender.send(Happening::Status(Box::new(status))).is_err() {
+                                return;
+                            }
+                        }
+                        Err(error) => lost = Some(error),
+                    }
+                }
+            }
+            // It has ended already; its file has the last word.
+            Err(ClientError::Gone { .. }) => {}
+            Err(error) => lost = Some(error),
+        }
+        // Nobody listens any more only when this process is at its end.
+        sender.send(Happening::WatchEnded(lost)).ok();
+    });
+}
+
+/// `status.json` after the supervisor's end. Where the supervisor was killed, recovery writes one.
+fn final_status(host: &Host, spec: &TaskSpec) -> Result<TaskStatus, Failure> {
+    let read = || task_dir::read(&host.roots, &spec.id).doing("reading how the task ended");
+    let stopped = |task: Option<task_dir::Task>| {
+        task.and_then(|task| task.status).filter(|status| status.last_status == LastStatus::Stopped)
+    };
+    if let Some(status) = stopped(read()?) {
+        return Ok(status);
+    }
+    recovery::recover(host, Network::IfCutShort);
+    stopped(read()?).ok_or_else(|| {
+        Failure::new(format!("how task {} ended is not known", spec.id)).next(format!("coracle inspect {}", spec.id))
+    })
+}

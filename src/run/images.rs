@@ -1,0 +1,102 @@
+//! The images of a plan: found on this host, built in, or pulled.
+
+use std::cell::RefCell;
+use std::path::Path;
+
+use agent::resolve::resolved;
+use agent::{Host, Plan};
+use agent_protocol::task_spec::ResolvedImage;
+use ecs::ContainerName;
+use images::{Image, Lease, NotAReference, Reference, Store, hello};
+
+use super::Pull;
+use crate::failure::{BAD_INPUT, Explain, Failure};
+
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ImageError {
+    #[error("container {container}: image {reference} is not on this host, and --pull never forbids to fetch it")]
+    Missing { container: ContainerName, reference: Reference },
+    #[error("container {container}: image {reference} cannot be used")]
+    Store {
+        container: ContainerName,
+        reference: Reference,
+        #[source]
+        cause: images::Error,
+    },
+}
+
+struct Name {
+    container: ContainerName,
+    reference: Reference,
+}
+
+/// What the plan's containers want, in their order.
+pub(super) struct Wanted {
+    store: Store,
+    names: Vec<Name>,
+    pull: Pull,
+    /// Keep the layers from being collected until the task's own record names them.
+    leases: RefCell<Vec<Lease>>,
+}
+
+impl Wanted {
+    pub(super) fn of(host: &Host, plan: &Plan, pull: Pull) -> Result<Self, Failure> {
+        let store = Store::open(&host.images()).doing("opening the image store")?;
+        let names = plan.definition.container_definitions.iter().map(|definition| {
+            let reference = definition.image.parse::<Reference>();
+            reference.map(|reference| Name { container: definition.name.clone(), reference })
+        });
+        let names = names.collect::<Result<Vec<_>, NotAReference>>().doing("an image's name is wrong");
+        let names = names.map_err(|failure| failure.exit(BAD_INPUT))?;
+        Ok(Self { store, names, pull, leases: RefCell::default() })
+    }
+
+    /// What is here already; nothing where something has to be fetched first.
+    pub(super) fn find(&self) -> Result<Option<Vec<ResolvedImage>>, ImageError> {
+        let mut found = Vec::new();
+        for name in &self.names {
+            match self.find_one(name)? {
+                Some(image) => found.push(self.leased(name, image)?),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(found))
+    }
+
+    fn find_one(&self, name: &Name) -> Result<Option<Image>, ImageError> {
+        let failed =
+            |cause| ImageError::Store { container: name.container.clone(), reference: name.reference.clone(), cause };
+        if is_hello(&name.reference) {
+            return hello::ensure(&self.store, Path::new("/proc/self/exe")).map(Some).map_err(failed);
+        }
+        match self.pull {
+            Pull::Always => Ok(None),
+            Pull::Missing | Pull::Never => match self.store.find(&name.reference).map_err(failed)? {
+                None if self.pull == Pull::Never => {
+                    Err(ImageError::Missing { container: name.container.clone(), reference: name.reference.clone() })
+                }
+                found => Ok(found),
+            },
+        }
+    }
+
+    fn leased(&self, name: &Name, image: Image) -> Result<ResolvedImage, ImageError> {
+        let lease = self.store.lease(&image).map_err(|cause| ImageError::Store {
+            container: name.container.clone(),
+            reference: name.reference.clone(),
+            cause,
+        })?;
+        self.leases.borrow_mut().push(lease);
+        Ok(resolved(image))
+    }
+
+    pub(super) fn pull(&self) -> Result<Vec<ResolvedImage>, ImageError> {
+        let name = self.names.iter().find(|name| !matches!(self.find_one(name), Ok(Some(_))));
+        let name = name.unwrap_or(&self.names[0]);
+        Err(ImageError::Missing { container: name.container.clone(), reference: name.reference.clone() })
+    }
+}
+
+pub(super) fn is_hello(reference: &Reference) -> bool {
+    hello::NAME.parse::<Reference>().is_ok_and(|hello| hello == *reference)
+}

@@ -1,0 +1,238 @@
+//! `coracle run`: a task definition becomes a running task, and this terminal stays with it.
+
+mod attached;
+mod images;
+mod report;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use agent::driver::{self, Images, Started};
+use agent::recovery::Network;
+use agent::{Host, Plan, compose, ending};
+use clap::{Args, ValueEnum};
+use ecs::overrides;
+use ecs::task_definition::TaskDefinition;
+
+use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
+use crate::options::{Options, Output, require_root};
+use crate::{clock, definition, recovery};
+use report::Report;
+
+/// Run a task definition and stay with it until it ends
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  sudo coracle run web.json
+  aws ecs describe-task-definition --task-definition web | sudo coracle run -
+  sudo coracle run --detach --name front --env worker:QUEUE=jobs web.json
+
+Ctrl-C stops the task as StopTask does; a second Ctrl-C kills it. A terminal that goes away leaves the task running.
+The exit code is that of the essential container that ended the task; 125 if the task could not be started, 126 or 127
+if its command could not be executed or was not found, 2 if the task definition has errors.")]
+pub(crate) struct Arguments {
+    /// A task definition as JSON (RegisterTaskDefinition's input or DescribeTaskDefinition's answer); - is standard input.
+    file: PathBuf,
+    /// RunTask's overrides: a file, or JSON in braces.
+    #[arg(long = "override", value_name = "FILE|JSON")]
+    overrides: Option<String>,
+    /// An environment variable of every container, or of one; may be given more than once.
+    #[arg(short, long, value_name = "[CONTAINER:]NAME=VALUE")]
+    env: Vec<String>,
+    /// A name for the task, of which one may run at a time.
+    #[arg(long)]
+    name: Option<String>,
+    /// Forget the task and its logs at its end; off for --detach, on otherwise.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    rm: Option<bool>,
+    /// Print the task's id and leave it running.
+    #[arg(short, long)]
+    detach: bool,
+    /// When to ask a registry for images.
+    #[arg(long, value_enum, default_value_t = Pull::Missing, value_name = "WHEN")]
+    pull: Pull,
+    /// Print where the time of the start went.
+    #[arg(long)]
+    timings: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Pull {
+    /// Those that are not on this host.
+    Missing,
+    /// Every image again; a digest that is there is not fetched.
+    Always,
+    /// No image: what is not on this host is an error.
+    Never,
+}
+
+pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
+    let mut report = Report::new(arguments.output.is_json());
+    match prepare_and_run(options, arguments, &mut report) {
+        Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))),
+        Err(failure) if arguments.output.is_json() => {
+            report.failure(&failure);
+            Ok(ExitCode::from(failure.exit))
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+fn prepare_and_run(options: &Options, arguments: &Arguments, report: &mut Report) -> Result<i32, Failure> {
+    if arguments.detach && arguments.rm == Some(true) {
+        return Err(Failure::new("--rm and --detach: nobody would be there to remove the task at its end")
+            .exit(BAD_INPUT)
+            .next("leave --rm out, and later: coracle rm TASK"));
+    }
+    require_root("run")?;
+    let plan = plan(arguments, report)?;
+    let host = recovery::host(options)?;
+    recovery::recover(&host, Network::IfCutShort);
+    let started = start(&host, &plan, arguments).map_err(|failure| match failure.exit {
+        FAILED => failure.exit(u8::try_from(ending::FAILED_TO_START).unwrap_or(FAILED)),
+        _ => failure,
+    })?;
+    report.started(&started);
+    if arguments.detach {
+        report.detached(&started)?;
+        return Ok(0);
+    }
+    attached::stay(
+        &host,
+        &started,
+        report,
+        attached::AtEnd { forget: arguments.rm.unwrap_or(true), timings: arguments.timings },
+    )
+}
+
+/// What the file says, with what lint says of it told, and with the command line's changes.
+fn plan(arguments: &Arguments, report: &mut Report) -> Result<Plan, Failure> {
+    let document = definition::load(&arguments.file)?;
+    let checked = definition::check(&document)?;
+    report.findings(&checked.findings);
+    let Some(mut definition) = checked.definition else {
+        return Err(Failure::new(format!("{} has errors, so nothing was started", definition::shown(&arguments.file)))
+            .exit(BAD_INPUT)
+            .next("correct what is listed above; `coracle lint` lists it again"));
+    };
+    if let Some(given) = &arguments.overrides {
+        apply_overrides(&mut definition, given, report)?;
+    }
+    for variable in &arguments.env {
+        let (container, name, value) = variable_of(variable, &definition)?;
+        overrides::add_environment(&mut definition, container, name, value)
+            .doing(format!("--env {variable:?}"))
+            .map_err(|failure| failure.exit(BAD_INPUT))?;
+    }
+    let name = arguments.name.as_deref().map(task_name).transpose()?;
+    let region = std::env::var("AWS_REGION").ok().filter(|region| !region.is_empty());
+    Ok(Plan { definition, name, region: region.unwrap_or_else(|| compose::REGION.to_owned()) })
+}
+
+fn apply_overrides(definition: &mut TaskDefinition, given: &str, report: &mut Report) -> Result<(), Failure> {
+    let bad = |failure: Failure| failure.doing("--override").exit(BAD_INPUT);
+    let bytes = if given.trim_start().starts_with('{') {
+        given.as_bytes().to_vec()
+    } else {
+        let next = "the path of a file, or JSON: --override '{\"containerOverrides\": […]}'";
+        std::fs::read(Path::new(given)).doing(format!("reading {given}")).next(next).map_err(bad)?
+    };
+    let written = overrides::read(&bytes).map_err(|error| bad(error.into()))?;
+    let checked = overrides::check(&written, definition);
+    report.findings(&checked.findings);
+    let Some(overrides) = checked.overrides else {
+        return Err(Failure::new("the overrides have errors, so nothing was started").exit(BAD_INPUT));
+    };
+    overrides::apply(definition, &overrides).map_err(|error| bad(error.into()))
+}
+
+/// `NAME=VALUE` is for every container; `CONTAINER:NAME=VALUE` for one, if there is one of that name.
+fn variable_of<'a>(text: &'a str, definition: &TaskDefinition) -> Result<(Option<&'a str>, &'a str, &'a str), Failure> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(Failure::new(format!("--env {text:?} has no value"))
+            .exit(BAD_INPUT)
+            .next("--env NAME=VALUE or --env CONTAINER:NAME=VALUE"));
+    };
+    match name.split_once(':') {
+        Some((container, variable)) => {
+            let known = definition.container_definitions.iter().any(|known| known.name.as_str() == container);
+            if known {
+                return Ok((Some(container), variable, value));
+            }
+            let names: Vec<&str> = definition.container_definitions.iter().map(|known| known.name.as_str()).collect();
+            Err(Failure::new(format!("--env {text:?}: there is no container {container:?}"))
+                .exit(BAD_INPUT)
+                .next(format!("one of {}", names.join(", "))))
+        }
+        None => Ok((None, name, value)),
+    }
+}
+
+/// The longest name of a task; the rules are those of a container's name.
+const MAX_NAME: usize = 255;
+
+fn task_name(given: &str) -> Result<String, Failure> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let starts_well = given.starts_with(|first: char| first.is_ascii_alphanumeric());
+    if starts_well && given.len() <= MAX_NAME && given.bytes().all(allowed) {
+        return Ok(given.to_owned());
+    }
+    Err(Failure::new(format!("--name {given:?} is no name of a task"))
+        .exit(BAD_INPUT)
+        .next(format!("1 to {MAX_NAME} letters, digits, '-', '_' and '.', the first a letter or digit")))
+}
+
+fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Failure> {
+    let images = images::Wanted::of(host, plan, arguments.pull)?;
+    let sources = Images { find: || images.find(), pull: || images.pull() };
+    driver::start(host, plan, sources, clock::now)
+        .map_err(|error| advice(Failure::from(error)))
+        .doing(format!("task {} could not be started", plan.definition.family))
+}
+
+/// What helps, where the cause alone does not say it.
+fn advice(failure: Failure) -> Failure {
+    let text = failure.chain.join("\n");
+    if failure.next.is_some() {
+        failure
+    } else if text.contains("Address already in use") || text.contains("in use") {
+        failure.next("another hostPort, 0 for any free one; `coracle ps` and `ss -ltnp` say who has it")
+    } else if text.contains("not permitted") || text.contains("not supported") {
+        failure.next("sudo coracle doctor: it says what this host lacks, with the cure")
+    } else {
+        failure
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition() -> TaskDefinition {
+        serde_json::from_value(serde_json::json!({
+            "family": "shop",
+            "containerDefinitions": [{"name": "web", "image": "x"}, {"name": "worker", "image": "x"}]
+        }))
+        .expect("a task definition")
+    }
+
+    #[test]
+    fn a_variable_is_for_all_or_for_one() {
+        let definition = definition();
+        let read = |text: &'static str| variable_of(text, &definition).map_err(|failure| failure.to_string());
+        assert_eq!(read("A=1"), Ok((None, "A", "1")));
+        assert_eq!(read("web:A=b:c=d"), Ok((Some("web"), "A", "b:c=d")));
+        assert_eq!(read("A="), Ok((None, "A", "")));
+        assert!(read("A").is_err());
+        assert!(read("nobody:A=1").expect_err("no such container").contains("web, worker"));
+    }
+
+    #[test]
+    fn a_name_is_one_word() {
+        assert!(task_name("front-2.a_b").is_ok());
+        for bad in ["", "-x", "a b", "../x", "a/b", &"x".repeat(256)] {
+            assert!(task_name(bad).is_err(), "{bad}");
+        }
+    }
+}

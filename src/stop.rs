@@ -1,0 +1,117 @@
+//! `coracle stop`: ends tasks as StopTask does.
+
+use std::process::ExitCode;
+
+use agent::recovery::Network;
+use agent_protocol::TaskStatus;
+use clap::Args;
+use ecs::task::{LastStatus, StopCode};
+use runtime::client::{self, ClientError};
+use runtime::task_dir::{self, Task};
+
+use crate::failure::{Explain, Failure, Outcome};
+use crate::options::{Options, require_root};
+use crate::{output, ps, recovery};
+
+/// Amazon's reason of a stop by hand that gave none.
+pub(crate) const STOPPED_BY_USER: &str = "Task stopped by user";
+
+/// Stop tasks: the stop signal, each container's stopTimeout, then SIGKILL
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Examples:\n  sudo coracle stop web\n  sudo coracle stop --timeout 5 1f2e3d\n\nReturns when the tasks have stopped."
+)]
+pub(crate) struct Arguments {
+    /// Ids, starts of ids, names or families.
+    #[arg(required = true)]
+    tasks: Vec<String>,
+    /// Seconds until everything left is killed; 0 kills at once. Otherwise each container's stopTimeout decides.
+    #[arg(short, long, value_name = "SECONDS")]
+    timeout: Option<u64>,
+    /// What the task says of why it stopped.
+    #[arg(long, default_value = STOPPED_BY_USER, value_name = "TEXT")]
+    reason: String,
+}
+
+pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
+    require_root("stop")?;
+    let host = recovery::host(options)?;
+    recovery::recover(&host, Network::IfCutShort);
+    let roots = &host.roots;
+    let mut exit = ExitCode::SUCCESS;
+    for wanted in &arguments.tasks {
+        let stopped = task_dir::find(roots, wanted)
+            .doing("no task to stop")
+            .and_then(|task| stop(&task, arguments).map(|()| task.spec.id));
+        match stopped {
+            Ok(id) => output::print(&format!("{id}\n"))?,
+            Err(failure) => {
+                eprint!("{failure}");
+                exit = ExitCode::from(failure.exit);
+            }
+        }
+    }
+    Ok(exit)
+}
+
+fn stop(task: &Task, arguments: &Arguments) -> Result<(), Failure> {
+    if task.is_stopped() {
+        return Ok(());
+    }
+    let Some(seconds) = arguments.timeout else {
+        let asked = ask(task, |client| client.stop(StopCode::UserInitiated, &arguments.reason))?;
+        return if asked { wait(task) } else { Ok(()) };
+    };
+    if seconds == 0 {
+        return kill_and_wait(task);
+    }
+    if !ask(task, |client| client.stop(StopCode::UserInitiated, &arguments.reason))? {
+        return Ok(());
+    }
+    let (ended, end) = std::sync::mpsc::channel();
+    let waiting = task.clone();
+    std::thread::spawn(move || ended.send(wait(&waiting)));
+    match end.recv_timeout(std::time::Duration::from_secs(seconds)) {
+        Ok(result) => result,
+        Err(_) => kill_and_wait(task),
+    }
+}
+
+pub(crate) fn kill_and_wait(task: &Task) -> Result<(), Failure> {
+    if ask(task, |client| client.kill(STOPPED_BY_USER))? {
+        wait(task)?;
+    }
+    Ok(())
+}
+
+/// Whether the task was still there to be asked.
+fn ask(task: &Task, request: impl FnOnce(&mut client::Client) -> Result<(), ClientError>) -> Result<bool, Failure> {
+    let doing = || format!("asking the supervisor of task {}", ps::short_id(task));
+    let mut client = match client::connect(&task.spec.places) {
+        Ok(client) => client,
+        Err(ClientError::Gone { .. }) => return Ok(false),
+        Err(error) => return Err(Failure::from(error).doing(doing())),
+    };
+    match request(&mut client) {
+        Ok(()) => Ok(true),
+        Err(ClientError::Ended) => Ok(false),
+        Err(error) => Err(Failure::from(error).doing(doing())),
+    }
+}
+
+/// Until the task has stopped, and its supervisor has put everything away.
+fn wait(task: &Task) -> Result<(), Failure> {
+    let watch = match client::connect(&task.spec.places) {
+        Ok(client) => client.watch()?,
+        Err(ClientError::Gone { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    for status in watch {
+        // A connection that broke off tells no more; the supervisor's own file has the last word.
+        let Ok(TaskStatus { last_status, .. }) = status else { break };
+        if last_status == LastStatus::Stopped {
+            break;
+        }
+    }
+    Ok(())
+}
