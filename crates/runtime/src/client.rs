@@ -19,9 +19,17 @@ const LIMITS: Limits = Limits { line_bytes: 4 << 20, descriptors: 1 };
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("the task has no supervisor any more ({path})", path = path.display())]
-    Gone { path: PathBuf, #[source] cause: io::Error },
+    Gone {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
     #[error("cannot reach the task's supervisor at {path}", path = path.display())]
-    Connect { path: PathBuf, #[source] cause: io::Error },
+    Connect {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
     #[error("lost the connection to the task's supervisor")]
     Lost(#[source] io::Error),
     #[error("the task's supervisor ended the connection")]

@@ -65,10 +65,7 @@ pub fn recover(roots: &Roots, now: Timestamp) -> RecoveryReport {
 }
 
 /// Every orphan, claimed: from here on no other process thinks so too.
-fn claim_orphans(
-    roots: &Roots,
-    errors: &mut Vec<String>,
-) -> Result<Vec<(TaskId, Claim)>, task_dir::TaskDirError> {
+fn claim_orphans(roots: &Roots, errors: &mut Vec<String>) -> Result<Vec<(TaskId, Claim)>, task_dir::TaskDirError> {
     if !roots.tasks().is_dir() {
         return Ok(Vec::new());
     }

@@ -13,11 +13,7 @@ const READ_BYTES: usize = 16 << 10;
 
 /// Sends all of `bytes` with all of `descriptors` on a blocking socket. More descriptors than one message takes go
 /// ahead with one byte each, so there must be more bytes than messages.
-pub(crate) fn send(
-    socket: BorrowedFd<'_>,
-    mut bytes: &[u8],
-    mut descriptors: &[BorrowedFd<'_>],
-) -> io::Result<()> {
+pub(crate) fn send(socket: BorrowedFd<'_>, mut bytes: &[u8], mut descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     while !bytes.is_empty() {
         let now = descriptors.len().min(DESCRIPTORS_PER_MESSAGE);
         let (batch, rest) = descriptors.split_at(now);

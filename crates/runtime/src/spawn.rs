@@ -12,8 +12,8 @@ use agent_protocol::task_spec::Places;
 use ecs::{TaskId, Timestamp};
 
 use crate::client::{Client, ClientError};
-use crate::temporary::sealed_exe;
 use crate::task_dir::{Claim, NewTask};
+use crate::temporary::sealed_exe;
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "task-supervisor";

@@ -13,6 +13,7 @@ mod container;
 mod execution;
 pub(crate) mod journal;
 mod life;
+mod memory;
 mod report;
 mod settle;
 mod stop_signal;

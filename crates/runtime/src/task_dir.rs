@@ -45,7 +45,12 @@ pub struct Roots {
 #[derive(Debug, thiserror::Error)]
 pub enum TaskDirError {
     #[error("cannot {action} {path}", path = path.display())]
-    Io { action: &'static str, path: PathBuf, #[source] cause: io::Error },
+    Io {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
     #[error("task {id} exists already")]
     Exists { id: TaskId },
     #[error("task {id} is still running; stop it first")]
@@ -125,8 +130,7 @@ pub fn write_spec(spec: &TaskSpec) -> Result<(), TaskDirError> {
     use std::io::Write;
     let path = spec.places.state.join(SPEC_NAME);
     let temporary = spec.places.state.join(".task.json.new");
-    let bytes =
-        serde_json::to_vec(spec).map_err(io::Error::other).map_err(TaskDirError::io("encode", &path))?;
+    let bytes = serde_json::to_vec(spec).map_err(io::Error::other).map_err(TaskDirError::io("encode", &path))?;
     let mut options = OpenOptions::new();
     let options = options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
     let mut file = options.open(&temporary).map_err(TaskDirError::io("create", &temporary))?;
@@ -136,8 +140,7 @@ pub fn write_spec(spec: &TaskSpec) -> Result<(), TaskDirError> {
 
 /// The spec of the task whose state directory this is; nothing where the driver has not written it yet.
 pub fn read_spec(state: &Path) -> Result<Option<TaskSpec>, TaskDirError> {
-    let spec: Option<TaskSpec> =
-        status_file::read_json(&state.join(SPEC_NAME)).map_err(TaskDirError::File)?;
+    let spec: Option<TaskSpec> = status_file::read_json(&state.join(SPEC_NAME)).map_err(TaskDirError::File)?;
     match spec {
         Some(spec) if spec.format != FORMAT => Err(TaskDirError::Format { id: spec.id, format: spec.format }),
         spec => Ok(spec),
@@ -169,9 +172,7 @@ pub fn list(roots: &Roots) -> Result<(Vec<Task>, Vec<TaskDirError>), TaskDirErro
             Err(error) => unreadable.push(error),
         }
     }
-    tasks.sort_by(|one, other| {
-        (one.spec.created_at, &one.spec.id).cmp(&(other.spec.created_at, &other.spec.id))
-    });
+    tasks.sort_by(|one, other| (one.spec.created_at, &one.spec.id).cmp(&(other.spec.created_at, &other.spec.id)));
     Ok((tasks, unreadable))
 }
 
@@ -202,7 +203,9 @@ pub(crate) fn ids(roots: &Roots) -> Result<Vec<TaskId>, TaskDirError> {
 
 #[derive(Debug, thiserror::Error)]
 pub enum FindError {
-    #[error("no task has {wanted:?} as its id, the start of its id, its name or its family; `coracle ps --all` lists them")]
+    #[error(
+        "no task has {wanted:?} as its id, the start of its id, its name or its family; `coracle ps --all` lists them"
+    )]
     NotFound { wanted: String },
     #[error("{wanted:?} means several tasks: {}; give more of the id", candidates.join(", "))]
     Ambiguous {
@@ -225,9 +228,8 @@ fn choose(tasks: Vec<Task>, wanted: &str) -> Result<Task, FindError> {
     let id = wanted.rsplit('/').next().unwrap_or(wanted);
     let is_id = |task: &Task| !id.is_empty() && task.spec.id.as_str().starts_with(id);
     let is_called = |task: &Task| task.spec.name.as_deref() == Some(wanted);
-    let is_family = |task: &Task| {
-        task.spec.family == wanted || format!("{}:{}", task.spec.family, task.spec.revision) == wanted
-    };
+    let is_family =
+        |task: &Task| task.spec.family == wanted || format!("{}:{}", task.spec.family, task.spec.revision) == wanted;
     for matches in [&is_called as &dyn Fn(&Task) -> bool, &is_id, &is_family] {
         let mut found: Vec<&Task> = tasks.iter().filter(|task| matches(task)).collect();
         if found.len() > 1 && found.iter().any(|task| !task.is_stopped()) {

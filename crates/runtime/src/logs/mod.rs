@@ -29,7 +29,8 @@ pub(crate) fn segments(logs: &Path, container: &ContainerName) -> std::io::Resul
     let mut numbers = Vec::new();
     for entry in std::fs::read_dir(logs)? {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(&prefix)).and_then(|rest| rest.parse::<u64>().ok());
+        let number =
+            name.to_str().and_then(|name| name.strip_prefix(&prefix)).and_then(|rest| rest.parse::<u64>().ok());
         numbers.extend(number);
     }
     numbers.sort_unstable();

@@ -51,7 +51,11 @@ pub enum ReadError {
     #[error("the task has no container {name}; it has {}", known.join(", "))]
     NoSuchContainer { name: ContainerName, known: Vec<String> },
     #[error("cannot read the logs in {path}", path = path.display())]
-    Io { path: PathBuf, #[source] cause: io::Error },
+    Io {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
 }
 
 #[derive(Debug)]

@@ -196,7 +196,9 @@ mod tests {
     fn dockers_options_set_the_limits_and_nonsense_does_not() {
         let limits = |size: &str, count: &str| {
             let options = [("max-size", size), ("max-file", count)];
-            Limits::from_options(&options.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+            Limits::from_options(
+                &options.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            )
         };
         assert_eq!(limits("10m", "3"), Limits { segment_bytes: 10 << 20, segments: 3 });
         assert_eq!(limits("1G", "1"), Limits { segment_bytes: 1 << 30, segments: 1 });

@@ -142,8 +142,7 @@ impl Container {
         let lost = self.log.lost().bytes;
         let log = &mut self.log;
         self.outputs.retain_mut(|output| {
-            !ready.contains(&output.pipe.as_raw_fd())
-                || output.pump(log, READS_PER_TURN, now, buffers) == Pumped::Open
+            !ready.contains(&output.pipe.as_raw_fd()) || output.pump(log, READS_PER_TURN, now, buffers) == Pumped::Open
         });
         self.log.lost().bytes != lost
     }

@@ -14,7 +14,7 @@ use super::container::{Buffers, Container};
 use super::execution::Executions;
 use super::journal::{Journal, chain};
 use super::report::{self, ContainerFacts, TaskFacts};
-use super::{Go, Process, TOLD_TO_STOP, abandon, poll, read_signals, readable};
+use super::{Go, Process, TOLD_TO_STOP, abandon, memory, poll, read_signals, readable};
 use crate::ctl::{ClientId, Ctl, Request};
 use crate::launch;
 use crate::socket::send;
@@ -27,6 +27,10 @@ const STATUS_RETRY_MS: u64 = 1_000;
 
 /// How often the last status, which must not be lost, is tried before the supervisor ends without it.
 const LAST_STATUS_TRIES: u32 = 60;
+
+/// How long after the last start the supervisor gives back what starting needed, milliseconds: tasks that end at
+/// once are not slowed down by it.
+const SHED_AFTER_MS: u64 = 1_000;
 
 /// Lost output changes the status at most this often, milliseconds.
 const LOST_OUTPUT_MS: u64 = 1_000;
@@ -55,6 +59,8 @@ pub(super) struct Life {
     /// The newest status is not on disk; when to try again.
     unwritten: Option<Timestamp>,
     lost_output_told_at: Timestamp,
+    /// When to give memory back, once for each round of starts.
+    shed_at: Option<Timestamp>,
 }
 
 impl Life {
@@ -93,6 +99,7 @@ impl Life {
             unready: None,
             unwritten: None,
             lost_output_told_at: now,
+            shed_at: None,
         }
     }
 
@@ -156,6 +163,7 @@ impl Life {
                 self.containers[place].start(&self.spec, spec, &self.process.cgroups, &self.namespaces, begun)
             }
         };
+        self.shed_at = Some(self.clock.now().plus_ms(SHED_AFTER_MS));
         let container = name.clone();
         match result {
             Ok(()) => self.tell(Event::ContainerStarted { container }),
@@ -219,10 +227,10 @@ impl Life {
 
     fn wait_and_serve(&mut self) {
         let deadline = self.run.deadline();
-        if deadline.is_none() && self.unwritten.is_none() {
+        if deadline.is_none() && self.unwritten.is_none() && self.shed_at.is_none() {
             self.clock.set_right();
         }
-        let next = deadline.into_iter().chain(self.unwritten).min();
+        let next = deadline.into_iter().chain(self.unwritten).chain(self.shed_at).min();
         let ready = self.wait(next);
         if ready.contains(&self.process.signals.as_raw_fd()) {
             self.serve_signals();
@@ -231,6 +239,12 @@ impl Life {
         self.serve_ctl(&ready);
         if deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
             self.tell(Event::TimePassed);
+        }
+        if self.shed_at.is_some_and(|at| self.clock.now() >= at) {
+            self.shed_at = None;
+            if let Err(cause) = memory::shed() {
+                self.journal.complain(self.clock.now(), "no memory given back", &cause);
+            }
         }
     }
 
