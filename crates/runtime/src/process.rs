@@ -52,6 +52,9 @@ pub(crate) fn environment(container: &ContainerSpec) -> Result<Vec<String>, NoPr
     for variable in own.chain(image_only.cloned()) {
         set(&mut environment, variable);
     }
+    if let Some(file) = &container.metadata_file {
+        set(&mut environment, format!("ECS_CONTAINER_METADATA_FILE={}", file.inside.display()));
+    }
     refuse_nul("environment variable", &environment)?;
     Ok(environment)
 }
@@ -111,6 +114,20 @@ mod tests {
     fn image(entrypoint: &[&str], cmd: &[&str]) -> ImageConfig {
         let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
         ImageConfig { entrypoint: own(entrypoint), cmd: own(cmd), ..ImageConfig::default() }
+    }
+
+    #[test]
+    fn the_metadata_file_is_named_by_ecss_variable() {
+        let container = json!({
+            "definition": {"name": "app", "image": "app"},
+            "image": {"digest": "sha256:1", "layers": [], "config": {}},
+            "network": {"namespace": "host", "hostname": "h", "hosts": "", "resolv_conf": ""},
+            "runtime_id": "r",
+            "metadata_file": {"host": "/run/x.json", "inside": "/opt/ecs/metadata/y/x.json"}
+        });
+        let container: ContainerSpec = serde_json::from_value(container).unwrap();
+        let environment = environment(&container).unwrap();
+        assert_eq!(get(&environment, "ECS_CONTAINER_METADATA_FILE"), Some("/opt/ecs/metadata/y/x.json"));
     }
 
     /// The table of <https://docs.docker.com/reference/dockerfile/#understand-how-cmd-and-entrypoint-interact>,

@@ -256,6 +256,10 @@ fn mounts(container: &ContainerSpec, around: &Surroundings) -> Result<Vec<Mount>
         let target = format!("/etc/{file}");
         mounts.push(mount("bind", &around.bundle.join(file), &target, own(&["bind", "rprivate"]))?);
     }
+    if let Some(file) = &container.metadata_file {
+        let options = with(&["bind", "rprivate", "ro"]);
+        mounts.push(mount("bind", &file.host, &file.inside.to_string_lossy(), options)?);
+    }
     Ok(mounts)
 }
 
