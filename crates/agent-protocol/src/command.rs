@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::status::TaskStatus;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "camelCase")]
+#[serde(tag = "request", rename_all = "camelCase")]
 pub enum Command {
     /// `task.json` is written, the network stands. Comes with descriptors: first `network_namespaces` of them, the
     /// rest are sockets that hold published host ports and only need to stay open.
@@ -68,4 +68,39 @@ pub enum Answer {
     Refused {
         reason: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member that has the name of an enum's tag would be written twice and never read again.
+    #[test]
+    fn every_request_and_answer_is_read_as_it_was_written() {
+        let exec = Exec {
+            container: ContainerName::try_from("web".to_owned()).expect("a good name"),
+            command: vec!["sh".to_owned(), "-c".to_owned()],
+            environment: vec!["A=1".to_owned()],
+            user: Some("1000".to_owned()),
+            working_directory: None,
+            terminal: true,
+        };
+        let reason = "because".to_owned();
+        let commands = [
+            Command::Go { network_namespaces: 2, pull_started_at: None, pull_stopped_at: None },
+            Command::Stop { stop_code: StopCode::UserInitiated, reason: reason.clone() },
+            Command::Kill { reason: reason.clone() },
+            Command::Watch,
+            Command::Exec(exec),
+        ];
+        for command in commands {
+            let line = serde_json::to_string(&command).expect("plain data");
+            assert_eq!(serde_json::from_str::<Command>(&line).expect(&line), command);
+        }
+        let answers = [Answer::Taken, Answer::Terminal, Answer::Exited { exit_code: 3 }, Answer::Refused { reason }];
+        for answer in answers {
+            let line = serde_json::to_string(&answer).expect("plain data");
+            assert_eq!(serde_json::from_str::<Answer>(&line).expect(&line), answer);
+        }
+    }
 }
