@@ -11,9 +11,10 @@ use agent_protocol::Command;
 use agent_protocol::task_spec::Places;
 use ecs::{TaskId, Timestamp};
 
+use crate::cgroup::Cgroups;
 use crate::client::{Client, ClientError};
+use crate::sealed_exe;
 use crate::task_dir::{Claim, NewTask};
-use crate::temporary::sealed_exe;
 
 /// The hidden subcommand.
 pub const SUBCOMMAND: &str = "task-supervisor";
@@ -97,8 +98,18 @@ pub fn spawn(task: NewTask) -> Result<StartHandle, SpawnError> {
     ours.set_read_timeout(Some(ANSWER_TIMEOUT)).map_err(SpawnError::Socket)?;
     let args = SupervisorArgs { id: task.id.clone(), places: task.places.clone() };
     let words: Vec<OsString> = [OsString::from(SUBCOMMAND)].into_iter().chain(args.to_words()).collect();
-    sealed_exe::spawn_self(&words, theirs.into()).map_err(SpawnError::Start)?;
+    let birthplace = birthplace(&task.places);
+    let socket = OwnedFd::from(theirs);
+    sealed_exe::spawn_self(&words, &socket, birthplace.as_ref().map(AsFd::as_fd)).map_err(SpawnError::Start)?;
     Ok(StartHandle { id: task.id, places: task.places, client: Client::of_stream(ours), _claim: task.claim })
+}
+
+/// The supervisor's own v2 cgroup: being born there is free, moving there later waits for a grace period. What goes
+/// wrong here goes wrong again in the supervisor, which says so.
+fn birthplace(places: &Places) -> Option<OwnedFd> {
+    let cgroups = Cgroups::detect().ok()?;
+    cgroups.prepare_supervisor_leaf(&places.supervisor_cgroup).ok()?;
+    cgroups.birthplace(&places.supervisor_cgroup).ok()?
 }
 
 impl StartHandle {

@@ -5,7 +5,8 @@
 //! next is `task-lifecycle`'s to decide; what a container is made of is `launch`'s.
 //!
 //! The supervisor never dies of a full disk, a broken socket or a bad command, and never writes STOPPED before
-//! everything of the task is gone but its state and logs.
+//! everything of the task is gone but its state and logs, and the supervisor's own cgroup, which it has to leave
+//! first.
 
 mod abandon;
 mod clock;

@@ -1,5 +1,7 @@
 //! The end of a supervisor that never got its task: nothing of it stays.
 
+use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use agent_protocol::TaskSpec;
@@ -24,7 +26,7 @@ pub(super) fn abandon(
     let spec = task_dir::read_spec(&args.places.state).unwrap_or(None);
     let mut errors = teardown(&args.id, spec.as_ref());
     errors.extend(process.cgroups.remove(&args.places.cgroup).iter().map(|error| super::chain(error)));
-    leave_own_cgroup(&process, args, &mut errors);
+    errors.extend(leave_own_cgroup(&process, args).err());
     for error in &errors {
         journal.say(clock.now(), error);
     }
@@ -40,10 +42,17 @@ pub(super) fn abandon(
     ExitCode::SUCCESS
 }
 
-/// Out of the leaf and into the root, where there are no limits, so that the leaf can go.
-pub(super) fn leave_own_cgroup(process: &Process, args: &SupervisorArgs, errors: &mut Vec<String>) {
-    match process.cgroups.enter_supervisor_leaf(std::path::Path::new("/")) {
-        Ok(()) => process.cgroups.remove_if_empty(&args.places.supervisor_cgroup),
-        Err(error) => errors.push(super::chain(&error)),
+/// Out of the leaf and into the root, where there are no limits, so that the leaf can go. On v2 this waits for a
+/// grace period, some milliseconds: it comes after everything that somebody may be waiting for.
+pub(super) fn leave_own_cgroup(process: &Process, args: &SupervisorArgs) -> Result<(), String> {
+    process.cgroups.enter_v1(Path::new("/")).map_err(|error| super::chain(&error))?;
+    let leaf = &args.places.supervisor_cgroup;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let in_leaf = own.lines().any(|line| line.strip_prefix("0::").is_some_and(|path| Path::new(path) == leaf));
+    if let (true, Some(unified)) = (in_leaf, &process.cgroups.v2) {
+        let procs = unified.mount.join("cgroup.procs");
+        fs::write(&procs, "0").map_err(|cause| format!("cannot enter {}: {cause}", procs.display()))?;
     }
+    process.cgroups.remove_if_empty(leaf);
+    Ok(())
 }

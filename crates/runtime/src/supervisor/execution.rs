@@ -9,8 +9,8 @@ use super::container::Container;
 use super::journal::chain;
 use crate::cgroup::Cgroups;
 use crate::ctl::ClientId;
+use crate::exec;
 use crate::process_identity;
-use crate::temporary::exec;
 
 /// At a time, in all containers of the task.
 const MAX_EXECUTIONS: usize = 64;

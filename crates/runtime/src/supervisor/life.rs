@@ -354,7 +354,7 @@ impl Life {
         }
     }
 
-    /// Everything of the task goes, then the last status is written.
+    /// Everything of the task goes, then the last status is written. Only our own empty cgroup goes after it.
     fn finish(mut self, teardown: impl FnOnce(&TaskId, Option<&TaskSpec>) -> Vec<String>) -> ExitCode {
         // Told before the cleaning: an exit is visible at once.
         self.changed = true;
@@ -367,8 +367,6 @@ impl Life {
                 errors.push(format!("cannot remove {}: {cause}", directory.display()));
             }
         }
-        let args = SupervisorArgs { id: self.spec.id.clone(), places: self.spec.places.clone() };
-        abandon::leave_own_cgroup(&self.process, &args, &mut errors);
         for error in &errors {
             self.journal.say(self.clock.now(), error);
         }
@@ -383,6 +381,10 @@ impl Life {
             std::thread::sleep(std::time::Duration::from_millis(STATUS_RETRY_MS));
         }
         self.tell_watchers();
+        let args = SupervisorArgs { id: self.spec.id.clone(), places: self.spec.places.clone() };
+        if let Err(error) = abandon::leave_own_cgroup(&self.process, &args) {
+            self.journal.say(self.clock.now(), &error);
+        }
         if self.unwritten.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 

@@ -14,7 +14,7 @@ use ecs::task_definition::NetworkMode;
 use ecs::{ContainerName, TaskId, Timestamp};
 use runtime::cgroup::Cgroups;
 use runtime::logs::{self, ReadOptions, Stream};
-use runtime::task_dir::Roots;
+use runtime::task_dir::{self, Roots};
 use runtime::{client, status_file};
 
 const APPLETS: [&str; 14] =
@@ -127,6 +127,10 @@ impl Host {
         if let Ok(client) = client::connect(&task.places) {
             let watch = client.watch().expect("watching is never refused");
             watch.for_each(|status| drop(status.expect("statuses only")));
+        }
+        // Its very last step, leaving its own cgroup, comes after the last status.
+        while task_dir::supervised(&task.places.state).expect("readable") {
+            std::thread::yield_now();
         }
         let status = self.status(task);
         assert_eq!(status.last_status, LastStatus::Stopped, "{status:?}{}", self.journal(task));
