@@ -9,6 +9,7 @@ use crate::netlink::{self, Buffer, Reply, Requests, Socket, find};
 
 const GET: u16 = 0x0101;
 const DELETE: u16 = 0x0102;
+const GET_STATISTICS: u16 = 0x0105;
 const HEADER: usize = 4;
 const IPV4_HEADER: [u8; 4] = [libc::AF_INET as u8, 0, 0, 0];
 const TUPLE_ORIGINAL: u16 = 1;
@@ -95,17 +96,19 @@ fn forget(
     Ok(forgotten)
 }
 
-pub(crate) fn is_without_ctnetlink(error: &netlink::Error) -> bool {
+fn is_without_ctnetlink(error: &netlink::Error) -> bool {
     matches!(error.errno(), Some(Errno::EINVAL | Errno::EOPNOTSUPP | Errno::EPROTONOSUPPORT))
 }
 
-/// Asks for the list, for `checks`.
-pub(crate) fn probe(socket: &mut Socket) -> Result<(), netlink::Error> {
-    socket
-        .dump(GET, |body| {
-            body.raw(&IPV4_HEADER);
-        })
-        .map(drop)
+/// Whether the kernel can list connections at all.
+pub(crate) fn is_available(socket: &mut Socket) -> Result<bool, netlink::Error> {
+    match socket.request(GET_STATISTICS, 0, |body| {
+        body.raw(&IPV4_HEADER);
+    }) {
+        Ok(_) => Ok(true),
+        Err(error) if is_without_ctnetlink(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 struct Connection<'a> {

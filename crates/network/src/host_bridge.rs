@@ -45,6 +45,42 @@ pub(crate) fn ensure(socket: &mut Socket, settings: &Settings, said: &mut Vec<St
     Ok(bridge)
 }
 
+/// What `ensure` would find or make.
+pub(crate) enum Look {
+    Made(Bridge),
+    /// Only a network that the settings name can overlap a route.
+    ToBeMade {
+        subnet: Ipv4Network,
+        overlaps: Option<Ipv4Network>,
+    },
+}
+
+/// Looks without changing anything.
+pub(crate) fn look(socket: &mut Socket, settings: &Settings) -> Result<Look, Error> {
+    let name = &settings.bridge;
+    let found = get(socket, name)?;
+    if let Some(link) = &found
+        && let Some(address) = addresses(socket, name, link.index)?.first()
+    {
+        return of(link, *address, settings).map(Look::Made);
+    }
+    let routes = host_routes(socket, name)?;
+    let Some(subnet) = settings.subnet else {
+        let subnet = choose_subnet(settings, &routes, found.as_ref())?;
+        return Ok(Look::ToBeMade { subnet, overlaps: None });
+    };
+    let networks = routes.iter().map(|route| route.destination).filter(|network| network.prefix() > 0);
+    let overlaps = networks.into_iter().find(|network| network.overlaps(subnet));
+    Ok(Look::ToBeMade { subnet, overlaps })
+}
+
+fn host_routes(socket: &mut Socket, bridge: &str) -> Result<Vec<Route>, Error> {
+    link::routes(socket).map_err(|source| Error::Netlink {
+        action: format!("read the routes of this host for bridge {bridge}"),
+        source,
+    })
+}
+
 fn get(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
     let action = || format!("look at link {name}");
     let found = link::get(socket, name).map_err(|source| Error::Netlink { action: action(), source })?;
@@ -81,7 +117,7 @@ fn make(socket: &mut Socket, settings: &Settings, found: Option<Link>) -> Result
         let action = format!("{action} bridge {name}");
         move |source| Error::Netlink { action, source }
     };
-    let routes = link::routes(socket).map_err(failed("read the routes of this host for"))?;
+    let routes = host_routes(socket, name)?;
     let subnet = match settings.subnet {
         Some(subnet) => subnet,
         None => choose_subnet(settings, &routes, found.as_ref())?,

@@ -12,6 +12,7 @@
 #![allow(unsafe_code, reason = "one socket option that no safe wrapper offers")]
 
 mod attach;
+mod checks;
 mod conntrack;
 mod detach;
 mod error;
@@ -33,8 +34,13 @@ mod sysctl;
 mod tenant;
 
 pub use attach::{AttachedContainer, Attachment, Stage, attach};
+pub use checks::{Check, Outcome, checks};
 pub use detach::{detach, remove_bridge_and_table};
 pub use error::Error;
+pub use namespace::Error as NamespaceError;
+pub use netlink::{Error as NetlinkError, Refused};
+pub use nft::CommitError;
 pub use plan::{ContainerRequest, MAX_PUBLISHED_PORTS, Refusal, Request};
 pub use settings::{BRIDGE_VARIABLE, BadSetting, SUBNET_VARIABLE, Settings, TABLE_VARIABLE};
 pub use sweep::{SweepReport, sweep};
+pub use sysctl::Error as SettingError;

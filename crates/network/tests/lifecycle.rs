@@ -8,8 +8,8 @@ use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::thread;
 
 use bed::{
-    HOST_ON_LAN, ask_tcp, ask_udp_from, container, inside, ip, lan, mapping, nft, on_fresh_host, request, ruleset,
-    serve_tcp, serve_udp, settings, task, this_namespace,
+    HOST_ON_LAN, ask_tcp, ask_udp_from, container, eventually, inside, ip, lan, mapping, nft, on_fresh_host, request,
+    ruleset, serve_tcp, serve_udp, settings, task, this_namespace,
 };
 use ecs::task_definition::NetworkMode::{Bridge, Host, None as NoNetwork};
 use ecs::task_definition::TransportProtocol::{Tcp, Udp};
@@ -98,8 +98,8 @@ fn detaching_leaves_no_port_and_closing_leaves_no_link() {
             monitor.wait();
         }
         assert_eq!(ruleset(), before.0);
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)).unwrap();
-        UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5353)).unwrap();
+        eventually(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8080)));
+        eventually(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 5353)));
         drop(other);
         wait_until_links_are_gone();
     });
@@ -128,7 +128,7 @@ fn a_taken_port_names_its_holder_and_leaves_nothing() {
         assert!(said.starts_with("container web: tcp host port 8081 is taken by "), "{said}");
         assert!(said.ends_with(&format!("(pid {})", std::process::id())), "{said}");
         assert_eq!((ruleset(), container_links()), before);
-        TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8082)).unwrap();
+        eventually(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 8082)));
     });
 }
 
@@ -175,7 +175,7 @@ fn a_port_that_a_killed_task_left_is_taken_over() {
         let web = || vec![container("web", vec![mapping(80, Some(8080), Tcp)])];
         // The supervisor is killed: its holds are closed, its entry in the map stays.
         drop(network::attach(&settings(), &request(1, Bridge, web())).unwrap());
-        let made = network::attach(&settings(), &request(2, Bridge, web())).unwrap();
+        let made = eventually(|| network::attach(&settings(), &request(2, Bridge, web())));
         let server = serve_tcp(made.containers[0].netns.as_ref().unwrap(), 80, "second", 1);
         assert!(ask_tcp(Ipv4Addr::LOCALHOST, 8080).unwrap().starts_with("second"));
         server.join().unwrap();
@@ -238,7 +238,7 @@ fn udp_clients_that_go_on_talking_meet_the_new_container() {
         // The flow now belongs to nobody: the same client's next datagram reaches the host itself, and is remembered.
         let _ = client.send_to(b"?", (HOST_ON_LAN, 5353));
         drop(first);
-        let second = network::attach(&settings(), &request(2, Bridge, dns())).unwrap();
+        let second = eventually(|| network::attach(&settings(), &request(2, Bridge, dns())));
         let server = serve_udp(second.containers[0].netns.as_ref().unwrap(), 53, "second", 1);
         assert!(ask_udp_from(&client, HOST_ON_LAN, 5353).unwrap().starts_with("second"));
         server.join().unwrap();
@@ -316,11 +316,7 @@ fn a_full_subnet_is_said_and_room_comes_back() {
         let error = network::attach(&small, &request(2, Bridge, vec![container("web", vec![])])).unwrap_err();
         assert!(matches!(error, Error::NoFreeAddress { .. }), "{error}");
         drop(made);
-        let mut monitor = bed::watch_links();
-        while ip("-o link").contains(": cor0a09") {
-            monitor.wait();
-        }
-        network::attach(&small, &request(2, Bridge, vec![container("web", vec![])])).unwrap();
+        eventually(|| network::attach(&small, &request(2, Bridge, vec![container("web", vec![])])));
     });
 }
 

@@ -3,28 +3,32 @@
 use std::net::Ipv4Addr;
 
 use super::batch::{Element, FAMILY_INET};
-use crate::netlink::{self, Protocol, Reply, Socket, attributes, find};
+use crate::netlink::{self, Reply, Socket, attributes, find};
 
 const GET_CHAIN: u16 = 0x0a00 | 4;
+const GET_RULE: u16 = 0x0a00 | 7;
 const GET_ELEMENTS: u16 = 0x0a00 | 13;
 const HEADER: usize = 4;
 const ALL_FAMILIES: u8 = 0;
 const POLICY_DROP: u32 = 0;
+const HOOK_FORWARD: u32 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
 
-/// A chain of any table that packets enter by themselves.
+/// A filter chain of any table that forwarded packets pass, whoever made it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct BaseChain {
-    /// As `nft` names it: `ip`, `inet`, …
+pub(crate) struct ForwardChain {
+    /// As `nft` names it: `ip` or `inet`.
     pub(crate) family: &'static str,
     pub(crate) table: String,
     pub(crate) name: String,
-    /// `filter`, `nat` or `route`.
-    pub(crate) kind: String,
-    pub(crate) hook: u32,
     pub(crate) drops_by_policy: bool,
+    /// All chains of its table.
+    pub(crate) neighbours: Vec<String>,
+    /// Whether any rule of its table compares with the link's name that was asked about.
+    pub(crate) names_link: bool,
 }
 
-/// The names of a table's chains.
+/// The names of a table's chains; none where there is no such table.
 pub(crate) fn chains(socket: &mut Socket, table: &str) -> Result<Vec<String>, netlink::Error> {
     let replies = socket.dump(GET_CHAIN, |body| {
         body.raw(&[FAMILY_INET, 0, 0, 0]).text(1, table);
@@ -33,35 +37,52 @@ pub(crate) fn chains(socket: &mut Socket, table: &str) -> Result<Vec<String>, ne
     Ok(of_table.filter_map(|reply| field(reply, 3)).collect())
 }
 
-/// Every base chain of the network namespace, whoever made it.
-pub(crate) fn base_chains() -> Result<Vec<BaseChain>, netlink::Error> {
-    let mut socket = Socket::open(Protocol::Netfilter)?;
-    let replies = socket.dump(GET_CHAIN, |body| {
+/// Every chain that filters forwarded IPv4, and whether its table has heard of `link`.
+pub(crate) fn forward_chains(socket: &mut Socket, link: &str) -> Result<Vec<ForwardChain>, netlink::Error> {
+    let all = socket.dump(GET_CHAIN, |body| {
         body.raw(&[ALL_FAMILIES, 0, 0, 0]);
     })?;
-    Ok(replies.iter().filter_map(read_base_chain).collect())
+    let mut found = Vec::new();
+    for reply in &all {
+        let Some((number, mut chain)) = read_forward_chain(reply) else { continue };
+        let same_table =
+            |other: &&Reply| other.body.first() == Some(&number) && field(other, 1).as_ref() == Some(&chain.table);
+        chain.neighbours = all.iter().filter(same_table).filter_map(|other| field(other, 3)).collect();
+        let rules = socket.dump(GET_RULE, |body| {
+            body.raw(&[number, 0, 0, 0]).text(1, &chain.table);
+        })?;
+        chain.names_link = rules.iter().any(|rule| names_link(rule, link));
+        found.push(chain);
+    }
+    Ok(found)
 }
 
-fn read_base_chain(reply: &Reply) -> Option<BaseChain> {
-    let area = reply.body.get(HEADER..)?;
+fn read_forward_chain(reply: &Reply) -> Option<(u8, ForwardChain)> {
+    let (header, area) = reply.body.split_at_checked(HEADER)?;
     let number = |area, kind| find(area, kind)?.try_into().ok().map(u32::from_be_bytes);
-    let family = match reply.body[0] {
-        1 => "inet",
-        2 => "ip",
-        3 => "arp",
-        5 => "netdev",
-        7 => "bridge",
-        10 => "ip6",
-        _ => "unknown",
+    let family = match i32::from(header[0]) {
+        libc::NFPROTO_INET => "inet",
+        libc::NFPROTO_IPV4 => "ip",
+        _ => return None,
     };
-    Some(BaseChain {
+    let forwards = number(find(area, 4)?, 1)? == HOOK_FORWARD && field(reply, 7)? == "filter";
+    forwards.then_some(())?;
+    let chain = ForwardChain {
         family,
         table: field(reply, 1)?,
         name: field(reply, 3)?,
-        kind: field(reply, 7)?,
-        hook: number(find(area, 4)?, 1)?,
         drops_by_policy: number(area, 5) == Some(POLICY_DROP),
-    })
+        neighbours: Vec::new(),
+        names_link: false,
+    };
+    Some((header[0], chain))
+}
+
+/// A comparison with a link's name holds the name with its terminating zero.
+fn names_link(rule: &Reply, link: &str) -> bool {
+    let wanted = [link.as_bytes(), &[0]].concat();
+    let expressions = rule.body.get(HEADER..).and_then(|area| find(area, RULE_EXPRESSIONS)).unwrap_or(&[]);
+    expressions.windows(wanted.len()).any(|window| window == wanted)
 }
 
 /// The elements of a set or map with their comments.

@@ -6,7 +6,8 @@ mod expression;
 mod table;
 
 pub use batch::CommitError;
-pub(crate) use dump::{BaseChain, base_chains};
+pub(crate) use dump::{ForwardChain, forward_chains};
 pub(crate) use table::{
-    Published, PublishedKey, TableScope, Tenant, has_current_table, publish, published, remove_table, unpublish,
+    Published, PublishedKey, TableScope, TableState, Tenant, publish, published, remove_table, state_of_table,
+    unpublish,
 };

@@ -226,8 +226,22 @@ fn read_target(data: &[u8]) -> Option<SocketAddrV4> {
     Some(SocketAddrV4::new(dump::address_in(data)?, port))
 }
 
-pub(crate) fn has_current_table(socket: &mut Socket, table: &str) -> Result<bool, netlink::Error> {
-    Ok(dump::chains(socket, table)?.contains(&marker()))
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TableState {
+    Absent,
+    /// It has this build's rules.
+    Current,
+    /// It has another build's, or somebody changed it.
+    Other,
+}
+
+pub(crate) fn state_of_table(socket: &mut Socket, table: &str) -> Result<TableState, netlink::Error> {
+    let chains = dump::chains(socket, table)?;
+    Ok(match (chains.is_empty(), chains.contains(&marker())) {
+        (true, _) => TableState::Absent,
+        (false, true) => TableState::Current,
+        (false, false) => TableState::Other,
+    })
 }
 
 /// Takes the whole table away; none being there is no error.

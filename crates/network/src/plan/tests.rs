@@ -1,1 +1,171 @@
-//! Plans from requests.
+//! Requests in, plans or refusals out.
+
+use ecs::task_definition::TransportProtocol::{Tcp, Udp};
+use proptest::prelude::*;
+
+use super::*;
+
+fn container_asking(port_mappings: Vec<PortMapping>) -> ContainerRequest {
+    ContainerRequest {
+        name: ContainerName::try_from("web".to_owned()).unwrap(),
+        port_mappings,
+        disable_networking: false,
+        hostname: None,
+        extra_hosts: Vec::new(),
+        dns_servers: Vec::new(),
+        dns_search_domains: Vec::new(),
+        runtime_id: "0123456789abcdef".repeat(4),
+    }
+}
+
+fn request(mode: NetworkMode, containers: Vec<ContainerRequest>) -> Request {
+    Request { task: TaskId::from_bytes([1; 16]), mode, containers }
+}
+
+fn plan_json(mode: NetworkMode, mappings: &str) -> Result<NetworkPlan, String> {
+    let mappings: Vec<PortMapping> = serde_json::from_str(mappings).unwrap();
+    plan(&request(mode, vec![container_asking(mappings)])).map_err(|refusal| refusal.to_string())
+}
+
+fn published(mappings: &str) -> Vec<Publish> {
+    let plan = plan_json(NetworkMode::Bridge, mappings).unwrap();
+    match &plan.containers[0].place {
+        Place::Bridge { publish } => publish.clone(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn one(protocol: TransportProtocol, port: u16) -> Ports {
+    Ports { protocol, first: port, last: port, is_range: false }
+}
+
+#[test]
+fn mappings_are_static_dynamic_or_ranges() {
+    let found = published(
+        r#"[{"containerPort":80,"hostPort":8080},{"containerPort":53,"hostPort":0,"protocol":"udp"},
+            {"containerPort":81},{"containerPortRange":"9000-9004"}]"#,
+    );
+    let range = Ports { protocol: Tcp, first: 9000, last: 9004, is_range: true };
+    let expected = [
+        Publish { container: one(Tcp, 80), host: HostPort::Static(8080) },
+        Publish { container: one(Udp, 53), host: HostPort::Dynamic },
+        Publish { container: one(Tcp, 81), host: HostPort::Dynamic },
+        Publish { container: range, host: HostPort::Dynamic },
+    ];
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn bad_mappings_are_refused_by_field() {
+    let cases = [
+        (r#"[{}]"#, "portMappings[0]"),
+        (r#"[{"containerPort":0}]"#, "portMappings[0]"),
+        (r#"[{"containerPort":1},{"containerPort":80,"containerPortRange":"1-2"}]"#, "portMappings[1]"),
+        (r#"[{"containerPortRange":"1-2","hostPort":5}]"#, "portMappings[0].hostPort"),
+        (r#"[{"containerPortRange":"2-1"}]"#, "portMappings[0].containerPortRange"),
+        (r#"[{"containerPortRange":"0-1"}]"#, "portMappings[0].containerPortRange"),
+        (r#"[{"containerPortRange":"1-65536"}]"#, "portMappings[0].containerPortRange"),
+        (r#"[{"containerPortRange":"+1-2"}]"#, "portMappings[0].containerPortRange"),
+        (r#"[{"containerPortRange":"80"}]"#, "portMappings[0].containerPortRange"),
+    ];
+    for (mappings, field) in cases {
+        let said = plan_json(NetworkMode::Bridge, mappings).unwrap_err();
+        assert!(said.starts_with(&format!("container web: {field}: ")), "{mappings} gave {said}");
+    }
+}
+
+#[test]
+fn one_port_cannot_be_published_twice_but_once_a_protocol() {
+    let said =
+        plan_json(NetworkMode::Bridge, r#"[{"containerPort":80,"hostPort":80},{"containerPort":81,"hostPort":80}]"#);
+    assert!(said.unwrap_err().contains("tcp host port 80 twice"));
+    let both = r#"[{"containerPort":53,"hostPort":53},{"containerPort":53,"hostPort":53,"protocol":"udp"}]"#;
+    assert!(plan_json(NetworkMode::Bridge, both).is_ok());
+}
+
+#[test]
+fn the_number_of_ports_has_a_limit() {
+    assert!(plan_json(NetworkMode::Bridge, r#"[{"containerPortRange":"1001-1200"}]"#).is_ok());
+    let said = plan_json(NetworkMode::Bridge, r#"[{"containerPortRange":"1000-1200"}]"#).unwrap_err();
+    assert_eq!(said, "the task publishes 201 ports; at most 200 are possible");
+}
+
+#[test]
+fn host_mode_maps_a_port_to_itself() {
+    assert!(plan_json(NetworkMode::Host, r#"[{"containerPort":80,"hostPort":80},{"containerPort":81}]"#).is_ok());
+    let said = plan_json(NetworkMode::Host, r#"[{"containerPort":80,"hostPort":8080}]"#).unwrap_err();
+    assert!(said.contains("portMappings[0].hostPort") && said.contains("80"), "{said}");
+}
+
+#[test]
+fn none_has_no_ports_and_awsvpc_is_said_to_be_missing() {
+    assert!(plan_json(NetworkMode::None, r#"[{"containerPort":80}]"#).unwrap_err().contains("portMappings"));
+    assert!(plan_json(NetworkMode::Awsvpc, "[]").unwrap_err().contains("awsvpc is not supported yet"));
+}
+
+#[test]
+fn names_that_would_break_a_file_are_refused() {
+    let entry = |hostname: &str, address: &str| HostEntry { hostname: hostname.into(), ip_address: address.into() };
+    let base = || container_asking(Vec::new());
+    let cases = [
+        (ContainerRequest { hostname: Some("a\nb".into()), ..base() }, "hostname"),
+        (ContainerRequest { hostname: Some(String::new()), ..base() }, "hostname"),
+        (ContainerRequest { extra_hosts: vec![entry("a b", "1.2.3.4")], ..base() }, "extraHosts[0].hostname"),
+        (ContainerRequest { extra_hosts: vec![entry("a", "1.2.3")], ..base() }, "extraHosts[0].ipAddress"),
+        (ContainerRequest { dns_servers: vec!["1.1.1.1\noptions x".into()], ..base() }, "dnsServers[0]"),
+        (ContainerRequest { dns_search_domains: vec!["a".into(), "b\tc".into()], ..base() }, "dnsSearchDomains[1]"),
+    ];
+    for (container, field) in cases {
+        for mode in [NetworkMode::Bridge, NetworkMode::Host, NetworkMode::None] {
+            let said = plan(&request(mode, vec![container.clone()])).unwrap_err().to_string();
+            assert!(said.starts_with(&format!("container web: {field}: ")), "{said}");
+        }
+    }
+}
+
+#[test]
+fn extra_hosts_are_addresses_or_the_gateway() {
+    let mut asked = container_asking(Vec::new());
+    asked.extra_hosts = serde_json::from_str(
+        r#"[{"hostname":"db","ipAddress":"fd00::1"},{"hostname":"up","ipAddress":"host-gateway"}]"#,
+    )
+    .unwrap();
+    asked.dns_search_domains = vec![".".into(), "corp.example.".into()];
+    let plan = plan(&request(NetworkMode::Bridge, vec![asked])).unwrap();
+    let addresses: Vec<_> = plan.containers[0].extra_hosts.iter().map(|host| host.address).collect();
+    assert_eq!(addresses, [ExtraAddress::Given("fd00::1".parse().unwrap()), ExtraAddress::HostGateway]);
+    assert_eq!(plan.containers[0].hostname.as_deref(), Some("0123456789ab"));
+}
+
+fn any_mapping() -> impl Strategy<Value = PortMapping> {
+    let port = || prop::option::of(prop_oneof![Just(0u16), 1u16..100, Just(65535u16)]);
+    let range = prop::option::of("[0-9]{0,6}-?[0-9]{0,6}");
+    let protocol = prop::option::of(prop_oneof![Just(Tcp), Just(Udp)]);
+    (port(), port(), range, protocol).prop_map(|(container_port, host_port, container_port_range, protocol)| {
+        PortMapping { container_port, host_port, protocol, container_port_range, name: None, app_protocol: None }
+    })
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_asked_a_plan_publishes_no_static_port_twice_and_no_port_0(
+        mappings in prop::collection::vec(prop::collection::vec(any_mapping(), 0..4), 0..4),
+    ) {
+        let containers = mappings.into_iter().map(container_asking).collect();
+        let Ok(plan) = plan(&request(NetworkMode::Bridge, containers)) else { return Ok(()) };
+        let mut taken = std::collections::BTreeSet::new();
+        let mut count = 0;
+        for container in &plan.containers {
+            let Place::Bridge { publish } = &container.place else { panic!("{container:?}") };
+            for one in publish {
+                prop_assert!(0 < one.container.first && one.container.first <= one.container.last);
+                count += usize::from(one.container.count());
+                if let HostPort::Static(port) = one.host {
+                    prop_assert!(port != 0 && one.container.count() == 1);
+                    prop_assert!(taken.insert((one.container.protocol, port)));
+                }
+            }
+        }
+        prop_assert!(count <= MAX_PUBLISHED_PORTS);
+    }
+}

@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSo
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ecs::task_definition::{NetworkMode, PortMapping, TransportProtocol};
 use ecs::{ContainerName, TaskId};
@@ -93,6 +93,19 @@ fn move_link(link: &str, to: &OwnedFd) {
     ip(&format!("link set {link} netns {}", sleeper.id()));
     sleeper.kill().unwrap();
     sleeper.wait().unwrap();
+}
+
+/// Tries until it succeeds. A program that another test starts at this moment has copies of our descriptors between
+/// its fork and its exec, so a port that was closed may be taken for a moment longer.
+pub fn eventually<T, E: std::fmt::Debug>(mut attempt: impl FnMut() -> Result<T, E>) -> T {
+    let begin = Instant::now();
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => assert!(begin.elapsed() < PATIENCE, "{error:?}"),
+        }
+        thread::yield_now();
+    }
 }
 
 pub fn ip(arguments: &str) -> String {

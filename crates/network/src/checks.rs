@@ -1,0 +1,374 @@
+//! What this host has and lacks for a task's network, each finding with its cure: for `coracle doctor`. Nothing on
+//! the host is changed; what can only be found by trying is tried in a network namespace that ends with the try.
+
+use std::fs;
+use std::net::Ipv4Addr;
+
+use ecs::task_definition::{NetworkMode, PortMapping, TransportProtocol};
+use ecs::{ContainerName, TaskId};
+
+use crate::attach::{attach, route_socket};
+use crate::conntrack;
+use crate::detach::detach;
+use crate::error::Error;
+use crate::host_bridge;
+use crate::host_files;
+use crate::namespace;
+use crate::netlink::{self, Protocol, Socket};
+use crate::nft::{self, ForwardChain};
+use crate::plan::{ContainerRequest, Request};
+use crate::ports::DynamicRange;
+use crate::settings::Settings;
+use crate::sysctl;
+
+/// Fewer dynamic ports than this are soon used up.
+const FEW_DYNAMIC_PORTS: u16 = 100;
+/// TEST-NET-3, for the try: no host has a route to it.
+const TRY_SUBNET: (Ipv4Addr, u8) = (Ipv4Addr::new(203, 0, 113, 0), 24);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    pub name: &'static str,
+    pub outcome: Outcome,
+    pub found: String,
+    /// What would make it good, where it is not.
+    pub cure: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    Ok,
+    /// Tasks run, but somebody should know.
+    Warn,
+    /// Tasks of some network mode cannot run, or cannot be reached.
+    Fail,
+}
+
+impl Check {
+    fn ok(name: &'static str, found: impl Into<String>) -> Check {
+        Check { name, outcome: Outcome::Ok, found: found.into(), cure: None }
+    }
+
+    fn warn(name: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Check {
+        Check { name, outcome: Outcome::Warn, found: found.into(), cure: Some(cure.into()) }
+    }
+
+    fn fail(name: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Check {
+        Check { name, outcome: Outcome::Fail, found: found.into(), cure: Some(cure.into()) }
+    }
+}
+
+/// Looks at the network namespace of the calling thread. A few tens of milliseconds.
+pub fn checks(settings: &Settings) -> Vec<Check> {
+    let mut all = vec![try_a_task(settings), bridge(settings), table(settings), forwarding()];
+    all.extend(foreign_firewalls(settings));
+    all.extend([route_localnet(), bridged_packets(), connections(), dynamic_ports(), name_servers()]);
+    all
+}
+
+/// A bridge-mode task with published ports, in a namespace that plays the host.
+fn try_a_task(settings: &Settings) -> Check {
+    const NAME: &str = "bridge-mode task";
+    let subnet = ipnetwork::Ipv4Network::new(TRY_SUBNET.0, TRY_SUBNET.1).expect("24 is a prefix");
+    let settings = Settings { subnet: Some(subnet), publish_address: Ipv4Addr::UNSPECIFIED, ..settings.clone() };
+    let tried = namespace::within_new(|| {
+        let request = request_to_try();
+        let made = attach(&settings, &request)?;
+        let errors = detach(&settings, &request.task);
+        drop(made);
+        errors.into_iter().next().map_or(Ok(()), Err)
+    });
+    match tried {
+        Ok(Ok(())) => Check::ok(NAME, "namespaces, veth, bridge and nftables work (tried in a namespace of its own)"),
+        Ok(Err(error)) => Check::fail(NAME, chain(&error), cure_of(&error)),
+        Err(error) => Check::fail(NAME, chain(&error), "run as root, on a kernel with CONFIG_NET_NS"),
+    }
+}
+
+fn request_to_try() -> Request {
+    let mapping = |protocol| PortMapping {
+        container_port: Some(80),
+        host_port: None,
+        protocol: Some(protocol),
+        container_port_range: None,
+        name: None,
+        app_protocol: None,
+    };
+    let task = TaskId::from_bytes([0; 16]);
+    let container = ContainerRequest {
+        name: ContainerName::try_from("try".to_owned()).expect("three letters are a container's name"),
+        port_mappings: vec![mapping(TransportProtocol::Tcp), mapping(TransportProtocol::Udp)],
+        disable_networking: false,
+        hostname: None,
+        extra_hosts: Vec::new(),
+        dns_servers: Vec::new(),
+        dns_search_domains: Vec::new(),
+        runtime_id: task.to_string(),
+    };
+    Request { task, mode: NetworkMode::Bridge, containers: vec![container] }
+}
+
+fn cure_of(error: &Error) -> &'static str {
+    match error {
+        Error::Firewall { .. } => {
+            "a kernel with nftables: CONFIG_NF_TABLES_INET, NFT_NAT, NFT_MASQ, NFT_CT and NFT_FIB_INET (5.2 or later), \
+             loaded where they are modules (modprobe nf_tables nft_chain_nat nft_fib_inet)"
+        }
+        Error::Netlink { .. } => {
+            "a kernel with CONFIG_VETH and CONFIG_BRIDGE, loaded where they are modules (modprobe veth bridge)"
+        }
+        Error::Namespace { .. } => "run as root; raise user.max_net_namespaces where it is used up",
+        Error::Setting(_) => "mount /proc so that root can write to /proc/sys/net",
+        Error::Refused(_)
+        | Error::Read { .. }
+        | Error::NotABridge { .. }
+        | Error::OtherSubnet { .. }
+        | Error::SubnetTooSmall { .. }
+        | Error::NoSubnet { .. }
+        | Error::NoFreeAddress { .. }
+        | Error::PortTaken { .. }
+        | Error::NoFreePorts { .. }
+        | Error::Port { .. }
+        | Error::Undo { .. } => "see the message",
+    }
+}
+
+fn bridge(settings: &Settings) -> Check {
+    const NAME: &str = "bridge";
+    let found = route_socket().and_then(|mut socket| host_bridge::look(&mut socket, settings));
+    match found {
+        Ok(host_bridge::Look::Made(bridge)) => {
+            Check::ok(NAME, format!("{} lies in {}", settings.bridge, bridge.subnet))
+        }
+        Ok(host_bridge::Look::ToBeMade { subnet, overlaps: None }) => {
+            Check::ok(NAME, format!("{} will be made at the first task, in {subnet}", settings.bridge))
+        }
+        Ok(host_bridge::Look::ToBeMade { subnet, overlaps: Some(route) }) => Check::warn(
+            NAME,
+            format!("{subnet} is to be {}'s network, and this host has a route to {route}", settings.bridge),
+            "set CORACLE_BRIDGE_SUBNET to a network that the host does not use",
+        ),
+        Err(error) => Check::fail(NAME, chain(&error), "as the message says"),
+    }
+}
+
+fn table(settings: &Settings) -> Check {
+    const NAME: &str = "firewall table";
+    let table = &settings.table;
+    match netfilter().and_then(|mut socket| nft::state_of_table(&mut socket, table)) {
+        Ok(nft::TableState::Current) => Check::ok(NAME, format!("inet {table} has this build's rules")),
+        Ok(nft::TableState::Absent) => Check::ok(NAME, format!("inet {table} will be made at the first task")),
+        Ok(nft::TableState::Other) => {
+            Check::ok(NAME, format!("inet {table} has another build's rules; the next task renews them"))
+        }
+        Err(error) => Check::fail(NAME, chain(&error), "run as root, on a kernel with CONFIG_NF_TABLES"),
+    }
+}
+
+fn netfilter() -> Result<Socket, netlink::Error> {
+    Socket::open(Protocol::Netfilter)
+}
+
+fn forwarding() -> Check {
+    const NAME: &str = "IP forwarding";
+    match sysctl::read(sysctl::IP_FORWARD) {
+        Ok(Some(value)) if value == "1" => Check::ok(NAME, "net.ipv4.ip_forward=1"),
+        Ok(_) => Check::warn(
+            NAME,
+            "net.ipv4.ip_forward=0: the first bridge-mode task turns it on, and the host then routes between all its \
+             networks",
+            "filter forwarding between other links where that is unwanted",
+        ),
+        Err(error) => Check::fail(NAME, chain(&error), "mount /proc"),
+    }
+}
+
+fn foreign_firewalls(settings: &Settings) -> Vec<Check> {
+    let chains = match netfilter().and_then(|mut socket| nft::forward_chains(&mut socket, &settings.bridge)) {
+        Ok(chains) => chains,
+        Err(error) => {
+            return vec![Check::fail(FORWARD, chain(&error), "run as root, on a kernel with CONFIG_NF_TABLES")];
+        }
+    };
+    let others: Vec<_> = chains.into_iter().filter(|chain| chain.table != settings.table).collect();
+    let legacy = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
+    let mut all: Vec<Check> = others.iter().filter_map(|chain| blocking(chain, &settings.bridge)).collect();
+    all.extend(legacy_iptables(&legacy, &settings.bridge));
+    if all.is_empty() {
+        all.push(Check::ok(FORWARD, "no other firewall stands in the way of containers"));
+    }
+    all
+}
+
+const FORWARD: &str = "other firewalls";
+
+/// A drop in any table is final, whatever coracle's own rules accept. None: nothing to say about this chain.
+fn blocking(chain: &ForwardChain, bridge: &str) -> Option<Check> {
+    let firewalld = chain.table == "firewalld";
+    if !chain.drops_by_policy && !firewalld {
+        return None;
+    }
+    let place = format!("{} {} {}", chain.family, chain.table, chain.name);
+    if chain.names_link {
+        return Some(Check::ok(FORWARD, format!("{place} restricts forwarding and has a rule about {bridge}")));
+    }
+    let has = |prefix: &str| chain.neighbours.iter().any(|name| name.starts_with(prefix));
+    let (whose, cure) = if firewalld {
+        (
+            "firewalld rejects what no zone allows",
+            format!("firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"),
+        )
+    } else if has("ufw-") {
+        ("ufw drops", format!("ufw route allow in on {bridge} && ufw route allow out on {bridge}"))
+    } else if has("DOCKER-USER") {
+        ("Docker's policy drops", iptables("iptables", "DOCKER-USER", bridge))
+    } else if chain.family == "ip" && chain.table == "filter" && chain.name == "FORWARD" {
+        ("the policy of iptables drops", iptables("iptables", "FORWARD", bridge))
+    } else {
+        let insert = |side| format!("nft insert rule {place} {side} {bridge} accept");
+        ("the policy drops", format!("{} && {}", insert("iifname"), insert("oifname")))
+    };
+    Some(Check::fail(FORWARD, format!("{place}: {whose} what containers on {bridge} send and are sent"), cure))
+}
+
+fn iptables(program: &str, chain: &str, bridge: &str) -> String {
+    format!("{program} -I {chain} -i {bridge} -j ACCEPT && {program} -I {chain} -o {bridge} -j ACCEPT")
+}
+
+/// The old iptables keeps its rules where nftables cannot see them; the kernel only tells that there are some.
+fn legacy_iptables(table_names: &str, bridge: &str) -> Option<Check> {
+    table_names.lines().any(|name| name == "filter").then(|| {
+        Check::warn(
+            FORWARD,
+            "iptables-legacy has a filter table, whose rules cannot be seen from here",
+            format!(
+                "look with iptables-legacy -S FORWARD; if it drops: {}",
+                iptables("iptables-legacy", "FORWARD", bridge)
+            ),
+        )
+    })
+}
+
+fn route_localnet() -> Check {
+    const NAME: &str = "loopback addresses";
+    match sysctl::read(sysctl::ROUTE_LOCALNET_EVERYWHERE) {
+        Ok(Some(value)) if value == "1" => Check::warn(
+            NAME,
+            "net.ipv4.conf.all.route_localnet=1 lets neighbours reach services on 127.0.0.1 (CVE-2020-8558); while \
+             coracle's table is there, it drops that",
+            "sysctl -w net.ipv4.conf.all.route_localnet=0",
+        ),
+        Ok(_) => Check::ok(NAME, "127.0.0.0/8 is not routed from any wire"),
+        Err(error) => Check::warn(NAME, chain(&error), "mount /proc"),
+    }
+}
+
+fn bridged_packets() -> Check {
+    const NAME: &str = "bridged packets";
+    match sysctl::read(sysctl::BRIDGE_CALLS_IPTABLES) {
+        Ok(Some(value)) if value == "1" => Check::ok(
+            NAME,
+            "net.bridge.bridge-nf-call-iptables=1: packets between containers pass the firewall as well; every port \
+             has hairpin on for that",
+        ),
+        Ok(_) => Check::ok(NAME, "packets between containers do not pass the firewall"),
+        Err(error) => Check::warn(NAME, chain(&error), "mount /proc"),
+    }
+}
+
+fn connections() -> Check {
+    const NAME: &str = "connection tracking";
+    let available = netfilter().and_then(|mut socket| conntrack::is_available(&mut socket));
+    let cure = "a kernel with CONFIG_NF_CT_NETLINK (modprobe nf_conntrack_netlink)";
+    match available {
+        Ok(true) => Check::ok(NAME, "stale flows to published ports can be forgotten"),
+        Ok(false) => {
+            let found = "the kernel cannot list connections: UDP clients may go on talking to a stopped container";
+            Check::warn(NAME, found, cure)
+        }
+        Err(error) => Check::warn(NAME, chain(&error), cure),
+    }
+}
+
+fn dynamic_ports() -> Check {
+    const NAME: &str = "dynamic host ports";
+    let DynamicRange { first, last } = DynamicRange::of_host();
+    let found = format!("{first} to {last}");
+    if last - first < FEW_DYNAMIC_PORTS {
+        Check::warn(NAME, found, "widen it: sysctl -w net.ipv4.ip_local_port_range='32768 60999'")
+    } else {
+        Check::ok(NAME, found)
+    }
+}
+
+fn name_servers() -> Check {
+    const NAME: &str = "name servers";
+    let cure = "name a server in /etc/resolv.conf that containers can reach, or give dnsServers in the task definition";
+    match host_files::resolv_conf() {
+        Ok(conf) => {
+            let servers = conf.for_container(&[], &[]).servers;
+            if servers.is_empty() {
+                return Check::warn(NAME, "the host has none that a container can reach over IPv4", cure);
+            }
+            let listed: Vec<String> = servers.iter().map(ToString::to_string).collect();
+            Check::ok(NAME, listed.join(", "))
+        }
+        Err(error) => Check::warn(NAME, chain(&error), cure),
+    }
+}
+
+/// An error with its causes, one behind the other.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        said.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn forward(table: &str, drops_by_policy: bool, neighbours: &[&str]) -> ForwardChain {
+        ForwardChain {
+            family: "ip",
+            table: table.to_owned(),
+            name: "FORWARD".to_owned(),
+            drops_by_policy,
+            neighbours: neighbours.iter().map(|name| (*name).to_owned()).collect(),
+            names_link: false,
+        }
+    }
+
+    #[test]
+    fn each_firewall_gets_its_own_cure() {
+        let cases = [
+            (forward("filter", true, &["FORWARD", "DOCKER-USER"]), "iptables -I DOCKER-USER -i coracle0 -j ACCEPT"),
+            (forward("filter", true, &["FORWARD", "ufw-before-forward"]), "ufw route allow in on coracle0"),
+            (forward("filter", true, &["FORWARD"]), "iptables -I FORWARD -i coracle0 -j ACCEPT"),
+            (forward("firewalld", false, &[]), "--zone=trusted --add-interface=coracle0"),
+            (forward("mine", true, &[]), "nft insert rule ip mine FORWARD iifname coracle0 accept"),
+        ];
+        for (chain, cure) in cases {
+            let check = blocking(&chain, "coracle0").unwrap();
+            assert_eq!(check.outcome, Outcome::Fail);
+            assert!(check.cure.as_ref().unwrap().contains(cure), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn an_accepting_policy_and_a_rule_about_the_bridge_are_well() {
+        assert_eq!(blocking(&forward("filter", false, &["DOCKER-USER"]), "coracle0"), None);
+        let cured = ForwardChain { names_link: true, ..forward("filter", true, &["DOCKER-USER"]) };
+        assert_eq!(blocking(&cured, "coracle0").unwrap().outcome, Outcome::Ok);
+    }
+
+    #[test]
+    fn legacy_tables_are_told_by_name() {
+        assert!(legacy_iptables("nat\nfilter\n", "coracle0").is_some());
+        assert!(legacy_iptables("nat\n", "coracle0").is_none());
+    }
+}
