@@ -6,13 +6,16 @@ mod doctor;
 mod exec;
 mod failure;
 mod hello;
+mod image;
 mod inspect;
 mod lint;
 mod logs;
 mod options;
 mod output;
+mod progress;
 mod ps;
 mod recovery;
+mod registries;
 mod rm;
 mod run;
 mod show;
@@ -52,6 +55,7 @@ enum Command {
     Exec(exec::Arguments),
     Inspect(inspect::Arguments),
     Rm(rm::Arguments),
+    Image(image::Arguments),
     Lint(lint::Arguments),
     Doctor(doctor::Arguments),
     #[command(hide = true)]
@@ -83,6 +87,7 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Exec(arguments) => exec::run(options, arguments),
         Command::Inspect(arguments) => inspect::run(options, arguments),
         Command::Rm(arguments) => rm::run(options, arguments),
+        Command::Image(arguments) => image::run(options, arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Doctor(arguments) => doctor::run(options, arguments),
         Command::Hello(arguments) => hello::run(arguments),

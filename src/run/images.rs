@@ -2,15 +2,17 @@
 
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 
 use agent::resolve::resolved;
 use agent::{Host, Plan};
 use agent_protocol::task_spec::ResolvedImage;
 use ecs::ContainerName;
-use images::{Image, Lease, NotAReference, Reference, Store, hello};
+use images::{Image, Lease, NotAReference, Progress, PullError, Reference, Store, hello};
 
 use super::Pull;
 use crate::failure::{BAD_INPUT, Explain, Failure};
+use crate::registries;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ImageError {
@@ -22,6 +24,18 @@ pub(super) enum ImageError {
         reference: Reference,
         #[source]
         cause: images::Error,
+    },
+    #[error("container {container}: image {reference} cannot be pulled")]
+    Pull {
+        container: ContainerName,
+        reference: Reference,
+        #[source]
+        cause: PullError,
+    },
+    #[error("a pull cannot be started")]
+    Runtime {
+        #[source]
+        cause: std::io::Error,
     },
 }
 
@@ -35,12 +49,13 @@ pub(super) struct Wanted {
     store: Store,
     names: Vec<Name>,
     pull: Pull,
+    progress: Arc<dyn Progress>,
     /// Keep the layers from being collected until the task's own record names them.
     leases: RefCell<Vec<Lease>>,
 }
 
 impl Wanted {
-    pub(super) fn of(host: &Host, plan: &Plan, pull: Pull) -> Result<Self, Failure> {
+    pub(super) fn of(host: &Host, plan: &Plan, pull: Pull, progress: Arc<dyn Progress>) -> Result<Self, Failure> {
         let store = Store::open(&host.images()).doing("opening the image store")?;
         let names = plan.definition.container_definitions.iter().map(|definition| {
             let reference = definition.image.parse::<Reference>();
@@ -48,7 +63,7 @@ impl Wanted {
         });
         let names = names.collect::<Result<Vec<_>, NotAReference>>().doing("an image's name is wrong");
         let names = names.map_err(|failure| failure.exit(BAD_INPUT))?;
-        Ok(Self { store, names, pull, leases: RefCell::default() })
+        Ok(Self { store, names, pull, progress, leases: RefCell::default() })
     }
 
     /// What is here already; nothing where something has to be fetched first.
@@ -90,10 +105,27 @@ impl Wanted {
         Ok(resolved(image))
     }
 
+    /// Everything, fetching what is not here; with `--pull always`, everything again.
     pub(super) fn pull(&self) -> Result<Vec<ResolvedImage>, ImageError> {
-        let name = self.names.iter().find(|name| !matches!(self.find_one(name), Ok(Some(_))));
-        let name = name.unwrap_or(&self.names[0]);
-        Err(ImageError::Missing { container: name.container.clone(), reference: name.reference.clone() })
+        let mut images = Vec::new();
+        for name in &self.names {
+            let image = match self.find_one(name)? {
+                Some(image) => image,
+                None => self.pull_one(name)?,
+            };
+            images.push(self.leased(name, image)?);
+        }
+        Ok(images)
+    }
+
+    fn pull_one(&self, name: &Name) -> Result<Image, ImageError> {
+        let options = registries::options(None, &[]);
+        let (container, reference) = (name.container.clone(), name.reference.clone());
+        match registries::pull(&self.store, &name.reference, &options, &self.progress) {
+            Ok(Ok(image)) => Ok(image),
+            Ok(Err(cause)) => Err(ImageError::Pull { container, reference, cause }),
+            Err(cause) => Err(ImageError::Runtime { cause }),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use ecs::task_definition::TaskDefinition;
 
 use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, Output, require_root};
-use crate::{clock, definition, recovery};
+use crate::{clock, definition, progress, recovery};
 use report::Report;
 
 /// Run a task definition and stay with it until it ends
@@ -184,7 +184,8 @@ fn task_name(given: &str) -> Result<String, Failure> {
 }
 
 fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Failure> {
-    let images = images::Wanted::of(host, plan, arguments.pull)?;
+    let images =
+        images::Wanted::of(host, plan, arguments.pull, progress::for_standard_error(arguments.output.is_json()))?;
     let sources = Images { find: || images.find(), pull: || images.pull() };
     driver::start(host, plan, sources, clock::now)
         .map_err(|error| advice(Failure::from(error)))
