@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::document::{self, Config, ConfigFile, Descriptor, Document, DocumentError, Manifest};
 use crate::error::{Error, io};
 use crate::ingest::{self, Ingest, Keep, Staged};
-use crate::layer::{self, Compression, FileChunks, Promised};
+use crate::layer::{self, At, Compression, FileChunks, Promised};
 use crate::lease::Lease;
 use crate::limits::{MAX_ARCHIVE_IMAGES, MAX_BLOB_BYTES, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, MAX_LAYERS};
 use crate::platform::{self, Platform};
@@ -378,7 +378,7 @@ impl Import<'_> {
         let shown = Digest::of(name.to_string().as_bytes());
         self.progress.layer(&shown, rootfs.size);
         let file = rootfs.file.try_clone().map_err(io("read", "the archive"))?;
-        let content = Box::new(archive::At { file, offset: 0 });
+        let content = Box::new(At { file, offset: 0 });
         let staged = self.stage(content, rootfs.size, Promised::default(), &shown, "the root file system")?;
         if staged.unpacked.extracted.entries == 0 {
             return Err(archive_error("the archive is empty"));

@@ -316,3 +316,17 @@ impl<R: Read> Chunks for FileChunks<R> {
         Ok(self.buffer.split().freeze())
     }
 }
+
+/// Reads a file from a position of its own, so that several threads may read it at once.
+pub(crate) struct At {
+    pub(crate) file: std::fs::File,
+    pub(crate) offset: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let read = std::os::unix::fs::FileExt::read_at(&self.file, into, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}

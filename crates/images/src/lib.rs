@@ -18,7 +18,9 @@ pub mod limits;
 mod lock;
 mod platform;
 mod progress;
+mod pull;
 mod reference;
+mod registry;
 mod store;
 mod tar;
 
@@ -31,5 +33,6 @@ pub use layer::LayerError;
 pub use lease::Lease;
 pub use platform::{NotAPlatform, Platform};
 pub use progress::{Progress, Silent};
+pub use pull::{Deadlines, PullError, PullOptions, pull};
 pub use reference::{NotAReference, Reference};
 pub use store::{Image, Inspected, Layer, Store};

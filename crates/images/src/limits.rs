@@ -40,3 +40,21 @@ pub const MAX_ARCHIVE_IMAGES: usize = 1024;
 pub const BUFFER_BYTES: usize = 256 * 1024;
 /// Memory for directories whose modes and times are set when a layer is complete.
 pub const MAX_DIRECTORY_BYTES: usize = 64 << 20;
+/// Redirects of one request.
+pub const MAX_REDIRECTS: u32 = 5;
+/// Times one request is answered with a new `401` after credentials or a token were sent.
+pub const MAX_CHALLENGES: u32 = 2;
+/// A token endpoint's answer, and a credentials file.
+pub const MAX_TOKEN_BYTES: u64 = 1024 * 1024;
+/// Attempts in a row that bring nothing new: no answer, `429`, `5xx`, or a download that breaks at the same byte.
+pub const MAX_FRUITLESS_ATTEMPTS: u32 = 5;
+/// Attempts for one blob altogether, however little each brings.
+pub const MAX_ATTEMPTS: u32 = 100;
+/// Stalls of one blob after which its registry is given up.
+pub const MAX_STALLS: u32 = 2;
+/// The longest that a registry's `Retry-After` is obeyed; seconds.
+pub const MAX_RETRY_AFTER_S: u64 = 60;
+/// A download must bring so many bytes a second, measured over `Deadlines::speed_window`.
+pub const MIN_BYTES_PER_SECOND: u64 = 1024;
+/// Pieces of a download that may wait for the unpacker.
+pub const MAX_WAITING_CHUNKS: usize = 32;

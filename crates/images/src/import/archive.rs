@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Compression, FileChunks, MAX_DOCUMENT_BYTES, Source, Store, layer};
+use super::{At, Compression, FileChunks, MAX_DOCUMENT_BYTES, Source, Store, layer};
 use super::{Error, Ingest, archive_error, io as failed};
 use crate::limits::{BUFFER_BYTES, MAX_ARCHIVE_ENTRIES};
 use crate::tar::{self, Kind};
@@ -195,18 +195,4 @@ fn resolve(members: &HashMap<Vec<u8>, Member>, name: &str) -> Option<(u64, u64)>
         }
     }
     None
-}
-
-/// Reads a file from its own position, so that several threads may read it at once.
-pub(super) struct At {
-    pub(super) file: File,
-    pub(super) offset: u64,
-}
-
-impl Read for At {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read_at(into, self.offset)?;
-        self.offset += read as u64;
-        Ok(read)
-    }
 }

@@ -1,6 +1,8 @@
 //! Builds archives byte by byte, apart from the crate's own writer.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod registry;
+
 use std::io::Write;
 use std::path::Path;
 

@@ -1,0 +1,67 @@
+//! Why a pull failed, and what would change that. The caller shows it behind ECS's `CannotPullContainerError:`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::Error;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    #[error("{what} was not found at {host}{}; check the image's name and tag", in_its_words(said))]
+    NotFound { host: String, what: String, said: Option<String> },
+    #[error("registry {host} denies access: {why}")]
+    Denied { host: String, why: String },
+    #[error("registry {host} cannot be reached{hint}")]
+    Unreachable {
+        host: String,
+        hint: &'static str,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    #[error(
+        "registry {host} stalled: {what} for {seconds} s; what has arrived is kept, so pull again when the network is better"
+    )]
+    Stalled { host: String, what: String, seconds: u64 },
+    #[error("registry {host} is busy (status {status}); pull again later")]
+    Busy { host: String, status: u16, retry_after: Option<Duration> },
+    #[error("registry {host} was refused: {why}")]
+    Refused { host: String, why: String },
+    #[error("{what} is corrupt: {why}")]
+    Corrupt {
+        what: String,
+        why: String,
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    #[error("{what} is larger than this host's limit of {limit} bytes")]
+    TooLarge { what: String, limit: u64 },
+    #[error("{what} is not supported: {why}")]
+    Unsupported { what: String, why: String },
+    #[error("{} cannot be used: {why}", path.display())]
+    Credentials { path: PathBuf, why: String },
+    #[error("the image store failed")]
+    Store(#[from] Error),
+}
+
+fn in_its_words(said: &Option<String>) -> String {
+    said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default()
+}
+
+impl PullError {
+    /// Whether the same request may succeed in a moment.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            PullError::Unreachable { hint, .. } => hint.is_empty(),
+            PullError::Busy { .. } => true,
+            PullError::NotFound { .. }
+            | PullError::Denied { .. }
+            | PullError::Stalled { .. }
+            | PullError::Refused { .. }
+            | PullError::Corrupt { .. }
+            | PullError::TooLarge { .. }
+            | PullError::Unsupported { .. }
+            | PullError::Credentials { .. }
+            | PullError::Store(_) => false,
+        }
+    }
+}
