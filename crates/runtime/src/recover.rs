@@ -5,6 +5,8 @@
 //! processes in them, its run directory, its containers' files. Mounts and network namespaces went with the
 //! processes. What the network has besides is the caller's to sweep, by the ids that come back.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::path::Path;
 
 use agent_protocol::task_spec::FORMAT;
@@ -43,9 +45,6 @@ pub fn recover(roots: &Roots, now: Timestamp) -> RecoveryReport {
             return report;
         }
     };
-    if orphans.is_empty() {
-        return report;
-    }
     let cgroups = match Cgroups::detect() {
         Ok(cgroups) => cgroups,
         Err(error) => {
@@ -53,6 +52,7 @@ pub fn recover(roots: &Roots, now: Timestamp) -> RecoveryReport {
             return report;
         }
     };
+    remove_empty_leaves(roots, &cgroups);
     for (id, claim) in orphans {
         match clean(roots, &cgroups, &id, now) {
             Ok(Left::Stopped) => report.ended.push(id),
@@ -81,19 +81,54 @@ fn claim_orphans(roots: &Roots, errors: &mut Vec<String>) -> Result<Vec<(TaskId,
     Ok(orphans)
 }
 
+/// The tasks that have stopped are many and are told by a look-up each; those that live by two more.
 fn claim_orphan(state: &Path) -> Result<Option<Claim>, task_dir::TaskDirError> {
-    if is_stopped(state) {
+    if task_dir::is_retired(state) || task_dir::supervised(state)? {
         return Ok(None);
     }
     let Some(claim) = task_dir::claim(state)? else { return Ok(None) };
-    // Asked again now that nobody can start or remove it: it may have ended meanwhile.
-    if task_dir::supervised(state)? || is_stopped(state) { Ok(None) } else { Ok(Some(claim)) }
+    // Asked again now that nobody can start or remove it: its supervisor may have begun or ended meanwhile.
+    if task_dir::supervised(state)? {
+        return Ok(None);
+    }
+    if is_stopped(state) {
+        task_dir::retire(state)?;
+        return Ok(None);
+    }
+    Ok(Some(claim))
 }
 
 /// An unreadable status is no STOPPED: such a task is cleaned, and gets a readable one.
 fn is_stopped(state: &Path) -> bool {
     let status = status_file::read(state).unwrap_or(None);
     status.is_some_and(|status| status.last_status == LastStatus::Stopped)
+}
+
+/// A supervisor leaves its own cgroup after its last status; killed in between, it leaves the empty cgroup behind. The
+/// leaf of a task that is being made is empty too, and stays.
+fn remove_empty_leaves(roots: &Roots, cgroups: &Cgroups) {
+    // A leaf is in every hierarchy; one is enough to find it.
+    let v2 = cgroups.v2.iter().map(|v2| &v2.mount);
+    let Some(mount) = v2.chain(cgroups.v1.iter().map(|v1| &v1.mount)).next() else { return };
+    let parent = mount.join(roots.cgroup_parent.strip_prefix("/").unwrap_or(&roots.cgroup_parent));
+    // No tasks yet, no directory.
+    let Ok(entries) = fs::read_dir(parent) else { return };
+    for id in entries.flatten().filter_map(|entry| leaf_of(&entry.file_name())) {
+        let places = roots.places(&id);
+        // Doubt keeps the leaf, which is empty or in use.
+        if task_dir::supervised(&places.state).unwrap_or(true) {
+            continue;
+        }
+        // Without a directory there is nobody who could be making it; a claim is kept while the leaf goes.
+        let claim = task_dir::claim(&places.state);
+        if !places.state.exists() || claim.as_ref().is_ok_and(Option::is_some) {
+            cgroups.remove_if_empty(&places.supervisor_cgroup);
+        }
+    }
+}
+
+fn leaf_of(name: &OsStr) -> Option<TaskId> {
+    TaskId::try_from(name.to_str()?.strip_prefix("supervisor-")?.to_owned()).ok()
 }
 
 enum Left {
@@ -126,6 +161,7 @@ fn clean(roots: &Roots, cgroups: &Cgroups, id: &TaskId, now: Timestamp) -> Resul
     let cleaner = process_identity::own().map_err(|cause| one(&cause))?;
     let status = cut_short(&spec, last, cleaner, now);
     status_file::write(&places.state, &status, Durability::Disk).map_err(|error| one(&error))?;
+    task_dir::retire(&places.state).map_err(|error| one(&error))?;
     Ok(Left::Stopped)
 }
 

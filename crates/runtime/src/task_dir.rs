@@ -8,7 +8,8 @@
 //!   before it makes anything and keeps it until it has ended. A record lock belongs to the process and is not
 //!   inherited, so no launcher and no container can hold it by mistake.
 //!
-//! A task that is neither claimed nor supervised and whose status is not STOPPED was cut short. Directories are made
+//! The file `lock` goes when the task has stopped: one that has a status and no lock is done with. A task that is
+//! neither claimed nor supervised and whose status is not STOPPED was cut short. Directories are made
 //! and claimed under flock(2) on `<data-dir>/tasks`, so that nobody finds one that is not claimed yet.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -291,6 +292,20 @@ pub fn supervised(state: &Path) -> Result<bool, TaskDirError> {
         return Err(TaskDirError::io("ask for the lock on", &path)(io::Error::last_os_error()));
     }
     Ok(lock.l_type != libc::F_UNLCK as libc::c_short)
+}
+
+/// A task that has stopped and whose supervisor has done its last: it has a status, and nothing to lock any more.
+pub(crate) fn is_retired(state: &Path) -> bool {
+    !state.join(LOCK_NAME).exists() && state.join(status_file::NAME).exists()
+}
+
+/// Nobody is going to supervise this task again.
+pub(crate) fn retire(state: &Path) -> Result<(), TaskDirError> {
+    let path = state.join(LOCK_NAME);
+    match fs::remove_file(&path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(TaskDirError::io("remove", &path)(cause)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// The supervisor's own lock. It must stay open, and this process must never open the file again: closing any

@@ -20,7 +20,7 @@ use crate::launch;
 use crate::socket::send;
 use crate::spawn::SupervisorArgs;
 use crate::status_file::{self, Durability};
-use crate::task_dir::{CONTAINERS_NAME, CTL_NAME, remove_tree};
+use crate::task_dir::{self, CONTAINERS_NAME, CTL_NAME, remove_tree};
 
 /// When a status that could not be written is tried again, milliseconds.
 const STATUS_RETRY_MS: u64 = 1_000;
@@ -191,11 +191,10 @@ impl Life {
         } else if self.unwritten.is_some_and(|retry| now >= retry) {
             self.write_status(Durability::Kernel);
         }
-        let status = Answer::Status { status: Box::new(self.status.clone()) };
         if let Some(ctl) = &mut self.ctl
             && ctl.wants_status()
         {
-            ctl.send_wanted_status(&status);
+            ctl.send_wanted_status(&Answer::Status { status: Box::new(self.status.clone()) });
         }
     }
 
@@ -385,7 +384,13 @@ impl Life {
         if let Err(error) = abandon::leave_own_cgroup(&self.process, &args) {
             self.journal.say(self.clock.now(), &error);
         }
-        if self.unwritten.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if self.unwritten.is_some() {
+            return ExitCode::FAILURE;
+        }
+        if let Err(error) = task_dir::retire(&self.spec.places.state) {
+            self.journal.complain(self.clock.now(), "the lock stays", &error);
+        }
+        ExitCode::SUCCESS
     }
 
     fn remove_containers(&mut self) -> Vec<String> {
