@@ -4,6 +4,7 @@
 mod host;
 
 use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
 
 use ecs::Timestamp;
 use ecs::task::{LastStatus, StopCode};
@@ -93,4 +94,62 @@ fn a_task_that_was_written_down_and_never_ran_says_so() {
     let status = host.status(&task);
     assert_eq!((status.last_status, status.stop_code), (LastStatus::Stopped, Some(StopCode::TaskFailedToStart)));
     assert_eq!(container(&status, "app").reason, None);
+}
+
+/// Where in a task's life it is killed, microseconds after the driver began: from before there is a supervisor until
+/// after the container has ended.
+const MOMENTS_US: std::ops::Range<u64> = 0..40_000;
+const KILLS: u64 = 60;
+
+#[test]
+fn sigkill_at_any_moment_leaves_nothing_that_recover_does_not_find() {
+    let host = Host::new();
+    let cgroups = runtime::cgroup::Cgroups::detect().expect("cgroups");
+    for kill in 0..KILLS {
+        let task = host.script(kill as u8, "echo up; sleep 0.01");
+        let places = &task.places;
+        let began = Instant::now();
+        let mut driver = host.begin("start", &task);
+        // A low-discrepancy sequence: all parts of the range, in no order.
+        let moment = MOMENTS_US.start + kill * 16_381 % (MOMENTS_US.end - MOMENTS_US.start);
+        while began.elapsed() < Duration::from_micros(moment) {
+            std::thread::yield_now();
+        }
+        let supervisor_first = kill % 2 == 0;
+        if supervisor_first {
+            kill_all(&cgroups, &places.supervisor_cgroup);
+        }
+        driver.kill().expect("ours");
+        driver.wait().expect("ended");
+        kill_all(&cgroups, &places.supervisor_cgroup);
+        // A driver that was killed in the middle of forking may have a supervisor that is not in its cgroup yet: that
+        // one still holds the claim, takes its lock, finds nobody, and cleans up by itself.
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            let report = recover(&host.roots, NOW);
+            assert_eq!(report.errors, Vec::<String>::new(), "killed after {moment} us");
+            if !places.state.exists() || is_stopped(places) {
+                break;
+            }
+            assert!(Instant::now() < patience, "killed after {moment} us: still there{}", host.journal(&task));
+        }
+        assert_eq!(recover(&host.roots, NOW), RecoveryReport::default());
+        host.assert_gone(places);
+    }
+}
+
+fn is_stopped(places: &agent_protocol::task_spec::Places) -> bool {
+    let status = runtime::status_file::read(&places.state).expect("readable");
+    status.is_some_and(|status| status.last_status == LastStatus::Stopped)
+        && !task_dir::supervised(&places.state).expect("readable")
+}
+
+/// SIGKILL to what is in a cgroup at this moment, one by one, as an operator would.
+fn kill_all(cgroups: &runtime::cgroup::Cgroups, cgroup: &std::path::Path) {
+    for pid in cgroups.processes(cgroup).expect("readable") {
+        let Ok(identity) = process_identity::of(pid) else { continue };
+        let Some(pidfd) = process_identity::open(&identity).expect("asked") else { continue };
+        process_identity::signal(pidfd.as_fd(), libc::SIGKILL).expect("sent");
+        wait_for_end(&pidfd);
+    }
 }

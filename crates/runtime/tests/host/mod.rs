@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use agent_protocol::task_spec::{ContainerNetwork, FORMAT, ImageConfig, NetworkNamespace, Places, ResolvedImage};
@@ -108,6 +108,10 @@ impl Host {
     }
 
     pub fn drive(&self, verb: &str, task: &TaskSpec) -> Output {
+        self.begin(verb, task).wait_with_output().expect("the driver ends")
+    }
+
+    pub fn begin(&self, verb: &str, task: &TaskSpec) -> Child {
         let roots = [&self.roots.data, &self.roots.run, &self.roots.cgroup_parent];
         let mut driver = Command::new(example())
             .arg(verb)
@@ -119,7 +123,7 @@ impl Host {
             .expect("the example is built with the tests");
         let json = serde_json::to_vec(task).expect("plain data");
         driver.stdin.take().expect("piped").write_all(&json).expect("the driver reads");
-        driver.wait_with_output().expect("the driver ends")
+        driver
     }
 
     /// Waits until the task has stopped.
