@@ -22,15 +22,15 @@ const APPLETS: [&str; 14] =
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-pub struct Host {
-    pub roots: Roots,
+pub(crate) struct Host {
+    pub(crate) roots: Roots,
     _directory: tempfile::TempDir,
     layer: PathBuf,
     number: u32,
 }
 
 impl Host {
-    pub fn new() -> Host {
+    pub(crate) fn new() -> Host {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let directory = tempfile::Builder::new().prefix("sv").tempdir().expect("a directory");
         let (data, run) = (directory.path().join("data"), directory.path().join("run"));
@@ -40,7 +40,7 @@ impl Host {
         Host { roots: Roots { data, run, cgroup_parent }, _directory: directory, layer, number }
     }
 
-    pub fn id(&self, serial: u8) -> TaskId {
+    pub(crate) fn id(&self, serial: u8) -> TaskId {
         let mut bytes = [serial; 16];
         bytes[..4].copy_from_slice(&self.number.to_be_bytes());
         bytes[4..8].copy_from_slice(&std::process::id().to_be_bytes());
@@ -48,7 +48,7 @@ impl Host {
     }
 
     /// A task of containers given as members of a container definition; `name` and `image` may be left out of one.
-    pub fn task(&self, serial: u8, containers: &[serde_json::Value]) -> TaskSpec {
+    pub(crate) fn task(&self, serial: u8, containers: &[serde_json::Value]) -> TaskSpec {
         let id = self.id(serial);
         TaskSpec {
             format: FORMAT,
@@ -73,7 +73,7 @@ impl Host {
     }
 
     /// One essential container `app` that runs a shell script.
-    pub fn script(&self, serial: u8, script: &str) -> TaskSpec {
+    pub(crate) fn script(&self, serial: u8, script: &str) -> TaskSpec {
         self.task(serial, &[serde_json::json!({"name": "app", "command": ["sh", "-c", script]})])
     }
 
@@ -102,16 +102,16 @@ impl Host {
     }
 
     /// Starts a task by a driver that ends at once.
-    pub fn start(&self, task: &TaskSpec) {
+    pub(crate) fn start(&self, task: &TaskSpec) {
         let output = self.drive("start", task);
         assert!(output.status.success(), "{}{}", String::from_utf8_lossy(&output.stderr), self.journal(task));
     }
 
-    pub fn drive(&self, verb: &str, task: &TaskSpec) -> Output {
+    pub(crate) fn drive(&self, verb: &str, task: &TaskSpec) -> Output {
         self.begin(verb, task).wait_with_output().expect("the driver ends")
     }
 
-    pub fn begin(&self, verb: &str, task: &TaskSpec) -> Child {
+    pub(crate) fn begin(&self, verb: &str, task: &TaskSpec) -> Child {
         let roots = [&self.roots.data, &self.roots.run, &self.roots.cgroup_parent];
         let mut driver = Command::new(example())
             .arg(verb)
@@ -127,7 +127,7 @@ impl Host {
     }
 
     /// Waits until the task has stopped.
-    pub fn stopped(&self, task: &TaskSpec) -> TaskStatus {
+    pub(crate) fn stopped(&self, task: &TaskSpec) -> TaskStatus {
         if let Ok(client) = client::connect(&task.places) {
             let watch = client.watch().expect("watching is never refused");
             watch.for_each(|status| drop(status.expect("statuses only")));
@@ -142,23 +142,23 @@ impl Host {
     }
 
     /// Waits until `wanted` holds of the task.
-    pub fn until(&self, task: &TaskSpec, wanted: impl Fn(&TaskStatus) -> bool) -> TaskStatus {
+    pub(crate) fn until(&self, task: &TaskSpec, wanted: impl Fn(&TaskStatus) -> bool) -> TaskStatus {
         let watch = client::connect(&task.places).and_then(client::Client::watch).expect("a running task");
         let mut statuses = watch.map(|status| status.expect("statuses only"));
         statuses.find(|status| wanted(status)).unwrap_or_else(|| panic!("ended before{}", self.journal(task)))
     }
 
-    pub fn run(&self, task: &TaskSpec) -> TaskStatus {
+    pub(crate) fn run(&self, task: &TaskSpec) -> TaskStatus {
         self.start(task);
         self.stopped(task)
     }
 
-    pub fn status(&self, task: &TaskSpec) -> TaskStatus {
+    pub(crate) fn status(&self, task: &TaskSpec) -> TaskStatus {
         status_file::read(&task.places.state).expect("readable").expect("written")
     }
 
     /// What one stream of a container was, byte for byte.
-    pub fn output(&self, task: &TaskSpec, container: &str, stream: Stream) -> Vec<u8> {
+    pub(crate) fn output(&self, task: &TaskSpec, container: &str, stream: Stream) -> Vec<u8> {
         let options = ReadOptions { containers: vec![name(container)], follow: true, ..ReadOptions::default() };
         let mut reader = logs::read(task, &options).expect("readable");
         let mut out = Vec::new();
@@ -171,12 +171,12 @@ impl Host {
         out
     }
 
-    pub fn text(&self, task: &TaskSpec, container: &str) -> String {
+    pub(crate) fn text(&self, task: &TaskSpec, container: &str) -> String {
         String::from_utf8(self.output(task, container, Stream::Stdout)).expect("text")
     }
 
     /// Waits until a container has said this on its standard output.
-    pub fn says(&self, task: &TaskSpec, container: &str, wanted: &str) {
+    pub(crate) fn says(&self, task: &TaskSpec, container: &str, wanted: &str) {
         let options = ReadOptions { containers: vec![name(container)], follow: true, ..ReadOptions::default() };
         let mut reader = logs::read(task, &options).expect("readable");
         while let Some(record) = reader.next_record().expect("readable") {
@@ -188,13 +188,13 @@ impl Host {
     }
 
     /// What the supervisor noted, for the message of a test that fails.
-    pub fn journal(&self, task: &TaskSpec) -> String {
+    pub(crate) fn journal(&self, task: &TaskSpec) -> String {
         let journal = std::fs::read_to_string(task.places.state.join("supervisor.log")).unwrap_or_default();
         format!("\nsupervisor.log:\n{journal}")
     }
 
     /// Nothing of the task is left on the host but its state and logs.
-    pub fn assert_gone(&self, places: &Places) {
+    pub(crate) fn assert_gone(&self, places: &Places) {
         let cgroups = Cgroups::detect().expect("cgroups");
         for cgroup in [&places.cgroup, &places.supervisor_cgroup] {
             assert!(!cgroups.exists(cgroup), "{} is left", cgroup.display());
@@ -216,11 +216,11 @@ impl Drop for Host {
     }
 }
 
-pub fn name(name: &str) -> ContainerName {
+pub(crate) fn name(name: &str) -> ContainerName {
     ContainerName::try_from(name.to_owned()).expect("a good name")
 }
 
-pub fn container<'a>(status: &'a TaskStatus, name: &str) -> &'a ContainerStatus {
+pub(crate) fn container<'a>(status: &'a TaskStatus, name: &str) -> &'a ContainerStatus {
     status.containers.iter().find(|container| container.name.as_str() == name).expect("of this task")
 }
 

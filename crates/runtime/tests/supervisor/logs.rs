@@ -1,9 +1,6 @@
 //! What containers write is what readers get: bytes, streams, long lines, the last lines, and while it is written.
 
-#[allow(dead_code, reason = "each test file uses its part of the host")]
-mod host;
-
-use host::{Host, name};
+use crate::host::{Host, name};
 use runtime::logs::{self, ReadOptions, Stream};
 use serde_json::json;
 

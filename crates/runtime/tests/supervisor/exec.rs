@@ -1,15 +1,12 @@
 //! Further processes in a running container: streams, exit codes, terminals, and what ends them.
 
-#[allow(dead_code, reason = "each test file uses its part of the host")]
-mod host;
-
 use std::fs::File;
 use std::io::{Read, Write, pipe};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::host::{Host, name};
 use agent_protocol::TaskSpec;
 use agent_protocol::command::Exec;
-use host::{Host, name};
 use runtime::client::{self, Client, ClientError};
 
 const FOREVER: &str = "echo ready; trap 'exit 0' TERM; sleep 600 & wait";

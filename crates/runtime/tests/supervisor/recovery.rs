@@ -1,14 +1,11 @@
 //! SIGKILL and silence at bad moments: what is left is found, and nothing else is touched.
 
-#[allow(dead_code, reason = "each test file uses its part of the host")]
-mod host;
-
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use crate::host::{Host, container};
 use ecs::Timestamp;
 use ecs::task::{LastStatus, StopCode};
-use host::{Host, container};
 use runtime::recover::{CUT_SHORT, RecoveryReport, recover};
 use runtime::{process_identity, task_dir};
 
@@ -90,7 +87,7 @@ fn a_task_that_was_written_down_and_never_ran_says_so() {
     let task = host.script(1, FOREVER);
     drop(task_dir::create(&host.roots, &task.id).expect("made"));
     task_dir::write_spec(&task).expect("written");
-    assert_eq!(recover(&host.roots, NOW).ended, [task.id.clone()]);
+    assert_eq!(recover(&host.roots, NOW).ended, std::slice::from_ref(&task.id));
     let status = host.status(&task);
     assert_eq!((status.last_status, status.stop_code), (LastStatus::Stopped, Some(StopCode::TaskFailedToStart)));
     assert_eq!(container(&status, "app").reason, None);

@@ -1,12 +1,9 @@
 //! A supervisor from its start to its end: exit codes, stops, order, and what a status says meanwhile.
 
-#[allow(dead_code, reason = "each test file uses its part of the host")]
-mod host;
-
 use std::time::{Duration, Instant};
 
+use crate::host::{Host, container};
 use ecs::task::{ContainerLastStatus, DesiredStatus, LastStatus, StopCode};
-use host::{Host, container};
 use runtime::client::{self, ClientError};
 use runtime::task_dir;
 use serde_json::json;

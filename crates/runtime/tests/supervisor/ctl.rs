@@ -1,15 +1,12 @@
 //! Bad clients: none of them ends or delays a task.
 
-#[allow(dead_code, reason = "each test file uses its part of the host")]
-mod host;
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
+use crate::host::Host;
 use agent_protocol::TaskSpec;
 use ecs::task::StopCode;
-use host::Host;
 use runtime::client;
 
 const FOREVER: &str = "echo ready; trap 'exit 0' TERM; sleep 600 & wait";
