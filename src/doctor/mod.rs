@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::options::{Options, Output};
-use crate::output;
+use crate::{output, recovery};
 
 /// Check this host: what it has, what it lacks, and the cure
 #[derive(Args, Debug)]
@@ -25,9 +25,9 @@ pub(crate) struct Arguments {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Verdict {
     Good,
-    /// Something works less well, or some task definitions cannot run.
+    /// Tasks run, but somebody should know.
     Warning,
-    /// Nothing can run.
+    /// Tasks, or those of one network mode, cannot run or cannot be reached.
     Bad,
 }
 
@@ -42,10 +42,10 @@ pub(crate) struct Check {
 }
 
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
-    let checks = checks(options);
+    let checks = checks(options)?;
     let possible = !checks.iter().any(|check| check.verdict == Verdict::Bad);
     if arguments.output.is_json() {
-        output::print_json(&serde_json::json!({"runPossible": possible, "checks": checks}))?;
+        output::print_json(&serde_json::json!({"ready": possible, "checks": checks}))?;
     } else {
         output::print(&text(&checks, possible))?;
     }
@@ -66,12 +66,31 @@ fn text(checks: &[Check], possible: bool) -> String {
             text.push_str(&format!("{:<8} {:<width$}  cure: {cure}\n", "", ""));
         }
     }
-    text.push_str(if possible { "\nTasks can run on this host.\n" } else { "\nNo task can run on this host yet.\n" });
+    text.push_str(if possible {
+        "\nTasks can run on this host.\n"
+    } else {
+        "\nNot every task can run on this host yet.\n"
+    });
     text
 }
 
-fn checks(options: &Options) -> Vec<Check> {
-    host::checks(options)
+fn checks(options: &Options) -> Result<Vec<Check>, Failure> {
+    let mut checks = host::checks(options);
+    // What the others try needs root, and would only say so again.
+    if nix::unistd::geteuid().is_root() {
+        let host = recovery::host(options)?;
+        checks.extend(network::checks(&host.network).into_iter().map(of_network));
+    }
+    Ok(checks)
+}
+
+fn of_network(check: network::Check) -> Check {
+    let verdict = match check.outcome {
+        network::Outcome::Ok => Verdict::Good,
+        network::Outcome::Warn => Verdict::Warning,
+        network::Outcome::Fail => Verdict::Bad,
+    };
+    Check { name: check.name.to_owned(), verdict, found: check.found, cure: check.cure }
 }
 
 impl Check {

@@ -6,14 +6,15 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 
+use agent::ending;
 use agent_protocol::command::Exec;
 use clap::Args;
 use ecs::ContainerName;
 use ecs::task::ContainerLastStatus;
-use runtime::client;
+use runtime::client::{self, ClientError};
 use runtime::task_dir::{self, Task};
 
-use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
+use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, require_root};
 use crate::ps;
 
@@ -61,15 +62,30 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         client::connect(&task.spec.places).doing(format!("asking the supervisor of task {}", ps::short_id(&task)))?;
     let doing = format!("running {:?} in container {}", arguments.command[0], exec.container);
     let code = if arguments.tty {
-        let (execution, master) = client.exec_with_terminal(&exec).doing(&doing)?;
+        let (execution, master) = client.exec_with_terminal(&exec).map_err(refused).doing(&doing)?;
         terminal::attach(execution, master, arguments.interactive).doing(&doing)?
     } else {
         let null = std::fs::File::options().read(true).open("/dev/null").doing("opening /dev/null")?;
         let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
         let input = if arguments.interactive { input.as_fd() } else { null.as_fd() };
-        client.exec(&exec, [input, output.as_fd(), error.as_fd()]).doing(&doing)?.wait().doing(&doing)?
+        let execution = client.exec(&exec, [input, output.as_fd(), error.as_fd()]).map_err(refused).doing(&doing)?;
+        execution.wait().doing(&doing)?
     };
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
+}
+
+/// A command that is not there or cannot be executed gives 127 and 126, as in a shell.
+fn refused(error: ClientError) -> Failure {
+    let code = match &error {
+        ClientError::Refused { reason } => ending::code_of_refusal(reason),
+        ClientError::Gone { .. }
+        | ClientError::Connect { .. }
+        | ClientError::Lost(_)
+        | ClientError::Ended
+        | ClientError::Unexpected
+        | ClientError::Version(_) => ending::FAILED_TO_START,
+    };
+    Failure::from(error).exit(u8::try_from(code).unwrap_or(FAILED))
 }
 
 fn request(task: &Task, arguments: &Arguments) -> Result<Exec, Failure> {

@@ -1,7 +1,7 @@
 //! The images of a plan: found on this host, built in, or pulled.
 
-use std::cell::RefCell;
-use std::path::Path;
+use std::cell::{OnceCell, RefCell};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::resolve::resolved;
@@ -16,6 +16,12 @@ use crate::registries;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ImageError {
+    #[error("the image store in {} cannot be opened", directory.display())]
+    Open {
+        directory: PathBuf,
+        #[source]
+        cause: images::Error,
+    },
     #[error("container {container}: image {reference} is not on this host, and --pull never forbids to fetch it")]
     Missing { container: ContainerName, reference: Reference },
     #[error("container {container}: image {reference} cannot be used")]
@@ -46,7 +52,9 @@ struct Name {
 
 /// What the plan's containers want, in their order.
 pub(super) struct Wanted {
-    store: Store,
+    /// The store's directory; opened when something is looked for, so that the supervisor is started first.
+    directory: PathBuf,
+    store: OnceCell<Store>,
     names: Vec<Name>,
     pull: Pull,
     progress: Arc<dyn Progress>,
@@ -56,14 +64,22 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(host: &Host, plan: &Plan, pull: Pull, progress: Arc<dyn Progress>) -> Result<Self, Failure> {
-        let store = Store::open(&host.images()).doing("opening the image store")?;
         let names = plan.definition.container_definitions.iter().map(|definition| {
             let reference = definition.image.parse::<Reference>();
             reference.map(|reference| Name { container: definition.name.clone(), reference })
         });
         let names = names.collect::<Result<Vec<_>, NotAReference>>().doing("an image's name is wrong");
         let names = names.map_err(|failure| failure.exit(BAD_INPUT))?;
-        Ok(Self { store, names, pull, progress, leases: RefCell::default() })
+        Ok(Self { directory: host.images(), store: OnceCell::new(), names, pull, progress, leases: RefCell::default() })
+    }
+
+    fn store(&self) -> Result<&Store, ImageError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let opened = Store::open(&self.directory)
+            .map_err(|cause| ImageError::Open { directory: self.directory.clone(), cause })?;
+        Ok(self.store.get_or_init(|| opened))
     }
 
     /// What is here already; nothing where something has to be fetched first.
@@ -82,11 +98,11 @@ impl Wanted {
         let failed =
             |cause| ImageError::Store { container: name.container.clone(), reference: name.reference.clone(), cause };
         if is_hello(&name.reference) {
-            return hello::ensure(&self.store, Path::new("/proc/self/exe")).map(Some).map_err(failed);
+            return hello::ensure(self.store()?, Path::new("/proc/self/exe")).map(Some).map_err(failed);
         }
         match self.pull {
             Pull::Always => Ok(None),
-            Pull::Missing | Pull::Never => match self.store.find(&name.reference).map_err(failed)? {
+            Pull::Missing | Pull::Never => match self.store()?.find(&name.reference).map_err(failed)? {
                 None if self.pull == Pull::Never => {
                     Err(ImageError::Missing { container: name.container.clone(), reference: name.reference.clone() })
                 }
@@ -96,7 +112,7 @@ impl Wanted {
     }
 
     fn leased(&self, name: &Name, image: Image) -> Result<ResolvedImage, ImageError> {
-        let lease = self.store.lease(&image).map_err(|cause| ImageError::Store {
+        let lease = self.store()?.lease(&image).map_err(|cause| ImageError::Store {
             container: name.container.clone(),
             reference: name.reference.clone(),
             cause,
@@ -121,7 +137,7 @@ impl Wanted {
     fn pull_one(&self, name: &Name) -> Result<Image, ImageError> {
         let options = registries::options(None, &[]);
         let (container, reference) = (name.container.clone(), name.reference.clone());
-        match registries::pull(&self.store, &name.reference, &options, &self.progress) {
+        match registries::pull(self.store()?, &name.reference, &options, &self.progress) {
             Ok(Ok(image)) => Ok(image),
             Ok(Err(cause)) => Err(ImageError::Pull { container, reference, cause }),
             Err(cause) => Err(ImageError::Runtime { cause }),

@@ -96,7 +96,7 @@ fn prepare_and_run(options: &Options, arguments: &Arguments, report: &mut Report
     report.started(&started);
     if arguments.detach {
         report.detached(&started)?;
-        return Ok(0);
+        return attached::until_started(&host, &started);
     }
     attached::stay(
         &host,

@@ -33,16 +33,20 @@ fn find<'a>(status: &'a TaskStatus, name: &ecs::ContainerName) -> Option<&'a Con
 /// What the shell would have said of a container whose first process could not be started.
 fn failed_start(container: &ContainerStatus) -> Option<i32> {
     let reason = container.reason.as_deref()?;
-    if !reason.starts_with("CannotStartContainerError") && !reason.starts_with("CannotCreateContainerError") {
-        return None;
-    }
+    let start = ["CannotStartContainerError", "CannotCreateContainerError"];
+    start.iter().any(|name| reason.starts_with(name)).then(|| code_of_refusal(reason))
+}
+
+/// The exit code for a process that could not be started, out of the reason that the supervisor gave.
+pub fn code_of_refusal(reason: &str) -> i32 {
     let reason = reason.to_ascii_lowercase();
-    if reason.contains("not found") || reason.contains("no such file") {
-        Some(NOT_FOUND)
-    } else if reason.contains("permission denied") || reason.contains("exec format") || reason.contains("directory") {
-        Some(CANNOT_EXECUTE)
+    let says = |phrases: &[&str]| phrases.iter().any(|phrase| reason.contains(phrase));
+    if says(&["executable file not found", "no such file"]) {
+        NOT_FOUND
+    } else if says(&["permission denied", "exec format", "is a directory"]) {
+        CANNOT_EXECUTE
     } else {
-        Some(FAILED_TO_START)
+        FAILED_TO_START
     }
 }
 
