@@ -115,6 +115,21 @@ fn files_and_tasks_that_are_not_there() {
     host.finish();
 }
 
+/// Becomes user 65534 after everything that prepared the command as root.
+fn without_root(command: &mut std::process::Command) {
+    const NOBODY: u32 = 65534;
+    // SAFETY: system calls with integers and a null pointer, in the child between fork and exec.
+    let become_nobody = || unsafe {
+        if libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(NOBODY) == 0 && libc::setuid(NOBODY) == 0 {
+            Ok(())
+        } else {
+            Err(std::io::Error::last_os_error())
+        }
+    };
+    // SAFETY: `become_nobody` makes system calls and allocates nothing.
+    unsafe { command.pre_exec(become_nobody) };
+}
+
 #[test]
 fn without_root_it_says_so() {
     let host = Host::new();
@@ -122,16 +137,18 @@ fn without_root_it_says_so() {
     let file = host.file("task.json", definition::probe(&["exit", "0"]).to_string());
     for arguments in [vec!["run".as_ref(), file.as_os_str()], vec!["ps".as_ref()]] {
         let mut command = host.command(&arguments);
-        command.uid(65534).gid(65534);
+        without_root(&mut command);
         let ended = Running::start(&mut command).wait().refused(&[]);
         assert!(ended.stderr.contains("root") || ended.stderr.contains("ermission denied"), "{}", ended.whole());
     }
     let mut command = host.command(["run"]);
-    command.arg(&file).uid(65534).gid(65534);
+    command.arg(&file);
+    without_root(&mut command);
     Running::start(&mut command).wait().refused(&["root"]);
     // What needs no root works without.
     let mut command = host.command(["lint"]);
-    command.arg(&file).uid(65534).gid(65534);
+    command.arg(&file);
+    without_root(&mut command);
     Running::start(&mut command).wait().ok();
     host.finish();
 }
@@ -186,7 +203,7 @@ fn directories_that_cannot_be_used_are_named() {
         command.arg(task).env(variable, &file);
         Running::start(&mut command).wait().refused(&["not-a-directory"]);
     }
-    for parent in ["../up", "/abs", "a/../../b", "", "with\nline"] {
+    for parent in ["../up", "a/../../b", "", "with\nline"] {
         let task = host.file("task.json", definition::probe(&["exit", "0"]).to_string());
         let mut command = host.command(["run"]);
         command.arg(task).env("CORACLE_CGROUP_PARENT", parent);

@@ -48,8 +48,7 @@ fn every_form_of_archive_is_imported_and_runs() {
     image(&host, &[&"import", &folder]).ok();
     works(&host, "example.test/folder:1");
     let bare = host.file("rootfs.tar", probe_layer().finish());
-    let entry = r#"["/bin/probe"]"#;
-    image(&host, &[&"import", &bare, &"--name", &"example.test/bare:1", &"--entrypoint", &entry]).ok();
+    image(&host, &[&"import", &bare, &"--name", &"example.test/bare:1", &"--entrypoint", &"/bin/probe"]).ok();
     works(&host, "example.test/bare:1");
     let listed = image(&host, &[&"ls"]).ok();
     for name in ["example.test/oci", "example.test/docker", "example.test/folder", "example.test/bare"] {

@@ -50,6 +50,13 @@ fn the_audit_sees_links_and_nftables_elements() {
     assert!(namespace.links().contains(&"stray".to_owned()));
     assert_eq!(namespace.enter(netlink::nft_tables).expect("nftables answers"), Vec::<String>::new());
     assert!(namespace.enter(netlink::nft_elements).expect("nftables answers").is_empty());
+    let rules = "table inet t { map m { type inet_service : ipv4_addr; elements = { 80 : 10.0.0.1, 81 : 10.0.0.2 } }; \
+                 set none { type ipv4_addr; }; chain c { tcp dport { 1, 2, 3 } accept; }; }";
+    let loaded = namespace.enter(|| Command::new("nft").arg(rules).status()).expect("nft is installed");
+    assert!(loaded.success());
+    assert_eq!(namespace.enter(netlink::nft_tables).expect("nftables answers"), ["t"]);
+    let counted = namespace.enter(netlink::nft_elements).expect("nftables answers");
+    assert_eq!(counted.into_iter().collect::<Vec<_>>(), [("t m".to_owned(), 2), ("t none".to_owned(), 0)]);
 }
 
 #[test]

@@ -121,13 +121,14 @@ fn writable_control_files() -> Vec<String> {
 
 /// CVE-2019-5736: waits for processes whose executable is not our own, keeps a handle to each such executable and
 /// tries to open it for writing for that many milliseconds, also after its process is gone. Never writes to what it
-/// could open: `opened` counts those, and one is the defeat.
+/// could open: `opened` counts those, and one is the defeat; so is one executable on a mount that can be written to.
 pub(crate) fn watch_exe(milliseconds: i32) -> Value {
     let own = identity("/proc/self/exe");
     let mut handles: BTreeMap<(u64, u64), fs::File> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     let mut errors: BTreeSet<i32> = BTreeSet::new();
     let mut opened = 0;
+    let mut on_writable_mounts = 0;
     say(&["watching"]);
     let end = Instant::now() + Duration::from_millis(milliseconds.unsigned_abs().into());
     while Instant::now() < end {
@@ -139,6 +140,7 @@ pub(crate) fn watch_exe(milliseconds: i32) -> Value {
             }
             seen.insert(fs::read_link(&path).map(|target| target.display().to_string()).unwrap_or_default());
             if let Ok(handle) = fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&path) {
+                on_writable_mounts += i32::from(!on_read_only_mount(&handle));
                 handles.insert(found, handle);
             }
             errors.insert(outcome(fs::OpenOptions::new().write(true).open(&path)));
@@ -153,7 +155,17 @@ pub(crate) fn watch_exe(milliseconds: i32) -> Value {
             }
         }
     }
-    json!({ "executables": seen, "errors": errors, "opened": opened })
+    json!({ "executables": seen, "errors": errors, "opened": opened, "on_writable_mounts": on_writable_mounts })
+}
+
+/// While a program runs, writing to it fails with ETXTBSY whatever else protects it; the mount's flag tells what will
+/// protect it afterwards.
+fn on_read_only_mount(handle: &fs::File) -> bool {
+    // SAFETY: fills a statvfs on the stack; fstatvfs takes O_PATH descriptors.
+    unsafe {
+        let mut answer: libc::statvfs = std::mem::zeroed();
+        libc::fstatvfs(handle.as_raw_fd(), &raw mut answer) == 0 && answer.f_flag & libc::ST_RDONLY != 0
+    }
 }
 
 fn identity(path: &str) -> Option<(u64, u64)> {
