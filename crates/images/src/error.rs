@@ -23,7 +23,7 @@ pub enum Error {
         source: serde_json::Error,
     },
     #[error("image {reference} is not in the store; `coracle image ls` lists what is, `coracle image pull` fetches it")]
-    NotFound { reference: Reference },
+    NotFound { reference: Box<Reference> },
     #[error("{what} cannot be used")]
     Document {
         what: String,
@@ -46,7 +46,7 @@ pub enum Error {
     #[error("the archive names an image wrongly")]
     Name(#[source] NotAReference),
     #[error("blob {digest} of {reference} is not in the store any more; remove the image and pull it again")]
-    BlobGone { reference: Reference, digest: crate::Digest },
+    BlobGone { reference: Box<Reference>, digest: crate::Digest },
 }
 
 /// For `map_err` on system calls: what was being done, and to which path.

@@ -25,7 +25,7 @@ impl Store {
     /// gave) stay.
     pub fn remove(&self, reference: &Reference, in_use: &[PathBuf]) -> Result<Freed, Error> {
         if !self.forget(reference)? {
-            return Err(Error::NotFound { reference: reference.clone() });
+            return Err(Error::NotFound { reference: Box::new(reference.clone()) });
         }
         self.gc(in_use)
     }

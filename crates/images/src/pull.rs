@@ -316,8 +316,10 @@ impl Pull {
     fn name(&self, reference: Reference, resolved: Resolved, wanted: &[Wanted]) -> Result<Image, Error> {
         let mut layers = Vec::new();
         for layer in wanted {
-            let known =
-                self.store.layer(&layer.diff_id)?.ok_or_else(|| Error::NotFound { reference: reference.clone() })?;
+            let known = self
+                .store
+                .layer(&layer.diff_id)?
+                .ok_or_else(|| Error::NotFound { reference: Box::new(reference.clone()) })?;
             layers.push(Layer { blob: layer.descriptor.digest, blob_bytes: layer.descriptor.size, ..known });
         }
         let config_digest = self.store.put_document(&resolved.config_bytes)?;

@@ -130,7 +130,7 @@ impl Store {
 
     /// As `find`, but the manifest and the configuration as they were fetched, too.
     pub fn inspect(&self, reference: &Reference) -> Result<Inspected, Error> {
-        let image = self.find(reference)?.ok_or_else(|| Error::NotFound { reference: reference.clone() })?;
+        let image = self.find(reference)?.ok_or_else(|| Error::NotFound { reference: Box::new(reference.clone()) })?;
         let document = |digest: Digest| -> Result<serde_json::Value, Error> {
             let bytes = self.read_blob(&image.reference, &digest)?;
             serde_json::from_slice(&bytes).map_err(|source| Error::Record { path: self.blob_path(&digest), source })
@@ -142,9 +142,9 @@ impl Store {
         let path = self.blob_path(digest);
         match std::fs::read(&path) {
             Ok(bytes) if Digest::of(&bytes) == *digest => Ok(bytes),
-            Ok(_) => Err(Error::BlobGone { reference: reference.clone(), digest: *digest }),
+            Ok(_) => Err(Error::BlobGone { reference: Box::new(reference.clone()), digest: *digest }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                Err(Error::BlobGone { reference: reference.clone(), digest: *digest })
+                Err(Error::BlobGone { reference: Box::new(reference.clone()), digest: *digest })
             }
             Err(error) => Err(io("read", path)(error)),
         }
@@ -221,7 +221,7 @@ impl Store {
         let path = self.record_path(&record.reference);
         self.write_file(&path, &json)?;
         let reference = record.reference.clone();
-        self.image(record).ok_or(Error::NotFound { reference })
+        self.image(record).ok_or_else(|| Error::NotFound { reference: Box::new(reference) })
     }
 
     /// A small file, whole and durable or not there at all.

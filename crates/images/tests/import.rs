@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use common::{docker_archive, gzip, oci_layout, tar, zstd};
-use images::{Error, ImportOptions, Reference, Silent, Source, Store, hello, import};
+use images::{Error, Format, ImportOptions, Reference, Silent, Source, Store, export, hello, import};
 
 fn store(dir: &Path) -> Store {
     Store::open(&dir.join("images")).unwrap()
@@ -188,4 +188,45 @@ fn garbage_is_what_no_name_and_no_task_uses() {
     assert!(store.find(&"one".parse().unwrap()).unwrap().is_some());
     assert!(matches!(store.remove(&both, &[]), Err(Error::NotFound { .. })));
     assert_eq!(fs::read_dir(dir.path().join("images/ingest")).unwrap().count(), 0);
+}
+
+#[test]
+fn what_is_exported_can_be_imported_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let lower = tar(&[("a", 0o644, Some(b"lower"))]);
+    let upper = tar(&[("b", 0o600, Some(b"upper"))]);
+    // The second image has the same lower layer in another compression, whose blob therefore never came in.
+    let layouts = [
+        oci_layout("one:1", &[gzip(&lower), zstd(&upper)], &[&lower, &upper]),
+        oci_layout("two:1", &[zstd(&lower)], &[&lower]),
+    ];
+    let mut originals = Vec::new();
+    for layout in &layouts {
+        let members: Vec<_> = layout.iter().map(|(name, content)| (&name[..], 0o644, Some(&content[..]))).collect();
+        let archive = tar(&members);
+        let source = Source::Reader(Box::new(&archive[..]));
+        originals.extend(import(&store, source, &ImportOptions::default(), &Silent).unwrap());
+    }
+    let names: Vec<Reference> = originals.iter().map(|image| image.reference.clone()).collect();
+    for format in [Format::OciArchive, Format::DockerArchive] {
+        let mut archive = Vec::new();
+        export(&store, &names, &mut archive, format).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let other = Store::open(&dir.path().join("images")).unwrap();
+        let source = Source::Reader(Box::new(&archive[..]));
+        let images = import(&other, source, &ImportOptions::default(), &Silent).unwrap();
+        assert_eq!(images.iter().map(|image| &image.reference).collect::<Vec<_>>(), names.iter().collect::<Vec<_>>());
+        assert_eq!(images[0].config, originals[0].config);
+        assert_eq!(fs::read(images[0].layers[1].join("b")).unwrap(), b"upper");
+        assert_eq!(images[0].layers[0], images[1].layers[0]);
+        if format == Format::OciArchive {
+            assert_eq!(images[0].digest, originals[0].digest);
+        }
+    }
+    let blob = dir.path().join("images/blobs/sha256").join(originals[0].layer_digests[1].blob.hex());
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    assert!(export(&store, &names, &mut Vec::new(), Format::OciArchive).is_err());
 }
