@@ -80,8 +80,10 @@ impl Clock {
     }
 }
 
-/// Makes the network of a task in the network namespace of the calling thread. When a step fails, what was made
-/// before is undone; the bridge and the table stay for the next task.
+/// Makes the network of a task in the network namespace of the calling thread. When a step fails, all that was made
+/// goes with its descriptors: held ports at once, namespaces and their links as soon as the kernel gets to them.
+/// The firewall's transaction is the last step that can fail for a reason of the task's own, and it is all or
+/// nothing. The bridge and the table stay for the next task.
 pub fn attach(settings: &Settings, request: &Request) -> Result<Attachment, Error> {
     let mut clock = Clock::start();
     let plan = plan::plan(request)?;
@@ -100,11 +102,7 @@ pub fn attach(settings: &Settings, request: &Request) -> Result<Attachment, Erro
         namespace.map_err(|source| Error::Namespace { container: container.name.clone(), source })
     });
     let namespaces = named.collect::<Result<Vec<_>, _>>()?;
-    let mut made = Vec::new();
-    match connect(settings, request, &plan, &mut host, namespaces, &mut made, &mut clock) {
-        Ok(attachment) => Ok(attachment),
-        Err(error) => Err(undo(error, &made)),
-    }
+    connect(settings, request, &plan, &mut host, namespaces, &mut clock)
 }
 
 fn join(thread: std::thread::JoinHandle<Result<Namespace, namespace::Error>>) -> Result<Namespace, namespace::Error> {
@@ -202,7 +200,6 @@ fn connect(
     plan: &NetworkPlan,
     host: &mut Host,
     namespaces: Vec<Namespace>,
-    made: &mut Vec<String>,
     clock: &mut Clock,
 ) -> Result<Attachment, Error> {
     let mut namespaces = namespaces.into_iter();
@@ -221,7 +218,7 @@ fn connect(
                 if let (Place::Bridge { publish }, Some(on)) = (&container.place, &mut host.bridge) {
                     let label =
                         Label { instance: &settings.instance, task: &request.task, container: container.name.as_str() };
-                    let address = link_up(settings, &label, &mut namespace, on, made)?;
+                    let address = link_up(settings, &label, &mut namespace, on)?;
                     ipv4 = Some(address);
                     for (one, first) in publish.iter().zip(host_ports) {
                         bindings.push(binding(settings, *one, *first));
@@ -264,7 +261,6 @@ fn link_up(
     label: &Label<'_>,
     namespace: &mut Namespace,
     on: &mut HostBridge,
-    made: &mut Vec<String>,
 ) -> Result<Ipv4Addr, Error> {
     let bridge = on.bridge;
     for address in pool::candidates(bridge.subnet, bridge.address, dice()) {
@@ -285,7 +281,6 @@ fn link_up(
             Err(error) if error.errno() == Some(Errno::EEXIST) => continue,
             Err(source) => return Err(failed("make", source)),
         }
-        made.push(name.clone());
         set_up_host_end(&mut on.socket, &name, &label.to_string()).map_err(|source| failed("set up", source))?;
         set_up_container_end(&mut namespace.socket, address, bridge)
             .map_err(|source| failed("set up eth0 at the other end of", source))?;
@@ -353,15 +348,6 @@ fn publish(
         clock.stage("conntrack");
     }
     Ok(())
-}
-
-/// Takes back what a failed attach made; namespaces and port holds go with their descriptors.
-fn undo(error: Error, made: &[String]) -> Error {
-    let left: Vec<Error> = match route_socket() {
-        Ok(mut socket) => tenant::delete_links(&mut socket, made),
-        Err(error) => vec![error],
-    };
-    if left.is_empty() { error } else { Error::Undo { first: error.to_string(), source: Box::new(error), left } }
 }
 
 pub(crate) fn route_socket() -> Result<Socket, Error> {

@@ -128,8 +128,7 @@ fn cure_of(error: &Error) -> &'static str {
         | Error::NoFreeAddress { .. }
         | Error::PortTaken { .. }
         | Error::NoFreePorts { .. }
-        | Error::Port { .. }
-        | Error::Undo { .. } => "see the message",
+        | Error::Port { .. } => "see the message",
     }
 }
 

@@ -71,13 +71,6 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
-    #[error("{first}; undoing it left something behind: {}", .left.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Undo {
-        first: String,
-        #[source]
-        source: Box<Error>,
-        left: Vec<Error>,
-    },
 }
 
 fn by(holder: &Option<String>) -> String {

@@ -128,6 +128,17 @@ mod tests {
     }
 
     #[test]
+    fn a_held_tcp_port_is_refused_to_servers_that_reuse_addresses() {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, socket};
+        let range = DynamicRange { first: 20000, last: 30000 };
+        let run = hold_run(range, Ipv4Addr::LOCALHOST, TransportProtocol::Tcp, 1, 99).unwrap().unwrap();
+        let other = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        setsockopt(&other, sockopt::ReuseAddr, &true).unwrap();
+        let refused = bind(other.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, run.first)).unwrap_err();
+        assert_eq!(refused, nix::errno::Errno::EADDRINUSE);
+    }
+
+    #[test]
     fn a_held_tcp_port_refuses_connections() {
         let range = DynamicRange { first: 20000, last: 30000 };
         let run = hold_run(range, Ipv4Addr::LOCALHOST, TransportProtocol::Tcp, 1, 4711).unwrap().unwrap();

@@ -140,8 +140,8 @@ fn a_failure_after_the_links_leaves_none() {
         let before = ruleset();
         let error = network::attach(&settings(), &request(1, Bridge, vec![container("web", vec![])])).unwrap_err();
         assert!(matches!(error, Error::Firewall { .. }), "{error:?}");
-        assert_eq!(container_links(), Vec::<String>::new());
         assert_eq!(ruleset(), before, "a transaction with one bad operation leaves nothing");
+        wait_until_links_are_gone();
     });
 }
 
@@ -242,6 +242,30 @@ fn udp_clients_that_go_on_talking_meet_the_new_container() {
         let server = serve_udp(second.containers[0].netns.as_ref().unwrap(), 53, "second", 1);
         assert!(ask_udp_from(&client, HOST_ON_LAN, 5353).unwrap().starts_with("second"));
         server.join().unwrap();
+    });
+}
+
+#[test]
+fn a_withdrawn_port_is_closed_to_clients_that_go_on_talking() {
+    on_fresh_host(|| {
+        let lan = lan();
+        let dns = container("dns", vec![mapping(53, Some(5353), Udp)]);
+        let made = network::attach(&settings(), &request(1, Bridge, vec![dns])).unwrap();
+        let dns = &made.containers[0];
+        let server = inside(dns.netns.as_ref().unwrap(), || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53)).unwrap());
+        let mut datagram = [0; 16];
+        let mut hear = || server.recv_from(&mut datagram).map(|(length, from)| (datagram[..length].to_vec(), from));
+        let client = inside(&lan, || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap());
+        client.send_to(b"before", (HOST_ON_LAN, 5353)).unwrap();
+        let (said, from) = hear().unwrap();
+        server.send_to(&said, from).unwrap();
+        client.recv_from(&mut [0; 16]).unwrap();
+
+        assert!(network::detach(&settings(), &task(1)).is_empty());
+        client.send_to(b"after", (HOST_ON_LAN, 5353)).unwrap();
+        let host = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        host.send_to(b"host", (dns.ipv4.unwrap(), 53)).unwrap();
+        assert_eq!(hear().unwrap().0, b"host", "nothing of the client's comes between");
     });
 }
 

@@ -211,6 +211,14 @@ pub fn ask_udp(address: Ipv4Addr, port: u16) -> Result<String, std::io::ErrorKin
     ask_udp_from(&socket, address, port)
 }
 
+/// The same for a datagram that is expected to be swallowed.
+pub fn is_silent_udp(address: Ipv4Addr, port: u16) -> bool {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    socket.send_to(b"?", (address, port)).unwrap();
+    socket.recv_from(&mut [0; 64]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+}
+
 pub fn ask_udp_from(socket: &UdpSocket, address: Ipv4Addr, port: u16) -> Result<String, std::io::ErrorKind> {
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     let mut said = [0; 64];
