@@ -119,7 +119,7 @@ pub(crate) fn decompressed(chunks: impl Chunks) -> io::Result<impl Read> {
 fn decoder<C: Chunks>(mut blob: BlobReader<C>) -> io::Result<(Decoder<C>, Compression)> {
     let compression = Compression::of(blob.peek()?);
     let decoder = match compression {
-        Compression::None => Decoder::None(blob),
+        Compression::None => Decoder::None(Box::new(blob)),
         Compression::Gzip => Decoder::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(blob))),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(blob)?;
@@ -222,7 +222,7 @@ impl<C: Chunks> Read for BlobReader<C> {
 }
 
 enum Decoder<C: Chunks> {
-    None(BlobReader<C>),
+    None(Box<BlobReader<C>>),
     Gzip(Box<flate2::bufread::MultiGzDecoder<BlobReader<C>>>),
     Zstd(Box<zstd::stream::read::Decoder<'static, BlobReader<C>>>),
 }
@@ -230,7 +230,7 @@ enum Decoder<C: Chunks> {
 impl<C: Chunks> Decoder<C> {
     fn into_blob(self) -> BlobReader<C> {
         match self {
-            Decoder::None(blob) => blob,
+            Decoder::None(blob) => *blob,
             Decoder::Gzip(decoder) => decoder.into_inner(),
             Decoder::Zstd(decoder) => decoder.finish(),
         }

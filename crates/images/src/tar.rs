@@ -16,6 +16,9 @@ pub(crate) use sparse::Segment;
 
 pub(crate) const BLOCK: usize = 512;
 
+/// Extended attributes by their full names.
+pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// One member, with every extension header already applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
@@ -31,8 +34,8 @@ pub(crate) struct Entry {
     /// Logical size of a file, its holes included.
     pub(crate) size: u64,
     pub(crate) device: (u32, u32),
-    /// Extended attributes by their full names, as `SCHILY.xattr.` records gave them.
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// As `SCHILY.xattr.` records gave them.
+    pub(crate) xattrs: Xattrs,
     /// Where the stored bytes of a sparse file belong; `None` for an ordinary one.
     pub(crate) sparse: Option<Vec<Segment>>,
 }

@@ -60,7 +60,7 @@ fn a_bare_root_file_system_becomes_an_image_however_it_is_compressed() {
         let source = if number == 1 { Source::Reader(Box::new(&bytes[..])) } else { Source::Path(&path) };
         let images = import(&store, source, &options, &Silent).unwrap();
         let image = store.find(&"rootfs:1".parse().unwrap()).unwrap().unwrap();
-        assert_eq!(images, [image.clone()]);
+        assert_eq!(images, std::slice::from_ref(&image));
         assert_eq!(fs::read(image.layers[0].join("etc/hostname")).unwrap(), b"box\n");
         assert_eq!(fs::metadata(image.layers[0].join("bin/sh")).unwrap().mode() & 0o7777, 0o4755);
         assert_eq!(image.config.cmd, ["/bin/sh"]);

@@ -138,7 +138,8 @@ fn the_image_for_this_platform_is_chosen_from_an_index_and_zstd_is_understood() 
 
 #[test]
 fn a_wrong_blob_a_wrong_length_and_a_wrong_manifest_are_refused() {
-    let spoilt: [(&str, fn(&Request, &Content) -> Option<Reply>); 6] = [
+    type Spoil = fn(&Request, &Content) -> Option<Reply>;
+    let spoilt: [(&str, Spoil); 6] = [
         ("other bytes of the same length", |request, content| {
             let mut reply = content.answer(request);
             let middle = reply.body.len() / 2;
@@ -431,14 +432,12 @@ fn credentials_stay_with_their_registry() {
     assert_eq!(elsewhere.requests().len(), 2);
     assert!(elsewhere.requests().iter().all(|request| request.header("authorization").is_none()));
     // A realm on another host, without TLS, gets nothing at all.
-    let thief = Registry::start(|_| Reply::ok(r#"{"token":"t"}"#));
     for realm in ["http://registry.example/token", "http://169.254.169.254/token", "file:///etc/passwd"] {
         let challenge = format!("Bearer realm=\"{realm}\",service=\"x\"");
         let fishing = Registry::start(move |_| Reply::new(401, "").with("WWW-Authenticate", &challenge));
         let error = pull_new(&fishing, &with_login(dir.path(), &fishing.address.to_string())).unwrap_err();
         assert!(matches!(error, PullError::Refused { .. }), "{realm}: {error}");
     }
-    assert_eq!(thief.requests().len(), 0);
     // Another registry's login is not tried on this one.
     let curious = Registry::start(|_| Reply::new(401, "").with("WWW-Authenticate", "Basic realm=\"x\""));
     let error = pull_new(&curious, &with_login(dir.path(), "127.0.0.1:1")).unwrap_err();

@@ -16,6 +16,9 @@ const MAX_LINKS: u32 = 8;
 /// Members deeper than this are no part of an image archive.
 const MAX_DEPTH: usize = 4;
 
+/// A file's content and its size.
+pub(super) type Content<'a> = (Box<dyn Read + 'a>, u64);
+
 pub(super) enum Input {
     Images(Files),
     RootFs(RootFs),
@@ -157,7 +160,7 @@ impl Files {
         Ok(Some(bytes))
     }
 
-    pub(super) fn open(&self, name: &str) -> Result<Option<(Box<dyn Read + '_>, u64)>, Error> {
+    pub(super) fn open(&self, name: &str) -> Result<Option<Content<'_>>, Error> {
         match &self.place {
             Place::Folder(dir) => {
                 // Names are from documents of the layout: one with `..` or a link would lead out of it.

@@ -1,7 +1,7 @@
 //! PAX extended headers: `"<length> <key>=<value>\n"` records that override fields of the header they precede.
 
-use super::Time;
 use super::header::Header;
+use super::{Time, Xattrs};
 
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
@@ -16,7 +16,7 @@ impl Records {
         let mut sparse_map: Vec<u8> = Vec::new();
         let mut sparse_numbers = 0usize;
         while !rest.is_empty() {
-            let (key, value, after) = record(rest)?;
+            let Record { key, value, after } = record(rest)?;
             rest = after;
             match key {
                 b"GNU.sparse.offset" | b"GNU.sparse.numbytes" => {
@@ -46,7 +46,7 @@ impl Records {
     }
 
     /// Lays the records over the header, and gives the extended attributes.
-    pub(super) fn apply(&self, header: &mut Header) -> Result<Vec<(Vec<u8>, Vec<u8>)>, String> {
+    pub(super) fn apply(&self, header: &mut Header) -> Result<Xattrs, String> {
         if let Some(path) = self.get("path") {
             header.name = path.to_vec();
         }
@@ -68,7 +68,7 @@ impl Records {
                 }
             }
         }
-        let mut xattrs: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut xattrs = Xattrs::new();
         for (key, value) in &self.0 {
             if let Some(name) = key.strip_prefix(XATTR).filter(|_| !value.is_empty()) {
                 xattrs.retain(|(each, _)| each != name);
@@ -79,8 +79,14 @@ impl Records {
     }
 }
 
-/// Key, value and what follows the first record.
-fn record(rest: &[u8]) -> Result<(&[u8], &[u8], &[u8]), String> {
+struct Record<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    after: &'a [u8],
+}
+
+/// The first record, and what follows it.
+fn record(rest: &[u8]) -> Result<Record<'_>, String> {
     let malformed = || "a PAX record is not \"<length> <key>=<value>\" and a line feed".to_owned();
     let space = rest.iter().take(20).position(|byte| *byte == b' ').ok_or_else(malformed)?;
     let length = decimal(&rest[..space]).and_then(|n| usize::try_from(n).ok()).ok_or_else(malformed)?;
@@ -96,7 +102,7 @@ fn record(rest: &[u8]) -> Result<(&[u8], &[u8], &[u8]), String> {
     if key.is_empty() || key.contains(&0) || is_text && value.contains(&0) {
         return Err("a PAX record has a NUL in its name, or no name".to_owned());
     }
-    Ok((key, value, after))
+    Ok(Record { key, value, after })
 }
 
 /// As Go's ParseInt in base ten: an optional sign and digits.
