@@ -17,7 +17,8 @@ pub(crate) fn load(file: &Path) -> Result<Document, Failure> {
         limited(std::io::stdin().lock()).doing("reading a task definition from standard input")?
     } else {
         let opened = File::open(file).doing(format!("reading the task definition {}", file.display()));
-        let opened = opened.next("the path of a file with an ECS task definition as JSON, or - for standard input")?;
+        let opened = opened.next("the path of a file with an ECS task definition as JSON, or - for standard input");
+        let opened = opened.map_err(|failure| failure.exit(BAD_INPUT))?;
         limited(opened).doing(format!("reading the task definition {}", file.display()))?
     };
     input::read(&bytes)

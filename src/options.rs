@@ -7,6 +7,8 @@ use runtime::task_dir::Roots;
 
 use crate::failure::{BAD_INPUT, Explain, Failure};
 
+const EVERY_COMMAND: &str = "Options of every command";
+
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Where images, tasks and their logs are kept.
@@ -16,7 +18,8 @@ pub(crate) struct Options {
         default_value = "/var/lib/coracle",
         value_name = "DIR",
         global = true,
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = EVERY_COMMAND
     )]
     pub(crate) data_dir: PathBuf,
 
@@ -27,7 +30,8 @@ pub(crate) struct Options {
         default_value = "/run/coracle",
         value_name = "DIR",
         global = true,
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = EVERY_COMMAND
     )]
     pub(crate) run_dir: PathBuf,
 
@@ -38,12 +42,13 @@ pub(crate) struct Options {
         default_value = "coracle",
         value_name = "NAME",
         global = true,
-        hide_env_values = true
+        hide_env_values = true,
+        help_heading = EVERY_COMMAND
     )]
     pub(crate) cgroup_parent: String,
 
     /// Say more on standard error: once for what is done, twice for details.
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, help_heading = EVERY_COMMAND)]
     pub(crate) verbose: u8,
 }
 

@@ -7,7 +7,7 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use agent::driver::{self, Images, Started};
+use agent::driver::{self, Images, StartError, Started};
 use agent::recovery::Network;
 use agent::{Host, Plan, compose, ending};
 use clap::{Args, ValueEnum};
@@ -17,6 +17,7 @@ use ecs::task_definition::TaskDefinition;
 use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, Output, require_root};
 use crate::{clock, definition, progress, recovery};
+use images::ImageError;
 use report::Report;
 
 /// Run a task definition and stay with it until it ends
@@ -27,8 +28,8 @@ use report::Report;
   sudo coracle run --detach --name front --env worker:QUEUE=jobs web.json
 
 Ctrl-C stops the task as StopTask does; a second Ctrl-C kills it. A terminal that goes away leaves the task running.
-The exit code is that of the essential container that ended the task; 125 if the task could not be started, 126 or 127
-if its command could not be executed or was not found, 2 if the task definition has errors.")]
+
+The exit code is that of the essential container that ended the task; 125 if the task could not be started, 126 or 127 if its command could not be executed or was not found, 2 if the task definition has errors.")]
 pub(crate) struct Arguments {
     /// A task definition as JSON (RegisterTaskDefinition's input or DescribeTaskDefinition's answer); - is standard input.
     file: PathBuf,
@@ -42,13 +43,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     name: Option<String>,
     /// Forget the task and its logs at its end; off for --detach, on otherwise.
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false")]
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true)]
     rm: Option<bool>,
     /// Print the task's id and leave it running.
     #[arg(short, long)]
     detach: bool,
-    /// When to ask a registry for images.
-    #[arg(long, value_enum, default_value_t = Pull::Missing, value_name = "WHEN")]
+    /// When to ask a registry: for `missing` images, `always`, or `never`.
+    #[arg(long, value_enum, default_value_t = Pull::Missing, value_name = "WHEN", hide_possible_values = true)]
     pull: Pull,
     /// Print where the time of the start went.
     #[arg(long)]
@@ -69,7 +70,11 @@ enum Pull {
 
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     let mut report = Report::new(arguments.output.is_json());
-    match prepare_and_run(options, arguments, &mut report) {
+    let ended = prepare_and_run(options, arguments, &mut report).map_err(|failure| match failure.exit {
+        FAILED => failure.exit(u8::try_from(ending::FAILED_TO_START).unwrap_or(FAILED)),
+        _ => failure,
+    });
+    match ended {
         Ok(code) => Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))),
         Err(failure) if arguments.output.is_json() => {
             report.failure(&failure);
@@ -89,10 +94,7 @@ fn prepare_and_run(options: &Options, arguments: &Arguments, report: &mut Report
     let plan = plan(arguments, report)?;
     let host = recovery::host(options)?;
     recovery::recover(&host, Network::IfCutShort);
-    let started = start(&host, &plan, arguments).map_err(|failure| match failure.exit {
-        FAILED => failure.exit(u8::try_from(ending::FAILED_TO_START).unwrap_or(FAILED)),
-        _ => failure,
-    })?;
+    let started = start(&host, &plan, arguments)?;
     report.started(&started);
     if arguments.detach {
         report.detached(&started)?;
@@ -184,25 +186,41 @@ fn task_name(given: &str) -> Result<String, Failure> {
 }
 
 fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Failure> {
-    let images =
-        images::Wanted::of(host, plan, arguments.pull, progress::for_standard_error(arguments.output.is_json()))?;
+    let progress = progress::for_standard_error(arguments.output.is_json());
+    let images = images::Wanted::of(host, plan, arguments.pull, progress)?;
     let sources = Images { find: || images.find(), pull: || images.pull() };
     driver::start(host, plan, sources, clock::now)
-        .map_err(|error| advice(Failure::from(error)))
+        .map_err(with_advice)
         .doing(format!("task {} could not be started", plan.definition.family))
 }
 
-/// What helps, where the cause alone does not say it.
-fn advice(failure: Failure) -> Failure {
-    let text = failure.chain.join("\n");
-    if failure.next.is_some() {
-        failure
-    } else if text.contains("Address already in use") || text.contains("in use") {
-        failure.next("another hostPort, 0 for any free one; `coracle ps` and `ss -ltnp` say who has it")
-    } else if text.contains("not permitted") || text.contains("not supported") {
-        failure.next("sudo coracle doctor: it says what this host lacks, with the cure")
-    } else {
-        failure
+/// What helps, where the causes alone do not say it.
+fn with_advice(error: StartError<ImageError>) -> Failure {
+    let next = match &error {
+        StartError::NameTaken { name, .. } => Some(format!("coracle stop {name}, or another --name")),
+        StartError::Images(ImageError::Missing { reference, .. }) => {
+            Some(format!("coracle image pull {reference}, or coracle image import FILE"))
+        }
+        StartError::Images(ImageError::Pull { .. }) => {
+            Some("where there is no registry to reach: coracle image import FILE".to_owned())
+        }
+        StartError::Network(network::Error::PortTaken { .. }) => {
+            Some("another hostPort, or 0 for any that is free".to_owned())
+        }
+        StartError::Network(network::Error::Refused(_)) => None,
+        StartError::Network(_) | StartError::Spawn(_) | StartError::Handover(_) => {
+            Some("coracle doctor: it says what this host lacks, with the cure".to_owned())
+        }
+        StartError::Images(ImageError::Open { .. } | ImageError::Store { .. } | ImageError::Runtime { .. })
+        | StartError::Directory(_)
+        | StartError::Metadata { .. }
+        | StartError::Dice(_)
+        | StartError::Size(_) => None,
+    };
+    let failure = Failure::from(error);
+    match next {
+        Some(next) => failure.next(next),
+        None => failure,
     }
 }
 
