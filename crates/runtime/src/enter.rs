@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::capabilities::Capabilities;
+use crate::fork;
 use crate::process;
 use crate::seccomp;
 
@@ -207,12 +208,7 @@ fn reset_signals() {
         // SAFETY: SIG_DFL is always a valid disposition; SIGKILL, SIGSTOP and the C library's own answer EINVAL.
         unsafe { libc::signal(number, libc::SIG_DFL) };
     }
-    // SAFETY: an empty set is made by sigemptyset and outlives the call.
-    unsafe {
-        let mut none: libc::sigset_t = std::mem::zeroed();
-        libc::sigemptyset(&raw mut none);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-    }
+    fork::unblock_signals();
 }
 
 /// Without it a process has the session keyring of whoever started coracle.

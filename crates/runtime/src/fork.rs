@@ -29,19 +29,27 @@ const CLONE_INTO_CGROUP: u64 = 1 << 33;
 /// Above every number that descriptors are placed at.
 const PARKING: i32 = 64;
 
-/// fork(2), into a v2 cgroup where one is given. The caller must have one thread.
-pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
-    let mut arguments = CloneArguments {
-        exit_signal: u64::try_from(libc::SIGCHLD).expect("signal numbers are positive"),
-        ..CloneArguments::default()
-    };
+/// Whose child a fork is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Parent {
+    Caller,
+    /// The caller's own parent.
+    Sibling,
+}
+
+/// fork(2), into a v2 cgroup where one is given. The child of a caller with threads may only make system calls.
+pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> io::Result<Fork> {
+    let mut arguments = CloneArguments::default();
+    match parent {
+        Parent::Caller => arguments.exit_signal = u64::try_from(libc::SIGCHLD).expect("signal numbers are positive"),
+        Parent::Sibling => arguments.flags |= u64::try_from(libc::CLONE_PARENT).expect("clone flags are positive"),
+    }
     if let Some(cgroup) = cgroup {
         arguments.flags |= CLONE_INTO_CGROUP;
         arguments.cgroup = u64::try_from(cgroup.as_raw_fd()).expect("an open descriptor is not negative");
     }
-    // SAFETY: without CLONE_VM this is fork: the child has its own copy of everything. There is one thread, so no
-    // lock is held by another. The C library keeps the parent's thread id in the child, which only matters to
-    // abort(3): `run_child` ends the child before that.
+    // SAFETY: without CLONE_VM this is fork: the child has its own copy of everything. The C library keeps the
+    // parent's thread id in the child, which only matters to abort(3): `run_child` ends the child before that.
     match unsafe { libc::syscall(libc::SYS_clone3, &raw mut arguments, size_of::<CloneArguments>()) } {
         0 => Ok(Fork::Child),
         pid if pid > 0 => Ok(Fork::Parent { pid: i32::try_from(pid).expect("a pid fits its own type") }),
@@ -52,7 +60,7 @@ pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
 /// Runs `work` as the whole life of a forked child: it dies with its parent, a panic ends only itself, and nothing
 /// of the parent's environment variables or signals is left. Never returns into the parent's code.
 pub(crate) fn run_child(parent: u32, work: impl FnOnce() -> io::Result<()>) -> ! {
-    std::panic::set_hook(Box::new(|_| exit_now(101)));
+    end_at_panic();
     die_with_parent();
     if std::os::unix::process::parent_id() != parent {
         exit_now(102);
@@ -65,11 +73,26 @@ pub(crate) fn run_child(parent: u32, work: impl FnOnce() -> io::Result<()>) -> !
     }
 }
 
+/// abort(3) would signal the thread whose id the C library remembers: the parent's.
+pub(crate) fn end_at_panic() {
+    std::panic::set_hook(Box::new(|_| exit_now(101)));
+}
+
 /// For a child whose end is its parent's decision.
 pub(crate) fn wait_to_be_killed() -> ! {
     loop {
         // SAFETY: no arguments; returns after a signal that was handled, of which there is none.
         unsafe { libc::pause() };
+    }
+}
+
+/// No signal blocked: a program inherits the mask of who executes it.
+pub(crate) fn unblock_signals() {
+    // SAFETY: an empty set is made by sigemptyset and outlives the call.
+    unsafe {
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
 
@@ -79,7 +102,7 @@ pub(crate) fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
 }
 
-fn exit_now(code: i32) -> ! {
+pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process without running what the parent has registered for its own end.
     unsafe { libc::_exit(code) }
 }
@@ -102,22 +125,22 @@ fn lower_own_importance() {
     }
 }
 
-/// Puts descriptors at fixed numbers, the highest of which is the last open one afterwards.
-pub(crate) fn place_descriptors(wanted: &[(i32, i32)]) -> io::Result<()> {
+/// Puts descriptors, given as (from, to), at fixed numbers, the highest of which is the last open one afterwards.
+/// Allocates nothing, for children of a process with threads. `wanted` is used up.
+pub(crate) fn place_descriptors(wanted: &mut [(i32, i32)]) -> io::Result<()> {
     let check = |answer: i32| if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer) };
-    let mut parked = Vec::new();
-    for (from, to) in wanted {
+    for (from, _) in wanted.iter_mut() {
         // SAFETY: copies a descriptor that the caller holds.
-        parked.push((check(unsafe { libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, PARKING) })?, *to));
+        *from = check(unsafe { libc::fcntl(*from, libc::F_DUPFD_CLOEXEC, PARKING) })?;
     }
-    for (from, to) in &parked {
+    let mut last = 2;
+    for (from, to) in wanted.iter() {
         // SAFETY: what was at that number belongs to the parent's objects, which this child never uses again.
         check(unsafe { libc::dup2(*from, *to) })?;
+        last = last.max(*to);
     }
-    let last = wanted.iter().map(|(_, to)| *to).max().unwrap_or(2);
-    let first_other = u32::try_from(last + 1).expect("a placed descriptor is not negative");
     // SAFETY: as above.
-    let answer = unsafe { libc::syscall(libc::SYS_close_range, first_other, u32::MAX, 0) };
+    let answer = unsafe { libc::syscall(libc::SYS_close_range, last + 1, i32::MAX, 0) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -25,10 +25,10 @@ use oci_spec::runtime::Spec;
 use crate::cgroup::{self, Cgroups};
 use crate::cgroup_mounts::{self, CgroupFilesystem};
 use crate::enter::{self, Entry, EntryError};
-use crate::fork::{self, Fork};
+use crate::fork::{self, Fork, Parent};
 use crate::report::{self, Failure, Progress};
 use crate::spec::{self, CgroupMount, ProcessPlan, Surroundings};
-use crate::{process, process_identity, rootfs, seccomp, users};
+use crate::{process, process_identity, rootfs, sealed_exe, seccomp, users};
 
 /// How long a start may take before it is given up, milliseconds.
 const START_TIMEOUT_MS: u64 = 60_000;
@@ -96,6 +96,7 @@ pub fn state_of(task: &TaskSpec, container: &ContainerSpec) -> PathBuf {
 /// In ECS's words. Nothing of the container runs then; `remove` clears what it left.
 pub fn create_and_start(input: &StartInput<'_>) -> Result<Started, StartError> {
     let clock = Instant::now();
+    sealed_exe::verify().map_err(|error| StartError::create(chain(&error)))?;
     let plan = spec::process_plan(input.container).map_err(|error| StartError::create(error.to_string()))?;
     input.cgroups.prepare_container(input.task, input.container).map_err(|error| StartError::create(chain(&error)))?;
     for directory in [
@@ -127,7 +128,7 @@ fn launch(input: &StartInput<'_>, plan: &ProcessPlan, cgroup: &Path) -> Result<S
     let (receiver, sender) = report::channel().map_err(|error| StartError::create(format!("cannot make a pipe: {error}")))?;
     let birthplace = input.cgroups.birthplace(cgroup).map_err(|error| StartError::create(chain(&error)))?;
     let parent = std::process::id();
-    let child = fork::fork_into(birthplace.as_ref().map(AsFd::as_fd))
+    let child = fork::fork_into(birthplace.as_ref().map(AsFd::as_fd), Parent::Caller)
         .map_err(|error| StartError::create(format!("cannot fork a launcher: {error}")))?;
     let launcher = match child {
         Fork::Child => {
@@ -190,7 +191,7 @@ fn arrange_descriptors(input: &StartInput<'_>, sender: &report::Sender) -> io::R
     if let Some(namespace) = input.network_namespace {
         wanted.push((namespace.as_raw_fd(), NETWORK_FD));
     }
-    fork::place_descriptors(&wanted)?;
+    fork::place_descriptors(&mut wanted)?;
     Ok(report::Sender::at(REPORT_FD))
 }
 

@@ -15,19 +15,18 @@ const APPLETS: [&str; 16] = [
 ];
 
 /// A task with one container, which the test may still change.
-pub struct Rig {
+pub(crate) struct Rig {
     directory: tempfile::TempDir,
-    pub task: Value,
+    pub(crate) task: Value,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 impl Rig {
     /// A container `app` of busybox that runs `script`.
-    pub fn shell(script: &str) -> Self {
+    pub(crate) fn shell(script: &str) -> Self {
         assert!(Path::new(BUSYBOX).exists(), "these tests need busybox: apt-get install busybox-static");
-        // SAFETY: no arguments, no memory.
-        assert_eq!(unsafe { libc::geteuid() }, 0, "these tests make containers: run them as root");
+        assert!(nix::unistd::geteuid().is_root(), "these tests make containers: run them as root");
         let directory = tempfile::tempdir().unwrap();
         let mut rig = Self { task: Value::Null, directory };
         let bin = rig.layer().join("bin");
@@ -56,25 +55,37 @@ impl Rig {
         rig
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// The image's only layer.
-    pub fn layer(&self) -> PathBuf {
+    pub(crate) fn layer(&self) -> PathBuf {
         self.path("layer")
     }
 
-    pub fn definition(&mut self) -> &mut Value {
+    /// The container executes the helper itself, as an attacker would.
+    pub(crate) fn own_executable(word: &str) -> Self {
+        let mut rig = Self::shell("");
+        rig.definition()["command"] = json!(["/proc/self/exe", word]);
+        rig
+    }
+
+    /// The cgroup of the container, below each hierarchy's root.
+    pub(crate) fn cgroup(&self) -> PathBuf {
+        Path::new(self.task["places"]["cgroup"].as_str().unwrap()).join("app")
+    }
+
+    pub(crate) fn definition(&mut self) -> &mut Value {
         &mut self.task["containers"][0]["definition"]
     }
 
-    pub fn start(&self) -> Running<'_> {
+    pub(crate) fn start(&self) -> Running<'_> {
         self.start_with(|_| {})
     }
 
     /// `change` may set up the helper before it is executed.
-    pub fn start_with(&self, change: impl FnOnce(&mut Command)) -> Running<'_> {
+    pub(crate) fn start_with(&self, change: impl FnOnce(&mut Command)) -> Running<'_> {
         let task = self.path("task.json");
         fs::write(&task, self.task.to_string()).unwrap();
         let tests = std::env::current_exe().unwrap();
@@ -91,12 +102,12 @@ impl Rig {
     }
 
     /// What the container has written.
-    pub fn output(&self) -> String {
+    pub(crate) fn output(&self) -> String {
         fs::read_to_string(self.path("output")).unwrap_or_default()
     }
 
     /// Runs to the end: the exit code and the output.
-    pub fn run(&self) -> (i64, String) {
+    pub(crate) fn run(&self) -> (i64, String) {
         let end = self.start().finish();
         (end["exited"].as_i64().unwrap_or_else(|| panic!("{end}")), self.output())
     }
@@ -116,13 +127,13 @@ impl Drop for Rig {
     }
 }
 
-pub struct Running<'a> {
+pub(crate) struct Running<'a> {
     rig: &'a Rig,
     helper: Child,
     input: ChildStdin,
     answers: BufReader<ChildStdout>,
     /// `started` or `failed`.
-    pub first: Value,
+    pub(crate) first: Value,
 }
 
 impl Running<'_> {
@@ -132,17 +143,35 @@ impl Running<'_> {
         serde_json::from_str(&line).unwrap_or_else(|_| panic!("the helper ended; output: {}", self.rig.output()))
     }
 
-    pub fn ask(&mut self, request: &str) -> Value {
+    pub(crate) fn ask(&mut self, request: &str) -> Value {
         writeln!(self.input, "{request}").unwrap();
         self.answer()
     }
 
-    pub fn pid(&self) -> i32 {
+    pub(crate) fn pid(&self) -> i32 {
         self.first["started"]["pid"].as_i64().unwrap_or_else(|| panic!("{}", self.first)) as i32
     }
 
+    pub(crate) fn helper_pid(&self) -> u32 {
+        self.helper.id()
+    }
+
+    /// Lines of /proc/PID/status.
+    pub(crate) fn status(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap()
+    }
+
+    pub(crate) fn exec(&mut self, command: &[&str]) -> Value {
+        self.ask(&json!({"container": "app", "command": command}).to_string())
+    }
+
+    pub(crate) fn kill(mut self) -> Value {
+        self.ask("kill");
+        self.finish()
+    }
+
     /// Waits for the container's end, and asserts that nothing was left of it.
-    pub fn finish(mut self) -> Value {
+    pub(crate) fn finish(mut self) -> Value {
         let end = if self.first.get("failed").is_some() { self.first.clone() } else { self.ask("wait") };
         let removed = self.answer();
         assert_eq!(removed, json!({"removed": []}));
