@@ -100,16 +100,20 @@ class Coracle:
         subprocess.run(["nft", "delete", "table", "inet", self.environment["CORACLE_NFT_TABLE"]], stderr=subprocess.DEVNULL)
 
 
-def task_definition(folder, family, mode, command, ports=(), containers=1, image="busybox:latest"):
-    """A definition file of one essential container (or several alike); its path."""
-    definition = {
-        "family": family, "networkMode": mode,
-        "containerDefinitions": [
-            {"name": f"c{number}", "image": image, "memory": 64, "essential": True, "command": command,
-             "portMappings": [{"containerPort": inside, "hostPort": outside} for inside, outside in ports]}
-            for number in range(containers)
-        ],
-    }
+# Built into the binary: a small web server on port 80.
+HELLO = "coracle/hello:latest"
+
+
+def task_definition(folder, family, mode, command=None, host_ports=(), image="busybox:latest"):
+    """A definition file and its path: a container for each host port, with port 80 published there; one when none is."""
+    definition = {"family": family, "networkMode": mode, "containerDefinitions": []}
+    for number, host_port in enumerate(host_ports or [None]):
+        container = {"name": f"c{number}", "image": image, "memory": 64, "essential": True}
+        if command:
+            container["command"] = command
+        if host_port is not None:
+            container["portMappings"] = [{"containerPort": 80, "hostPort": host_port}]
+        definition["containerDefinitions"].append(container)
     path = folder / f"{family}.json"
     path.write_text(json.dumps(definition))
     return path
