@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Host, definition};
+use crate::support::{Host, definition, wait_for};
 
 /// Never more than this for one supervisor, whatever the build; scripts/bench-memory measures the shipped one.
 const MOST_KB: u64 = 1024;
@@ -25,8 +25,8 @@ fn a_supervisor_stays_under_one_megabyte() {
     let tasks: Vec<String> = (0..3).map(|_| host.detach(&definition, &[])).collect();
     for task in &tasks {
         let supervisor = super::hardening::supervisor(&host, task);
-        let pss = pss_kb(supervisor);
-        assert!(pss < MOST_KB, "the supervisor of {task} has {pss} kB");
+        // It gives back what only starting needed when it has nothing else to do.
+        wait_for("a supervisor under 1 MB", || (pss_kb(supervisor) < MOST_KB).then_some(()));
     }
     for task in tasks {
         host.coracle(["stop", &task]).ok();

@@ -10,6 +10,9 @@ use super::netlink;
 use super::netns::{LAN_LINK, Namespace};
 use super::{cgroups, host};
 
+/// Sets of the table that know the bridge itself, which stays with it, as Docker's does.
+const OF_THE_BRIDGE: [&str; 2] = [" bridges", " bridge-nets"];
+
 /// Everything of the host at hand that should not be there when no task runs; empty is right.
 pub(crate) fn leftovers(host: &host::Places, namespace: &Namespace) -> Vec<String> {
     let mut found = Vec::new();
@@ -29,7 +32,9 @@ pub(crate) fn leftovers(host: &host::Places, namespace: &Namespace) -> Vec<Strin
     }
     match namespace.enter(netlink::nft_elements) {
         Ok(sets) => found.extend(
-            sets.into_iter().filter(|(_, count)| *count > 0).map(|(set, count)| format!("nft {set}: {count} elements")),
+            sets.into_iter()
+                .filter(|(set, count)| *count > 0 && !OF_THE_BRIDGE.iter().any(|name| set.ends_with(name)))
+                .map(|(set, count)| format!("nft {set}: {count} elements")),
         ),
         Err(error) => found.push(format!("the nftables sets cannot be read: {error}")),
     }

@@ -58,6 +58,7 @@ pub fn supervise(args: SupervisorArgs, teardown: impl FnOnce(&TaskId, Option<&Ta
         Err(reason) => {
             journal.say(clock.now(), &reason);
             refuse(socket.as_fd(), &reason);
+            abandon::forget(&args, &mut journal, &clock);
             return ExitCode::FAILURE;
         }
     };

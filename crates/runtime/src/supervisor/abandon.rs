@@ -33,13 +33,19 @@ pub(super) fn abandon(
     if !errors.is_empty() {
         return ExitCode::FAILURE;
     }
+    if forget(args, journal, clock) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Removes the task's directories; whether that worked. For a supervisor that could not even begin, whose driver has
+/// been told why.
+pub(super) fn forget(args: &SupervisorArgs, journal: &mut Journal, clock: &Clock) -> bool {
     for directory in [&args.places.run, &args.places.state] {
         if let Err(cause) = remove_tree(directory) {
             journal.say(clock.now(), &format!("cannot remove {}: {cause}", directory.display()));
-            return ExitCode::FAILURE;
+            return false;
         }
     }
-    ExitCode::SUCCESS
+    true
 }
 
 /// Out of the leaf and into the root, where there are no limits, so that the leaf can go. On v2 this waits for a
