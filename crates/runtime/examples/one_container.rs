@@ -71,15 +71,23 @@ fn run(task: &TaskSpec, cgroups: &Cgroups, output: &str) -> Result<(), Box<dyn s
     say(&json!({
         "started": started.init, "stages": started.stages_us, "dumpable": dumpable, "keyring": session_keyring(),
     }));
+    let mut released = false;
     for line in std::io::stdin().lock().lines() {
         match line?.as_str() {
             "kill" => {
                 cgroups.kill(&path)?;
                 say(&json!("killed"));
             }
-            "wait" => break,
+            "wait" => {
+                released = true;
+                break;
+            }
             request => say(&exec_in(task, cgroups, &started, request, &output)?),
         }
+    }
+    if !released {
+        // The test has gone.
+        cgroups.kill(&path)?;
     }
     let code = exit_code(waitid(Id::PIDFd(started.pidfd.as_fd()), WaitPidFlag::WEXITED)?)?;
     say(&json!({ "exited": code, "oomKills": cgroups.oom_kills(&path) }));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::program::{Architecture, Instruction};
-use super::default_filter;
+use super::{default_filter, table};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
@@ -116,4 +116,22 @@ fn the_other_architecture_has_its_own_numbers() {
 fn the_filter_fits_the_kernels_limit() {
     let filter = default_filter(&BTreeSet::new(), Architecture::X86_64);
     assert!(filter.len() < 512, "{} instructions; the kernel takes 4,096", filter.len());
+}
+
+#[test]
+fn the_tables_are_well_formed() {
+    let groups = table::WITH_CAPABILITY.iter().flat_map(|(_, calls)| calls.iter());
+    let conditional: Vec<_> = groups.chain([&table::SOCKET, &table::PERSONALITY, &table::CLONE, &table::CLONE3]).collect();
+    let mut seen = BTreeSet::new();
+    for call in table::ALWAYS {
+        assert!(seen.insert(call.name), "{} is listed twice", call.name);
+        assert!(call.x86_64 != table::NONE || call.aarch64 != table::NONE, "{} is nowhere", call.name);
+        let everywhere = conditional.iter().any(|other| other.name == call.name);
+        assert!(!everywhere, "{} is allowed to everybody and on a condition", call.name);
+    }
+    for call in table::ALWAYS.iter().chain(conditional) {
+        for number in [call.x86_64, call.aarch64] {
+            assert!(number == table::NONE || number <= table::NEWEST, "{} is newer than the newest", call.name);
+        }
+    }
 }

@@ -119,16 +119,16 @@ fn nothing_is_open_but_the_standard_streams() {
     assert!(output.ends_with("0\n1\n2\n3\n"), "{output}");
 }
 
-/// T1, E01: CVE-2019-5736 by run and by exec. Without the read-only mount the answer would be ETXTBSY, and success
-/// as soon as nobody executes the binary any more.
+/// T1, E01: CVE-2019-5736 by run and by exec. Without the read-only mount the answer to the first would be ETXTBSY,
+/// and success as soon as nobody executes the binary any more; chmod would succeed at once.
 #[test]
 fn the_binary_cannot_be_written_through_proc() {
     let rig = Rig::own_executable("hold");
     let mut running = rig.start();
     let image = format!("/proc/{}/exe", running.pid());
-    let error = File::options().write(true).open(&image).unwrap_err();
+    let error = File::options().write(true).truncate(true).open(&image).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::EROFS), "{error}");
-    let answer = running.exec(&["sh", "-c", "echo evil >/proc/1/exe || chmod 777 /proc/1/exe"]);
+    let answer = running.exec(&["sh", "-c", "echo evil >/proc/1/exe; chmod 777 /proc/1/exe"]);
     assert_eq!(answer["exit"], 1, "{answer}");
     running.kill();
     assert_eq!(rig.output().matches("Read-only file system").count(), 2, "{}", rig.output());
@@ -221,7 +221,7 @@ fn no_new_privileges_is_as_asked() {
 fn kernel_files_are_masked_or_read_only() {
     let rig = Rig::shell(
         "cat /proc/keys /proc/timer_list | wc -c; ls /sys/firmware /proc/acpi | grep -v : | wc -w; \
-         for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /sys/kernel/uevent_seqnum; do : >$f; done; \
+         for f in /proc/sys/kernel/core_pattern /sys/kernel/uevent_seqnum; do echo >$f; done; \
          for d in /sys/fs/cgroup /sys/fs/cgroup/*; do [ -L $d ] || mkdir $d/evil; done; cat /proc/mounts",
     );
     let (_, output) = rig.run();
@@ -230,7 +230,7 @@ fn kernel_files_are_masked_or_read_only() {
     assert!(hierarchies > 0);
     let refusals = output.matches("Read-only file system").count();
     let directories = output.lines().filter(|line| line.contains("can't create directory")).count();
-    assert!(refusals >= 3 + directories && directories >= hierarchies, "{output}");
+    assert!(refusals >= 2 + directories && directories >= hierarchies, "{output}");
     let layer = rig.path("");
     assert!(!output.contains(layer.to_str().unwrap()), "a path of the host shows: {output}");
     let reached = fs::read_dir("/sys/fs/cgroup").unwrap().flatten().any(|entry| entry.path().join("evil").exists());
@@ -240,10 +240,10 @@ fn kernel_files_are_masked_or_read_only() {
 /// C07: the size that was asked for, to the byte.
 #[test]
 fn shared_memory_has_its_size() {
-    let mut rig = Rig::shell("head -c 2097152 /dev/zero >/dev/shm/a && echo fits; head -c 1 /dev/zero >/dev/shm/b || echo full");
+    let mut rig = Rig::shell("head -c 2097152 /dev/zero >/dev/shm/a && echo fits; head -c 1 /dev/zero >/dev/shm/b");
     rig.definition()["linuxParameters"] = json!({"sharedMemorySize": 2});
     let (_, output) = rig.run();
-    assert!(output.starts_with("fits\n") && output.ends_with("full\n"), "{output}");
+    assert!(output.starts_with("fits\n") && output.ends_with("No space left on device\n"), "{output}");
 }
 
 /// E03: a working directory that leads to a descriptor of the host.
@@ -274,7 +274,7 @@ fn hostile_user_files_are_refused() {
         let text = end["failed"].as_str().unwrap_or_else(|| panic!("{end}"));
         assert!(text.ends_with(why), "{text}");
     }
-    let mut outside = rig(&|path| symlink("../../../../etc/passwd", path).unwrap());
+    let mut outside = rig(&|path| symlink("../../../../../../../../etc/shadow", path).unwrap());
     outside.definition()["user"] = json!("daemon");
     let end = outside.start().finish();
     assert!(end["failed"].as_str().unwrap().contains("unable to find user daemon"), "{end}");
