@@ -235,7 +235,7 @@ fn connect(
     }
     clock.stage("links");
     if let Some(on) = &host.bridge {
-        publish(settings, request, on.bridge, &published, clock)?;
+        publish(settings, request, on.bridge, &published, &mut host.said, clock)?;
     }
     Ok(Attachment {
         containers,
@@ -279,6 +279,9 @@ fn link_up(
         match link::add_veth(&mut on.socket, &veth) {
             Ok(()) => {}
             Err(error) if error.errno() == Some(Errno::EEXIST) => continue,
+            Err(error) if error.errno() == Some(Errno::EXFULL) => {
+                return Err(Error::BridgeFull { bridge: settings.bridge.clone() });
+            }
             Err(source) => return Err(failed("make", source)),
         }
         set_up_host_end(&mut on.socket, &name, &label.to_string()).map_err(|source| failed("set up", source))?;
@@ -332,6 +335,7 @@ fn publish(
     request: &Request,
     bridge: Bridge,
     published: &[Published],
+    said: &mut Vec<String>,
     clock: &mut Clock,
 ) -> Result<(), Error> {
     let failed = |source| Error::Firewall { table: settings.table.clone(), source };
@@ -343,10 +347,13 @@ fn publish(
     let udp = published.iter().map(|port| port.key).filter(|key| key.protocol == TransportProtocol::Udp);
     let udp: Vec<u16> = udp.map(|key| key.port).collect();
     if !udp.is_empty() {
-        conntrack::forget_udp_ports(&mut socket, &udp)
-            .map_err(|source| Error::Netlink { action: "forget old UDP flows to published ports".into(), source })?;
+        // The ports are published by now: a client of an earlier owner's is no reason to stop.
+        if let Err(error) = conntrack::forget_udp_ports(&mut socket, &udp) {
+            said.push(format!("old UDP flows to the published ports could not be forgotten: {error}"));
+        }
         clock.stage("conntrack");
     }
+    socket.close_aside();
     Ok(())
 }
 

@@ -126,6 +126,7 @@ fn cure_of(error: &Error) -> &'static str {
         | Error::SubnetTooSmall { .. }
         | Error::NoSubnet { .. }
         | Error::NoFreeAddress { .. }
+        | Error::BridgeFull { .. }
         | Error::PortTaken { .. }
         | Error::NoFreePorts { .. }
         | Error::Port { .. } => "see the message",

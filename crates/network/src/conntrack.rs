@@ -1,11 +1,13 @@
-//! Forgetting connections. The kernel remembers where a flow went longer than the rule that sent it there: a UDP
-//! client that goes on talking would miss the new container, or reach the address's next owner.
+//! Forgetting UDP flows. The kernel remembers where a flow went longer than the rule that sent it there, and as long
+//! as the client goes on talking: it would miss the new container, or reach the address's next owner. TCP needs
+//! none of this: whoever gets the address answers a connection that it does not know with a reset.
 
 use std::net::Ipv4Addr;
 
 use nix::errno::Errno;
 
 use crate::netlink::{self, Buffer, Reply, Requests, Socket, find};
+use crate::sysctl;
 
 const GET: u16 = 0x0101;
 const DELETE: u16 = 0x0102;
@@ -21,6 +23,7 @@ const ADDRESS_SOURCE: u16 = 1;
 const PROTOCOL_NUMBER: u16 = 1;
 const PROTOCOL_DESTINATION_PORT: u16 = 3;
 const NESTED: u16 = 0x8000;
+const UDP: u8 = libc::IPPROTO_UDP as u8;
 const FILTER: u16 = 25;
 const FILTER_ORIGINAL: u16 = 1;
 const FILTER_REPLY: u16 = 2;
@@ -29,11 +32,10 @@ const FILTER_PROTOCOL_NUMBER: u32 = 1 << 3;
 
 /// Forgets every UDP flow that was sent to one of these ports.
 pub(crate) fn forget_udp_ports(socket: &mut Socket, ports: &[u16]) -> Result<usize, netlink::Error> {
-    let udp = libc::IPPROTO_UDP as u8;
     let filter = |body: &mut Buffer| {
         body.nest(TUPLE_ORIGINAL, |tuple| {
             tuple.nest(TUPLE_PROTOCOL, |protocol| {
-                protocol.attribute(PROTOCOL_NUMBER, &[udp]);
+                protocol.attribute(PROTOCOL_NUMBER, &[UDP]);
             });
         });
         body.nest(FILTER, |flags| {
@@ -41,13 +43,13 @@ pub(crate) fn forget_udp_ports(socket: &mut Socket, ports: &[u16]) -> Result<usi
         });
     };
     forget(socket, filter, |connection| {
-        connection.original_protocol() == Some(udp)
+        connection.original_protocol() == Some(UDP)
             && connection.original_destination_port().is_some_and(|port| ports.contains(&port))
     })
 }
 
-/// Forgets every connection that was sent on to this address.
-pub(crate) fn forget_target(socket: &mut Socket, address: Ipv4Addr) -> Result<usize, netlink::Error> {
+/// Forgets every UDP flow that was sent on to this address.
+pub(crate) fn forget_udp_target(socket: &mut Socket, address: Ipv4Addr) -> Result<usize, netlink::Error> {
     let filter = |body: &mut Buffer| {
         body.nest(TUPLE_REPLY, |tuple| {
             tuple.nest(TUPLE_ADDRESSES, |addresses| {
@@ -58,16 +60,22 @@ pub(crate) fn forget_target(socket: &mut Socket, address: Ipv4Addr) -> Result<us
             flags.u32(FILTER_ORIGINAL, 0).u32(FILTER_REPLY, FILTER_ADDRESS_SOURCE);
         });
     };
-    forget(socket, filter, |connection| connection.reply_source() == Some(address))
+    forget(socket, filter, |connection| {
+        connection.original_protocol() == Some(UDP) && connection.reply_source() == Some(address)
+    })
 }
 
 /// How many were forgotten. The kernel filters the list where it can (5.8 and later); an older one gives all of it,
-/// so `which` decides in any case. A kernel without ctnetlink has nothing to be told; `checks` says so.
+/// so `which` decides in any case. It walks its whole table for that, empty or not, in ten milliseconds and more: an
+/// idle host is spared it. A kernel without ctnetlink has nothing to be told; `checks` says so.
 fn forget(
     socket: &mut Socket,
     filter: impl Fn(&mut Buffer),
     which: impl Fn(&Connection<'_>) -> bool,
 ) -> Result<usize, netlink::Error> {
+    if matches!(sysctl::read(sysctl::CONNECTIONS), Ok(Some(count)) if count == "0") {
+        return Ok(0);
+    }
     let listed = match socket.dump(GET, |body| {
         body.raw(&IPV4_HEADER);
         filter(body);

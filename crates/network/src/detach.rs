@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use ecs::TaskId;
+use ecs::task_definition::TransportProtocol;
 
 use crate::attach::route_socket;
 use crate::conntrack;
@@ -14,7 +15,7 @@ use crate::nft::{self, Published, Tenant};
 use crate::settings::Settings;
 use crate::tenant;
 
-/// Withdraws a task's published ports and forgets the connections that went through them. Its links are left to the
+/// Withdraws a task's published ports and forgets the UDP flows that went through them. Its links are left to the
 /// kernel: they go with the namespaces, when the last descriptor of `Attachment` is closed and the last process in
 /// them is gone. Deleting them here would only make the caller wait for the same work (40 ms and more); one that
 /// somebody else keeps alive is found by `sweep`.
@@ -46,12 +47,14 @@ pub(crate) fn withdraw(
             return Vec::new();
         }
     };
-    let targets: BTreeSet<Ipv4Addr> = gone.iter().map(|port| *port.target.ip()).collect();
+    let udp = gone.iter().filter(|port| port.key.protocol == TransportProtocol::Udp);
+    let targets: BTreeSet<Ipv4Addr> = udp.map(|port| *port.target.ip()).collect();
     for address in targets {
-        if let Err(source) = conntrack::forget_target(&mut socket, address) {
-            errors.push(Error::Netlink { action: format!("forget the connections to {address}"), source });
+        if let Err(source) = conntrack::forget_udp_target(&mut socket, address) {
+            errors.push(Error::Netlink { action: format!("forget the UDP flows to {address}"), source });
         }
     }
+    socket.close_aside();
     gone
 }
 

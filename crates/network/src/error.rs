@@ -57,6 +57,8 @@ pub enum Error {
          free one, such as 10.99.0.0/16"
     )]
     NoSubnet { bridge: String },
+    #[error("bridge {bridge} has all the ports that a bridge can have (1023); set CORACLE_BRIDGE to another for more")]
+    BridgeFull { bridge: String },
     #[error("all addresses of {subnet} on bridge {bridge} are taken")]
     NoFreeAddress { bridge: String, subnet: Ipv4Network },
     #[error("container {container}: {protocol} host port {port} is taken{}", by(.holder))]

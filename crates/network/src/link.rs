@@ -224,7 +224,7 @@ pub(crate) fn ports_of(socket: &mut Socket, bridge: u32) -> Result<Vec<Link>, ne
 /// The IPv4 addresses of a link with their prefixes, in the kernel's order.
 pub(crate) fn addresses(socket: &mut Socket, link: u32) -> Result<Vec<Ipv4Network>, netlink::Error> {
     let replies = socket.dump(RTM_GETADDR, |body| {
-        body.raw(&[FAMILY_INET, 0, 0, 0, 0, 0, 0, 0]);
+        body.raw(&[&[FAMILY_INET, 0, 0, 0], link.to_ne_bytes().as_slice()].concat());
     })?;
     let of_link = replies.iter().filter(|reply| reply.body.get(4..8) == Some(&link.to_ne_bytes()));
     Ok(of_link.filter_map(read_address).collect())

@@ -6,6 +6,8 @@ use std::io;
 use std::path::Path;
 
 pub(crate) const IP_FORWARD: &str = "net.ipv4.ip_forward";
+/// How many connections the kernel remembers now.
+pub(crate) const CONNECTIONS: &str = "net.netfilter.nf_conntrack_count";
 pub(crate) const LOCAL_PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
 pub(crate) const ROUTE_LOCALNET_EVERYWHERE: &str = "net.ipv4.conf.all.route_localnet";
 pub(crate) const BRIDGE_CALLS_IPTABLES: &str = "net.bridge.bridge-nf-call-iptables";

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
@@ -11,6 +12,8 @@ use super::{Buffer, Requests, flags};
 
 /// The kernel writes dumps in parts of at most 32 KiB.
 const RECEIVE_BUFFER: usize = 32 * 1024;
+/// Bytes; one system call.
+const CLOSING_STACK: usize = 64 * 1024;
 /// How often a dump that a concurrent change tore is read again.
 const DUMP_ATTEMPTS: u32 = 8;
 const NLMSG_ERROR: u16 = 2;
@@ -78,6 +81,7 @@ pub(crate) type Answer = Result<Vec<Reply>, Refused>;
 pub(crate) struct Socket {
     descriptor: OwnedFd,
     next_sequence: u32,
+    received: Vec<u8>,
 }
 
 impl Socket {
@@ -88,8 +92,17 @@ impl Socket {
         };
         let descriptor = socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, number)
             .map_err(|errno| Error::Open { protocol: format!("{protocol:?}"), source: io::Error::from(errno) })?;
-        ask_for_sentences(&descriptor);
-        Ok(Socket { descriptor, next_sequence: 1 })
+        set_options(&descriptor);
+        Ok(Socket { descriptor, next_sequence: 1, received: vec![0; RECEIVE_BUFFER] })
+    }
+
+    /// Closes a socket that nftables was changed through, or may have been by others, without waiting. The kernel
+    /// frees what a transaction deleted only after a grace period, and the next one to close such a socket has to
+    /// wait for that, 10 ms and more (nft_rcv_nl_event in net/netfilter/nf_tables_api.c). A thread of its own does.
+    pub(crate) fn close_aside(self) {
+        let closing = thread::Builder::new().name("close".into()).stack_size(CLOSING_STACK).spawn(move || drop(self));
+        // Where there is no thread to be had, the socket was closed by dropping the closure.
+        drop(closing);
     }
 
     /// The first of `count` message numbers that nobody else uses on this socket.
@@ -185,25 +198,28 @@ impl Socket {
         }
     }
 
-    pub(crate) fn receive(&self) -> Result<Vec<Reply>, Error> {
-        let mut bytes = vec![0; RECEIVE_BUFFER];
+    pub(crate) fn receive(&mut self) -> Result<Vec<Reply>, Error> {
         let length = loop {
-            match socket::recv(self.descriptor.as_raw_fd(), &mut bytes, MsgFlags::MSG_TRUNC) {
+            match socket::recv(self.descriptor.as_raw_fd(), &mut self.received, MsgFlags::MSG_TRUNC) {
                 Ok(length) => break length,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(Error::Receive(io::Error::from(errno))),
             }
         };
-        let area = bytes.get(..length).ok_or(Error::Truncated)?;
+        let area = self.received.get(..length).ok_or(Error::Truncated)?;
         Ok(messages(area))
     }
 }
 
-/// Extended acknowledgements: a sentence with an error, and without the request's echo. A kernel that lacks them
-/// gives the number alone.
-fn ask_for_sentences(descriptor: &OwnedFd) {
+/// Not in libc for every target.
+const NETLINK_GET_STRICT_CHK: libc::c_int = 12;
+
+/// Extended acknowledgements: a sentence with an error, and without the request's echo. Strict checking: a list is
+/// filtered by what the request's header says. A kernel that lacks one of them gives the number alone, or the whole
+/// list, which every reader here filters again.
+fn set_options(descriptor: &OwnedFd) {
     let on: libc::c_int = 1;
-    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK] {
+    for option in [libc::NETLINK_EXT_ACK, libc::NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK] {
         // SAFETY: the descriptor is open, and the kernel reads size_of(c_int) bytes from a live c_int.
         unsafe {
             libc::setsockopt(

@@ -13,6 +13,7 @@
 //! on a wire.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::LazyLock;
 
 use ecs::TaskId;
 use ecs::task_definition::TransportProtocol;
@@ -146,7 +147,7 @@ pub(crate) fn publish(
 fn publication(scope: TableScope<'_>, tenant: &Tenant, ports: &[Published], stale: &[PublishedKey]) -> Batch {
     let mut batch = Batch::new(scope.table);
     // Flushing the empty marker chain is refused with ENOENT unless the table has these very rules.
-    batch.flush_chain(&marker());
+    batch.flush_chain(marker());
     add_scope(&mut batch, scope);
     for map in [PUBLISHED, PUBLISHED_AT] {
         let old: Vec<Element> = stale.iter().filter(|key| key.map() == map).map(|key| key.element()).collect();
@@ -237,7 +238,7 @@ pub(crate) enum TableState {
 
 pub(crate) fn state_of_table(socket: &mut Socket, table: &str) -> Result<TableState, netlink::Error> {
     let chains = dump::chains(socket, table)?;
-    Ok(match (chains.is_empty(), chains.contains(&marker())) {
+    Ok(match (chains.is_empty(), chains.iter().any(|chain| chain == marker())) {
         (true, _) => TableState::Absent,
         (false, true) => TableState::Current,
         (false, false) => TableState::Other,
@@ -266,7 +267,7 @@ fn make_table(socket: &mut Socket, scope: TableScope<'_>) -> Result<(), CommitEr
                 batch.delete_chain(&old);
             }
         }
-        batch.add_chain(&current);
+        batch.add_chain(current);
         match batch.commit(socket) {
             // Another process deleted the old marker first.
             Err(failure) if failure.errno() == Some(Errno::ENOENT) => {}
@@ -277,14 +278,17 @@ fn make_table(socket: &mut Socket, scope: TableScope<'_>) -> Result<(), CommitEr
 }
 
 /// Named after the rules' encoding (FNV-1a, 64 bits), so that any change of them is noticed.
-fn marker() -> String {
-    let mut batch = Batch::new("");
-    write_rules(&mut batch);
-    let hash = batch
-        .bytes()
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("{MARKER_PREFIX}{hash:016x}")
+fn marker() -> &'static str {
+    static MARKER: LazyLock<String> = LazyLock::new(|| {
+        let mut batch = Batch::new("");
+        write_rules(&mut batch);
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for byte in batch.bytes() {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+        format!("{MARKER_PREFIX}{hash:016x}")
+    });
+    &MARKER
 }
 
 fn write_rules(batch: &mut Batch) {
