@@ -66,7 +66,8 @@ impl Options {
 /// `coracle` or `a/b`, with or without a leading slash, becomes `/coracle` or `/a/b`.
 fn cgroup_parent(text: &str) -> Result<PathBuf, Failure> {
     let relative = Path::new(text.trim_start_matches('/'));
-    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
+    let plain = relative.components().all(|part| matches!(part, Component::Normal(_)))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:@/".contains(&byte));
     if !plain || relative.as_os_str().is_empty() {
         return Err(Failure::new(format!("{text:?} cannot be the name of a cgroup"))
             .exit(BAD_INPUT)
@@ -115,7 +116,7 @@ mod tests {
         for (text, path) in [("coracle", "/coracle"), ("/coracle", "/coracle"), ("a/b", "/a/b")] {
             assert_eq!(cgroup_parent(text).expect(text), PathBuf::from(path));
         }
-        for bad in ["", "/", ".", "..", "a/../b"] {
+        for bad in ["", "/", ".", "..", "a/../b", "with\nline", "a b"] {
             assert!(cgroup_parent(bad).is_err(), "{bad}");
         }
     }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{self, FsType};
+use runtime::cgroup::Cgroups;
 
 use super::Check;
 use crate::options::Options;
@@ -26,6 +27,14 @@ pub(super) struct Found {
     pub(super) data: Result<Place, String>,
     pub(super) memory_available: Option<u64>,
     pub(super) epoch_s: u64,
+    pub(super) cgroups: Result<Controllers, String>,
+}
+
+/// The controllers that tasks can be limited by.
+pub(super) struct Controllers {
+    /// `v1`, `v2` or `v1 and v2`.
+    pub(super) version: &'static str,
+    pub(super) names: Vec<String>,
 }
 
 pub(super) struct Place {
@@ -57,7 +66,20 @@ fn find(options: &Options) -> Found {
         data: place(&options.data_dir),
         memory_available: memory_available(&read("/proc/meminfo")),
         epoch_s: crate::clock::now().epoch_ms / 1000,
+        cgroups: controllers(),
     }
+}
+
+fn controllers() -> Result<Controllers, String> {
+    let cgroups = Cgroups::detect().map_err(|error| agent::recovery::chain(&error))?;
+    let version = match (cgroups.v1.is_empty(), &cgroups.v2) {
+        (false, Some(_)) => "v1 and v2",
+        (false, None) => "v1",
+        (true, _) => "v2",
+    };
+    let of_v1 = cgroups.v1.into_iter().flat_map(|hierarchy| hierarchy.controllers);
+    let names = of_v1.chain(cgroups.v2.into_iter().flat_map(|tree| tree.controllers));
+    Ok(Controllers { version, names: names.collect() })
 }
 
 fn place(data_dir: &Path) -> Result<Place, String> {
@@ -70,7 +92,7 @@ fn place(data_dir: &Path) -> Result<Place, String> {
     Ok(Place {
         path: path.to_owned(),
         file_system: file_system(found.filesystem_type()),
-        free_bytes: found.blocks_available().saturating_mul(u64::try_from(found.block_size()).unwrap_or(0)),
+        free_bytes: found.blocks_available().saturating_mul(found.block_size()),
         free_inodes: found.files_free(),
     })
 }
@@ -125,6 +147,7 @@ fn judge(found: &Found) -> Vec<Check> {
         }
     }
     checks.extend(found.memory_available.map(memory));
+    checks.push(cgroups(&found.cgroups));
     checks.push(clock(found.epoch_s));
     checks
 }
@@ -199,6 +222,24 @@ fn memory(available: u64) -> Check {
     }
 }
 
+fn cgroups(found: &Result<Controllers, String>) -> Check {
+    const CURE: &str =
+        "boot with them: cgroup_enable=memory on the kernel's command line, CONFIG_MEMCG, CONFIG_CGROUP_PIDS";
+    let found = match found {
+        Ok(found) => found,
+        Err(error) => {
+            return Check::bad("cgroups", error, "mount them: mount -t cgroup2 none /sys/fs/cgroup");
+        }
+    };
+    let missing: Vec<&str> =
+        ["cpu", "memory", "pids"].into_iter().filter(|wanted| found.names.iter().all(|name| name != wanted)).collect();
+    if missing.is_empty() {
+        Check::good("cgroups", &format!("{}: {}", found.version, found.names.join(" ")))
+    } else {
+        Check::bad("cgroups", &format!("{} without {}", found.version, missing.join(" and ")), CURE)
+    }
+}
+
 fn clock(epoch_s: u64) -> Check {
     let shown = crate::time_text::rfc3339(ecs::Timestamp::from_epoch_ms(epoch_s.saturating_mul(1000)));
     if epoch_s < CLOCK_WANTED_EPOCH_S {
@@ -230,6 +271,7 @@ mod tests {
             }),
             memory_available: Some(1 << 30),
             epoch_s: 1_795_398_837,
+            cgroups: Ok(Controllers { version: "v2", names: ["cpu", "memory", "pids"].map(str::to_owned).to_vec() }),
         }
     }
 
@@ -247,6 +289,9 @@ mod tests {
         assert_eq!(verdict(&Found { is_root: false, ..found() }, "root"), Verdict::Bad);
         assert_eq!(verdict(&Found { kernel: "4.9.0".to_owned(), ..found() }, "kernel"), Verdict::Bad);
         assert_eq!(verdict(&Found { architecture: "mips", ..found() }, "architecture"), Verdict::Bad);
+        assert_eq!(verdict(&Found { cgroups: Err("none".to_owned()), ..found() }, "cgroups"), Verdict::Bad);
+        let few = Controllers { version: "v2", names: vec!["cpu".to_owned()] };
+        assert_eq!(verdict(&Found { cgroups: Ok(few), ..found() }, "cgroups"), Verdict::Bad);
         assert_eq!(verdict(&Found { data: Err("no".to_owned()), ..found() }, "data directory"), Verdict::Bad);
         let place = |file_system| Found {
             data: Ok(Place { path: PathBuf::from("/"), file_system, free_bytes: 1, free_inodes: 0 }),

@@ -1,5 +1,6 @@
 //! `coracle image …`: the images of this host.
 
+mod export;
 mod gc;
 mod import;
 mod inspect;
@@ -31,6 +32,7 @@ pub(crate) struct Arguments {
 enum Command {
     Pull(pull::Arguments),
     Import(import::Arguments),
+    Export(export::Arguments),
     Ls(ls::Arguments),
     Inspect(inspect::Arguments),
     Rm(rm::Arguments),
@@ -44,6 +46,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     match &arguments.command {
         Command::Pull(arguments) => pull::run(&store, arguments),
         Command::Import(arguments) => import::run(&store, arguments),
+        Command::Export(arguments) => export::run(&store, arguments),
         Command::Ls(arguments) => ls::run(&store, arguments),
         Command::Inspect(arguments) => inspect::run(&store, arguments),
         Command::Rm(arguments) => rm::run(&host, &store, arguments),

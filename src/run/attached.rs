@@ -67,39 +67,6 @@ pub(super) fn stay(host: &Host, started: &Started, report: &mut Report, at_end: 
     Ok(code)
 }
 
-/// Waits until every container has started, so that whoever asked can go on with `exec` or a published port. A task
-/// that stops before that is an error where it failed to start; its directories stay to be inspected.
-pub(super) fn until_started(host: &Host, started: &Started) -> Result<i32, Failure> {
-    let waiting = || format!("waiting for the start of task {}", started.spec.id);
-    match client::connect(&started.spec.places).and_then(client::Client::watch) {
-        Ok(watch) => {
-            for status in watch {
-                match status.doing(waiting())?.last_status {
-                    LastStatus::Running => return Ok(0),
-                    LastStatus::Stopped => break,
-                    LastStatus::Provisioning
-                    | LastStatus::Pending
-                    | LastStatus::Activating
-                    | LastStatus::Deactivating
-                    | LastStatus::Stopping
-                    | LastStatus::Deprovisioning => {}
-                }
-            }
-        }
-        // It has ended already; its file has the last word.
-        Err(ClientError::Gone { .. }) => {}
-        Err(error) => return Err(Failure::from(error).doing(waiting())),
-    }
-    let status = final_status(host, &started.spec)?;
-    if status.stop_code != Some(StopCode::TaskFailedToStart) {
-        return Ok(0);
-    }
-    let mut failure = Failure::new(format!("task {} failed to start", started.spec.id));
-    failure.chain.extend(status.containers.iter().filter_map(|container| container.reason.clone()));
-    let code = u8::try_from(ending::exit_code(&started.spec, &status)).unwrap_or(u8::MAX);
-    Err(failure.exit(code).next(format!("coracle inspect {}", started.spec.id)))
-}
-
 struct Stay<'a> {
     spec: &'a TaskSpec,
     last: Option<TaskStatus>,
@@ -222,7 +189,7 @@ fn watch_status(spec: &TaskSpec, sender: SyncSender<Happening>) {
 }
 
 /// `status.json` after the supervisor's end. Where the supervisor was killed, recovery writes one.
-fn final_status(host: &Host, spec: &TaskSpec) -> Result<TaskStatus, Failure> {
+pub(super) fn final_status(host: &Host, spec: &TaskSpec) -> Result<TaskStatus, Failure> {
     let read = || task_dir::read(&host.roots, &spec.id).doing("reading how the task ended");
     let stopped = |task: Option<task_dir::Task>| {
         task.and_then(|task| task.status).filter(|status| status.last_status == LastStatus::Stopped)

@@ -1,6 +1,7 @@
 //! The images of a plan: found on this host, built in, or pulled.
 
 use std::cell::{OnceCell, RefCell};
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,19 +23,17 @@ pub(super) enum ImageError {
         #[source]
         cause: images::Error,
     },
-    #[error("container {container}: image {reference} is not on this host, and --pull never forbids to fetch it")]
-    Missing { container: ContainerName, reference: Reference },
-    #[error("container {container}: image {reference} cannot be used")]
+    #[error("{image} is not on this host, and --pull never forbids to fetch it")]
+    Missing { image: Box<Wish> },
+    #[error("{image} cannot be used")]
     Store {
-        container: ContainerName,
-        reference: Reference,
+        image: Box<Wish>,
         #[source]
         cause: images::Error,
     },
-    #[error("container {container}: image {reference} cannot be pulled")]
+    #[error("{image} cannot be pulled")]
     Pull {
-        container: ContainerName,
-        reference: Reference,
+        image: Box<Wish>,
         #[source]
         cause: PullError,
     },
@@ -45,9 +44,17 @@ pub(super) enum ImageError {
     },
 }
 
-struct Name {
+/// One container's image, by name.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
     container: ContainerName,
-    reference: Reference,
+    pub(super) reference: Reference,
+}
+
+impl fmt::Display for Wish {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "container {}: image {}", self.container, self.reference)
+    }
 }
 
 /// What the plan's containers want, in their order.
@@ -55,7 +62,7 @@ pub(super) struct Wanted {
     /// The store's directory; opened when something is looked for, so that the supervisor is started first.
     directory: PathBuf,
     store: OnceCell<Store>,
-    names: Vec<Name>,
+    wishes: Vec<Wish>,
     pull: Pull,
     progress: Arc<dyn Progress>,
     /// Keep the layers from being collected until the task's own record names them.
@@ -64,13 +71,20 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(host: &Host, plan: &Plan, pull: Pull, progress: Arc<dyn Progress>) -> Result<Self, Failure> {
-        let names = plan.definition.container_definitions.iter().map(|definition| {
+        let wishes = plan.definition.container_definitions.iter().map(|definition| {
             let reference = definition.image.parse::<Reference>();
-            reference.map(|reference| Name { container: definition.name.clone(), reference })
+            reference.map(|reference| Wish { container: definition.name.clone(), reference })
         });
-        let names = names.collect::<Result<Vec<_>, NotAReference>>().doing("an image's name is wrong");
-        let names = names.map_err(|failure| failure.exit(BAD_INPUT))?;
-        Ok(Self { directory: host.images(), store: OnceCell::new(), names, pull, progress, leases: RefCell::default() })
+        let wishes = wishes.collect::<Result<Vec<_>, NotAReference>>().doing("an image's name is wrong");
+        let wishes = wishes.map_err(|failure| failure.exit(BAD_INPUT))?;
+        Ok(Self {
+            directory: host.images(),
+            store: OnceCell::new(),
+            wishes,
+            pull,
+            progress,
+            leases: RefCell::default(),
+        })
     }
 
     fn store(&self) -> Result<&Store, ImageError> {
@@ -85,38 +99,32 @@ impl Wanted {
     /// What is here already; nothing where something has to be fetched first.
     pub(super) fn find(&self) -> Result<Option<Vec<ResolvedImage>>, ImageError> {
         let mut found = Vec::new();
-        for name in &self.names {
-            match self.find_one(name)? {
-                Some(image) => found.push(self.leased(name, image)?),
+        for wish in &self.wishes {
+            match self.find_one(wish)? {
+                Some(image) => found.push(self.leased(wish, image)?),
                 None => return Ok(None),
             }
         }
         Ok(Some(found))
     }
 
-    fn find_one(&self, name: &Name) -> Result<Option<Image>, ImageError> {
-        let failed =
-            |cause| ImageError::Store { container: name.container.clone(), reference: name.reference.clone(), cause };
-        if is_hello(&name.reference) {
+    fn find_one(&self, wish: &Wish) -> Result<Option<Image>, ImageError> {
+        let failed = |cause| ImageError::Store { image: Box::new(wish.clone()), cause };
+        if is_hello(&wish.reference) {
             return hello::ensure(self.store()?, Path::new("/proc/self/exe")).map(Some).map_err(failed);
         }
         match self.pull {
             Pull::Always => Ok(None),
-            Pull::Missing | Pull::Never => match self.store()?.find(&name.reference).map_err(failed)? {
-                None if self.pull == Pull::Never => {
-                    Err(ImageError::Missing { container: name.container.clone(), reference: name.reference.clone() })
-                }
+            Pull::Missing | Pull::Never => match self.store()?.find(&wish.reference).map_err(failed)? {
+                None if self.pull == Pull::Never => Err(ImageError::Missing { image: Box::new(wish.clone()) }),
                 found => Ok(found),
             },
         }
     }
 
-    fn leased(&self, name: &Name, image: Image) -> Result<ResolvedImage, ImageError> {
-        let lease = self.store()?.lease(&image).map_err(|cause| ImageError::Store {
-            container: name.container.clone(),
-            reference: name.reference.clone(),
-            cause,
-        })?;
+    fn leased(&self, wish: &Wish, image: Image) -> Result<ResolvedImage, ImageError> {
+        let lease =
+            self.store()?.lease(&image).map_err(|cause| ImageError::Store { image: Box::new(wish.clone()), cause })?;
         self.leases.borrow_mut().push(lease);
         Ok(resolved(image))
     }
@@ -124,22 +132,21 @@ impl Wanted {
     /// Everything, fetching what is not here; with `--pull always`, everything again.
     pub(super) fn pull(&self) -> Result<Vec<ResolvedImage>, ImageError> {
         let mut images = Vec::new();
-        for name in &self.names {
-            let image = match self.find_one(name)? {
+        for wish in &self.wishes {
+            let image = match self.find_one(wish)? {
                 Some(image) => image,
-                None => self.pull_one(name)?,
+                None => self.pull_one(wish)?,
             };
-            images.push(self.leased(name, image)?);
+            images.push(self.leased(wish, image)?);
         }
         Ok(images)
     }
 
-    fn pull_one(&self, name: &Name) -> Result<Image, ImageError> {
+    fn pull_one(&self, wish: &Wish) -> Result<Image, ImageError> {
         let options = registries::options(None, &[]);
-        let (container, reference) = (name.container.clone(), name.reference.clone());
-        match registries::pull(self.store()?, &name.reference, &options, &self.progress) {
+        match registries::pull(self.store()?, &wish.reference, &options, &self.progress) {
             Ok(Ok(image)) => Ok(image),
-            Ok(Err(cause)) => Err(ImageError::Pull { container, reference, cause }),
+            Ok(Err(cause)) => Err(ImageError::Pull { image: Box::new(wish.clone()), cause }),
             Err(cause) => Err(ImageError::Runtime { cause }),
         }
     }

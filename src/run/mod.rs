@@ -1,6 +1,7 @@
 //! `coracle run`: a task definition becomes a running task, and this terminal stays with it.
 
 mod attached;
+mod detached;
 mod images;
 mod report;
 
@@ -45,7 +46,7 @@ pub(crate) struct Arguments {
     /// Forget the task and its logs at its end; off for --detach, on otherwise.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", hide_possible_values = true)]
     rm: Option<bool>,
-    /// Print the task's id and leave it running.
+    /// Print the task's id, wait until it has started, and leave it running.
     #[arg(short, long)]
     detach: bool,
     /// When to ask a registry: for `missing` images, `always`, or `never`.
@@ -97,8 +98,7 @@ fn prepare_and_run(options: &Options, arguments: &Arguments, report: &mut Report
     let started = start(&host, &plan, arguments)?;
     report.started(&started);
     if arguments.detach {
-        report.detached(&started)?;
-        return attached::until_started(&host, &started);
+        return detached::until_started(&host, &started, report);
     }
     attached::stay(
         &host,
@@ -198,7 +198,8 @@ fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Fai
 fn with_advice(error: StartError<ImageError>) -> Failure {
     let next = match &error {
         StartError::NameTaken { name, .. } => Some(format!("coracle stop {name}, or another --name")),
-        StartError::Images(ImageError::Missing { reference, .. }) => {
+        StartError::Images(ImageError::Missing { image }) => {
+            let reference = &image.reference;
             Some(format!("coracle image pull {reference}, or coracle image import FILE"))
         }
         StartError::Images(ImageError::Pull { .. }) => {

@@ -95,6 +95,7 @@ impl Report {
         self.flush();
     }
 
+    /// The id is printed before anything is waited for.
     pub(super) fn detached(&mut self, started: &Started) -> Result<(), Failure> {
         self.flush();
         if self.json { Ok(()) } else { output::print(&format!("{}\n", started.spec.id)) }
@@ -116,6 +117,14 @@ impl Report {
             self.json_line(&json!(event));
         } else if let Some(text) = show::event_text(event) {
             self.say(&text);
+        }
+    }
+
+    /// With `--detach` a person is told only what went wrong, and at the end.
+    pub(super) fn events_for_programs(&mut self, events: &[Event]) {
+        if self.json {
+            events.iter().for_each(|event| self.event(event));
+            self.flush();
         }
     }
 

@@ -199,7 +199,6 @@ fn write_metadata_file(task: &TaskSpec, container: &ContainerSpec, file: &Metada
     if let Some(folder) = file.host.parent() {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
-    let content = metadata_file::content(task, container);
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&file.host)?;
-    writeln!(out, "{content:#}")
+    let content = format!("{:#}\n", metadata_file::content(task, container));
+    OpenOptions::new().write(true).create_new(true).mode(0o644).open(&file.host)?.write_all(content.as_bytes())
 }
