@@ -7,9 +7,14 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use agent_protocol::TaskStatus;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 pub const NAME: &str = "status.json";
 const TEMPORARY: &str = ".status.json.new";
+const RESERVE: &str = ".status.json.last";
+
+/// A status of ten containers with long reasons fits.
+const RESERVE_BYTES: libc::off_t = 64 << 10;
 
 /// Far above what the largest task's status needs; a larger file is not ours.
 const MAX_BYTES: u64 = 4 << 20;
@@ -33,29 +38,70 @@ pub struct StatusFileError {
 
 /// Replaces the status of the task whose state directory this is.
 pub fn write(state: &Path, status: &TaskStatus, durability: Durability) -> Result<(), StatusFileError> {
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |cause| StatusFileError { action, path, cause }
-    };
-    let (temporary, path) = (state.join(TEMPORARY), state.join(NAME));
-    let bytes = serde_json::to_vec(status).map_err(io::Error::other).map_err(failed("encode", &path))?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(&temporary)
-        .map_err(failed("create", &temporary))?;
-    file.write_all(&bytes).map_err(failed("write", &temporary))?;
-    if durability == Durability::Disk {
-        file.sync_data().map_err(failed("sync", &temporary))?;
+    let temporary = state.join(TEMPORARY);
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    let file = options.open(&temporary).map_err(failed("create", &temporary))?;
+    replace(state, &temporary, file, status, durability)
+}
+
+/// Room on the disk for one more status, taken while there is some: the last status of a task is written even where
+/// its own output has filled the disk.
+#[derive(Debug)]
+pub(crate) struct Reserve {
+    path: PathBuf,
+    file: File,
+}
+
+impl Reserve {
+    pub(crate) fn take(state: &Path) -> Result<Reserve, StatusFileError> {
+        let path = state.join(RESERVE);
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let file = options.open(&path).map_err(failed("create", &path))?;
+        let keep_size = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        fallocate(&file, keep_size, 0, RESERVE_BYTES).map_err(io::Error::from).map_err(failed("reserve", &path))?;
+        Ok(Reserve { path, file })
     }
-    fs::rename(&temporary, &path).map_err(failed("replace", &path))?;
+
+    pub(crate) fn spend(
+        self,
+        state: &Path,
+        status: &TaskStatus,
+        durability: Durability,
+    ) -> Result<(), StatusFileError> {
+        replace(state, &self.path, self.file, status, durability)
+    }
+
+    pub(crate) fn give_back(self) -> Result<(), StatusFileError> {
+        fs::remove_file(&self.path).map_err(failed("remove", &self.path))
+    }
+}
+
+/// Fills `file`, which is `temporary` and empty, and puts it in the status's place.
+fn replace(
+    state: &Path,
+    temporary: &Path,
+    mut file: File,
+    status: &TaskStatus,
+    durability: Durability,
+) -> Result<(), StatusFileError> {
+    let path = state.join(NAME);
+    let bytes = serde_json::to_vec(status).map_err(io::Error::other).map_err(failed("encode", &path))?;
+    file.write_all(&bytes).map_err(failed("write", temporary))?;
+    if durability == Durability::Disk {
+        file.sync_data().map_err(failed("sync", temporary))?;
+    }
+    fs::rename(temporary, &path).map_err(failed("replace", &path))?;
     if durability == Durability::Disk {
         File::open(state).and_then(|dir| dir.sync_all()).map_err(failed("sync", state))?;
     }
     Ok(())
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StatusFileError {
+    let path = path.to_owned();
+    move |cause| StatusFileError { action, path, cause }
 }
 
 /// The status of the task whose state directory this is; nothing where its supervisor has not written one yet.

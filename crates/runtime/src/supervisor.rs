@@ -53,7 +53,15 @@ pub fn supervise(args: SupervisorArgs, teardown: impl FnOnce(&TaskId, Option<&Ta
         journal.say(clock.now(), "no start socket: the task-supervisor subcommand is for coracle itself");
         return ExitCode::FAILURE;
     };
-    let process = match Process::prepare(&args, &mut journal, &clock) {
+    let lock = match task_dir::lock_as_supervisor(&args.places.state) {
+        Ok(lock) => lock,
+        // Not ours: gone already, or another supervisor's.
+        Err(error) => {
+            refuse(socket.as_fd(), &chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
+    let process = match Process::prepare(&args, lock, &mut journal, &clock) {
         Ok(process) => process,
         Err(reason) => {
             journal.say(clock.now(), &reason);
@@ -115,8 +123,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    fn prepare(args: &SupervisorArgs, journal: &mut Journal, clock: &Clock) -> Result<Process, String> {
-        let lock = task_dir::lock_as_supervisor(&args.places.state).map_err(|error| chain(&error))?;
+    fn prepare(
+        args: &SupervisorArgs,
+        lock: SupervisorLock,
+        journal: &mut Journal,
+        clock: &Clock,
+    ) -> Result<Process, String> {
         journal::take_standard_streams(journal).map_err(|cause| format!("no standard streams: {cause}"))?;
         for note in settle::settle().map_err(|error| chain(&error))? {
             journal.say(clock.now(), &note);

@@ -19,7 +19,7 @@ use crate::ctl::{ClientId, Ctl, Request};
 use crate::launch;
 use crate::socket::send;
 use crate::spawn::SupervisorArgs;
-use crate::status_file::{self, Durability};
+use crate::status_file::{self, Durability, Reserve};
 use crate::task_dir::{self, CONTAINERS_NAME, CTL_NAME, remove_tree};
 
 /// When a status that could not be written is tried again, milliseconds.
@@ -32,7 +32,7 @@ const LAST_STATUS_TRIES: u32 = 60;
 /// once are not slowed down by it.
 const SHED_AFTER_MS: u64 = 1_000;
 
-/// Lost output changes the status at most this often, milliseconds.
+/// Lost output shows in the status so much later, and so at most this often, milliseconds.
 const LOST_OUTPUT_MS: u64 = 1_000;
 
 pub(super) struct Life {
@@ -58,7 +58,9 @@ pub(super) struct Life {
     unready: Option<String>,
     /// The newest status is not on disk; when to try again.
     unwritten: Option<Timestamp>,
-    lost_output_told_at: Timestamp,
+    /// For the last status, if the disk is full then.
+    reserve: Option<Reserve>,
+    tell_lost_output_at: Option<Timestamp>,
     /// When to give memory back, once for each round of starts.
     shed_at: Option<Timestamp>,
 }
@@ -98,7 +100,8 @@ impl Life {
             changed: false,
             unready: None,
             unwritten: None,
-            lost_output_told_at: now,
+            reserve: None,
+            tell_lost_output_at: None,
             shed_at: None,
         }
     }
@@ -111,6 +114,10 @@ impl Life {
         }
         self.write_status(Durability::Kernel);
         self.answer_driver();
+        match Reserve::take(&self.spec.places.state) {
+            Ok(reserve) => self.reserve = Some(reserve),
+            Err(error) => self.journal.complain(self.clock.now(), "no room for the last status", &error),
+        }
         if let Err(error) = self.process.cgroups.prepare_task(&self.spec) {
             self.unready = Some(format!("CannotCreateContainerError: {}", chain(&error)));
         }
@@ -226,10 +233,10 @@ impl Life {
 
     fn wait_and_serve(&mut self) {
         let deadline = self.run.deadline();
-        if deadline.is_none() && self.unwritten.is_none() && self.shed_at.is_none() {
+        let next = [deadline, self.unwritten, self.shed_at, self.tell_lost_output_at].into_iter().flatten().min();
+        if next.is_none() {
             self.clock.set_right();
         }
-        let next = deadline.into_iter().chain(self.unwritten).chain(self.shed_at).min();
         let ready = self.wait(next);
         if ready.contains(&self.process.signals.as_raw_fd()) {
             self.serve_signals();
@@ -300,8 +307,11 @@ impl Life {
         for container in &mut self.containers {
             lost |= container.serve_output(ready, now, &mut self.buffers);
         }
-        if lost && now.ms_since(self.lost_output_told_at) >= LOST_OUTPUT_MS {
-            self.lost_output_told_at = now;
+        if lost && self.tell_lost_output_at.is_none() {
+            self.tell_lost_output_at = Some(now.plus_ms(LOST_OUTPUT_MS));
+        }
+        if self.tell_lost_output_at.is_some_and(|at| now >= at) {
+            self.tell_lost_output_at = None;
             self.changed = true;
         }
     }
@@ -372,13 +382,7 @@ impl Life {
         self.facts.teardown_errors = errors;
         self.run.on(Event::CleanedUp, self.clock.now());
         self.status = self.new_status();
-        for attempt in 1..=LAST_STATUS_TRIES {
-            self.write_status(Durability::Disk);
-            if self.unwritten.is_none() || attempt == LAST_STATUS_TRIES {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(STATUS_RETRY_MS));
-        }
+        self.write_last_status();
         self.tell_watchers();
         let args = SupervisorArgs { id: self.spec.id.clone(), places: self.spec.places.clone() };
         if let Err(error) = abandon::leave_own_cgroup(&self.process, &args) {
@@ -391,6 +395,31 @@ impl Life {
             self.journal.complain(self.clock.now(), "the lock stays", &error);
         }
         ExitCode::SUCCESS
+    }
+
+    fn write_last_status(&mut self) {
+        self.write_status(Durability::Disk);
+        match self.reserve.take() {
+            Some(reserve) if self.unwritten.is_some() => {
+                match reserve.spend(&self.spec.places.state, &self.status, Durability::Disk) {
+                    Ok(()) => self.unwritten = None,
+                    Err(error) => self.journal.complain(self.clock.now(), "last status not written", &error),
+                }
+            }
+            Some(reserve) => {
+                if let Err(error) = reserve.give_back() {
+                    self.journal.complain(self.clock.now(), "a file stays", &error);
+                }
+            }
+            None => {}
+        }
+        for _ in 0..LAST_STATUS_TRIES {
+            if self.unwritten.is_none() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(STATUS_RETRY_MS));
+            self.write_status(Durability::Disk);
+        }
     }
 
     fn remove_containers(&mut self) -> Vec<String> {

@@ -112,8 +112,22 @@ impl Host {
     }
 
     pub(crate) fn begin(&self, verb: &str, task: &TaskSpec) -> Child {
+        self.begin_with(&mut Command::new(example()), verb, task)
+    }
+
+    /// Starts a task on a data directory with room for so little, in a mount namespace where only it sees that.
+    pub(crate) fn start_on_small_disk(&self, size: &str, task: &TaskSpec) {
+        let script = format!("mount -t tmpfs -o size={size} tmpfs $0 && exec \"$@\"");
+        std::fs::create_dir_all(&self.roots.data).expect("a directory");
+        let mut shell = Command::new("unshare");
+        shell.args(["-m", "sh", "-c", &script]).arg(&self.roots.data).arg(example());
+        let output = self.begin_with(&mut shell, "start", task).wait_with_output().expect("the driver ends");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn begin_with(&self, command: &mut Command, verb: &str, task: &TaskSpec) -> Child {
         let roots = [&self.roots.data, &self.roots.run, &self.roots.cgroup_parent];
-        let mut driver = Command::new(example())
+        let mut driver = command
             .arg(verb)
             .args(roots)
             .stdin(Stdio::piped())

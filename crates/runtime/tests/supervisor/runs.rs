@@ -170,3 +170,28 @@ fn a_task_is_found_by_id_prefix_and_family_and_removed_when_it_has_stopped() {
     assert_eq!(task_dir::find(&host.roots, "test:1").expect("one is left").spec.id, again.id);
     assert!(!task.places.state.exists());
 }
+
+#[test]
+fn a_full_disk_ends_no_task_and_loses_no_ending() {
+    let host = Host::new();
+    let script = "trap 'exit 5' TERM; yes filled | head -c 3000000; sleep 600 & wait";
+    let task = host.script(1, script);
+    host.start_on_small_disk("400k", &task);
+    let full = host.until(&task, |status| container(status, "app").log_lost_bytes > 0);
+    let app = container(&full, "app");
+    assert!(app.log_error.as_deref().is_some_and(|error| error.contains("No space left")), "{app:?}");
+    assert_eq!(full.last_status, LastStatus::Running);
+    let watch = client::connect(&task.places).expect("runs").watch().expect("never refused");
+    // What it has written is only seen from its own mount namespace.
+    let supervisor = full.supervisor.pid;
+    let state = task.places.state.strip_prefix("/").expect("absolute");
+    let state = std::fs::File::open(format!("/proc/{supervisor}/root/{}", state.display())).expect("lives");
+    client::connect(&task.places).expect("runs").stop(StopCode::UserInitiated, "full").expect("taken");
+    let seen: Vec<_> = watch.map(|status| status.expect("statuses only")).collect();
+    let last = seen.last().expect("at least one");
+    assert_eq!((last.last_status, container(last, "app").exit_code), (LastStatus::Stopped, Some(5)));
+    let there = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&state));
+    let written = runtime::status_file::read(std::path::Path::new(&there)).expect("readable").expect("written");
+    assert_eq!(&written, last);
+    host.assert_gone(&task.places);
+}
