@@ -63,6 +63,10 @@ pub struct Stage {
     pub took: Duration,
 }
 
+/// How long a link that comes up is waited for, and how often it is looked at, on kernels before 6.8.
+const CARRYING_PATIENCE: Duration = Duration::from_millis(250);
+const CARRYING_PAUSE: Duration = Duration::from_micros(500);
+
 struct Clock {
     last: Instant,
     stages: Vec<Stage>,
@@ -287,6 +291,7 @@ fn link_up(
         set_up_host_end(&mut on.socket, &name, &label.to_string()).map_err(|source| failed("set up", source))?;
         set_up_container_end(&mut namespace.socket, address, bridge)
             .map_err(|source| failed("set up eth0 at the other end of", source))?;
+        wait_until_carrying(&mut on.socket, &[&name, &settings.bridge]).map_err(|source| failed("look at", source))?;
         return Ok(address);
     }
     Err(Error::NoFreeAddress { bridge: settings.bridge.clone(), subnet: bridge.subnet })
@@ -319,6 +324,26 @@ fn set_up_container_end(socket: &mut Socket, address: Ipv4Addr, bridge: Bridge) 
     // The bridge's MAC is a function of its address as well, so the first packet out need not ask for it.
     link::add_neighbour(&mut requests, index, bridge.address, Mac::of(bridge.address));
     socket.exchange(requests).and_then(all).map(drop)
+}
+
+/// The kernel brings links up in the background: until it got to it, a bridge drops what is sent, the first question
+/// for a container's MAC included, and the next one comes a second later. Since Linux 6.8, asking for a link makes
+/// the kernel do it at once. The port comes before its bridge, which follows it.
+fn wait_until_carrying(socket: &mut Socket, names: &[&str]) -> Result<(), netlink::Error> {
+    let begin = Instant::now();
+    loop {
+        let mut requests = Requests::default();
+        for name in names {
+            link::ask_link(&mut requests, name);
+        }
+        let links = all(socket.exchange(requests)?)?;
+        let all_carry = links.iter().filter_map(link::read_link).all(|link| link.carries);
+        // Late is no failure: it costs the first connection a second.
+        if all_carry || begin.elapsed() > CARRYING_PATIENCE {
+            return Ok(());
+        }
+        std::thread::sleep(CARRYING_PAUSE);
+    }
 }
 
 /// Every reply, or the first refusal.

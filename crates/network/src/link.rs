@@ -26,6 +26,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
+const IFLA_OPERSTATE: u16 = 16;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
@@ -37,6 +38,7 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_HAIRPIN: u16 = 4;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const OPERSTATE_UP: u8 = 6;
 const ADDR_GEN_MODE_NONE: u8 = 1;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 const VETH_INFO_PEER: u16 = 1;
@@ -82,6 +84,8 @@ pub(crate) struct Link {
     pub(crate) alias: Option<String>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
+    /// The kernel has finished bringing it up: what is sent is not dropped.
+    pub(crate) carries: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -256,11 +260,13 @@ pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
         alias: None,
         mtu: 0,
         up: number(&header[8..12])? & FLAG_UP != 0,
+        carries: false,
     };
     for (kind, payload) in attributes(area) {
         match kind {
             IFLA_IFNAME => link.name = text(payload),
             IFLA_IFALIAS => link.alias = Some(text(payload)),
+            IFLA_OPERSTATE => link.carries = payload == [OPERSTATE_UP],
             IFLA_MTU => link.mtu = number(payload)?,
             IFLA_LINKINFO => link.kind = find(payload, IFLA_INFO_KIND).map(text),
             _ => {}

@@ -315,6 +315,89 @@ fn another_builds_rules_are_replaced_and_ports_stay() {
     });
 }
 
+/// The whole table in nft's own words.
+const TABLE: &str = r#"table inet coracle {
+	set bridges {
+		type ifname
+		elements = { "coracle0" }
+	}
+
+	set bridge-nets {
+		type ipv4_addr
+		flags interval
+		elements = { 172.30.0.0/16 }
+	}
+
+	map published {
+		type inet_proto . inet_service : ipv4_addr . inet_service
+		elements = { tcp . 8080 comment "test 01010101010101010101010101010101" : ADDRESS . 80 }
+	}
+
+	map published-at {
+		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
+	}
+
+	chain publish {
+		dnat ip to ip daddr . meta l4proto . th dport map @published-at comment "at one address"
+		meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published comment "at every address"
+	}
+
+	chain loopback-guard {
+		type filter hook prerouting priority raw; policy accept;
+		iifname != "lo" ip daddr 127.0.0.0/8 counter packets 0 bytes 0 drop comment "to 127/8 from a wire"
+		iifname != "lo" ip saddr 127.0.0.0/8 counter packets 0 bytes 0 drop comment "from 127/8 on a wire"
+	}
+
+	chain publish-from-outside {
+		type nat hook prerouting priority dstnat; policy accept;
+		fib daddr type local jump publish comment "to an address of this host"
+	}
+
+	chain publish-from-host {
+		type nat hook output priority -100; policy accept;
+		fib daddr type local jump publish comment "to an address of this host"
+	}
+
+	chain forward {
+		type filter hook forward priority filter; policy accept;
+		oifname @bridges iifname != @bridges ct state ! established,related ct status ! dnat counter packets 0 bytes 0 drop comment "not published"
+	}
+
+	chain masquerade {
+		type nat hook postrouting priority srcnat; policy accept;
+		ip saddr @bridge-nets oifname != @bridges masquerade comment "from a container to outside"
+		ct status dnat oifname @bridges ip saddr @bridge-nets masquerade comment "from a container to a published port"
+		ct status dnat oifname @bridges ip saddr 127.0.0.0/8 masquerade comment "from the host's loopback to a published port"
+	}
+
+	chain rules-HASH {
+	}
+}
+"#;
+
+#[test]
+fn nft_reads_the_table_as_it_is_meant() {
+    on_fresh_host(|| {
+        let web = container("web", vec![mapping(80, Some(8080), Tcp)]);
+        let made = network::attach(&settings(), &request(1, Bridge, vec![web])).unwrap();
+        let shown = ruleset();
+        let hash = shown.lines().find_map(|line| line.trim().strip_prefix("chain rules-")).unwrap();
+        let expected = TABLE.replace("ADDRESS", &made.containers[0].ipv4.unwrap().to_string());
+        assert_eq!(shown, expected.replace("HASH {", hash));
+    });
+}
+
+#[test]
+fn containers_get_the_frame_size_of_the_hosts_way_out() {
+    on_fresh_host(|| {
+        let _lan = lan();
+        ip("link set lan0 mtu 1400");
+        let made = network::attach(&settings(), &request(1, Bridge, vec![container("web", vec![])])).unwrap();
+        let inner = inside(made.containers[0].netns.as_ref().unwrap(), || ip("link show eth0"));
+        assert!(inner.contains("mtu 1400") && ip("link show coracle0").contains("mtu 1400"), "{inner}");
+    });
+}
+
 #[test]
 fn a_link_that_is_no_bridge_and_a_bridge_elsewhere_are_refused() {
     on_fresh_host(|| {
