@@ -246,10 +246,12 @@ fn modes(folder: &Path, found: &mut Vec<(String, u32, bool)>) {
             continue;
         }
         let path = entry.path();
+        // These have the modes of the image and the container; the folder that they are in is looked at.
+        if ["upper", "work", "rootfs", "skeleton", "state"].iter().any(|name| path.ends_with(name)) {
+            continue;
+        }
         found.push((path.display().to_string(), metadata.permissions().mode() & 0o777, metadata.is_dir()));
-        // Below these the modes are the image's and the container's.
-        let content = ["upper", "work", "rootfs", "layers", "merged"].iter().any(|name| path.ends_with(name));
-        if metadata.is_dir() && !content {
+        if metadata.is_dir() {
             modes(&path, found);
         }
     }
@@ -271,8 +273,10 @@ fn e23_state_belongs_to_root_alone() {
         assert!(!found.is_empty());
         for (path, mode, is_directory) in found {
             let private = if is_directory { 0o700 } else { mode & 0o700 };
-            // Files that are bound into the container, hosts and resolv.conf, are read by its users.
-            let shared = ["hosts", "resolv.conf", "hostname"].iter().any(|name| path.ends_with(name));
+            // Files that are bound into the container are read by its users.
+            let shared = ["hosts", "resolv.conf", "hostname", "ecs-container-metadata.json"]
+                .iter()
+                .any(|name| path.ends_with(name));
             assert!(shared || mode == private, "{path} has mode {mode:o}");
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::support::image::{Blobs, Image, base_layer, digest, probe_image, probe_layer};
+use crate::support::netns::LAN_ADDRESS_OF_HOST;
 use crate::support::registry::{Fault, Registry, Repository};
 use crate::support::tar::Tar;
 use crate::support::{Finished, Host, Running, definition};
@@ -102,12 +103,12 @@ fn the_built_in_image_needs_nothing() {
 }
 
 #[test]
-fn an_image_that_is_nowhere_is_an_error_in_amazons_words() {
+fn an_image_that_is_nowhere_is_named_with_what_is_wrong() {
     let host = Host::new();
     let registry = Registry::start(&host, vec![]);
     let name = registry.reference("nothing:latest");
     let definition = definition::probe_with(&["exit", "0"], &json!({ "image": name }));
-    host.run(&definition, &[]).refused(&["CannotPullContainerError", "nothing"]);
+    host.run(&definition, &[]).refused(&[&name, "not found"]);
     for bad in ["UPPER/case", "a//b", "a:b:c", "a@sha256:12", "", " ", "a/../../b", "x:tag/..", "ünïcode", "-a"] {
         let definition = definition::probe_with(&["exit", "0"], &json!({ "image": bad }));
         host.run(&definition, &[]).refused(&["image"]);
@@ -232,36 +233,48 @@ fn a_killed_pull_is_taken_up_by_the_next() {
 #[test]
 fn credentials_of_docker_config_are_used_and_go_nowhere_else() {
     let host = Host::new();
+    let neighbour = host.neighbour();
     let blobs = probe_image().compressed().blobs();
+    // Another machine's address, spoken to without TLS; and another registry on loopback, for blobs.
+    let foreign = Registry::start_at(&host, LAN_ADDRESS_OF_HOST, vec![]);
     let elsewhere = Registry::start(&host, vec![]);
+    let moved = Fault::Redirect(format!("http://{}/v2/moved/blobs/x", elsewhere.address()));
     let registry = Registry::start(
         &host,
         vec![
             repository("token", &blobs, Fault::Token("ana", "secret")),
             repository("basic", &blobs, Fault::Basic("ana", "secret")),
-            repository("foreign", &blobs, Fault::ForeignRealm(elsewhere.address().to_string())),
+            repository("foreign", &blobs, Fault::ForeignRealm(foreign.address().to_string())),
+            repository("moved", &blobs, moved),
         ],
     );
     image(&host, &[&"pull", &registry.reference("token:1")]).refused(&["token"]);
     let folder = host.places.root.join(".docker");
     std::fs::create_dir(&folder).expect("a test may write to its own directory");
-    // base64 of ana:secret
-    let config = json!({ "auths": { registry.address().to_string(): { "auth": "YW5hOnNlY3JldA==" } } });
-    std::fs::write(folder.join("config.json"), config.to_string()).expect("a test may write to its own directory");
+    let log_in = |secret: &str| {
+        let config = json!({ "auths": { registry.address().to_string(): { "auth": secret } } });
+        std::fs::write(folder.join("config.json"), config.to_string()).expect("a test may write to its own directory");
+    };
+    // ana:secret
+    log_in("YW5hOnNlY3JldA==");
     image(&host, &[&"pull", &registry.reference("token:1")]).ok();
     image(&host, &[&"pull", &registry.reference("basic:2")]).ok();
     works(&host, &registry.reference("basic:2"));
-    image(&host, &[&"pull", &registry.reference("foreign:1")]).refused(&[]);
-    for request in elsewhere.requests() {
+    image(&host, &[&"rm", &registry.reference("token:1"), &registry.reference("basic:2")]).ok();
+    image(&host, &[&"gc"]).ok();
+    image(&host, &[&"pull", &registry.reference("foreign:1")]).refused(&["https"]);
+    image(&host, &[&"pull", &registry.reference("moved:1")]).refused(&["moved"]);
+    assert!(!elsewhere.requests().is_empty(), "the redirect was not followed");
+    for request in foreign.requests().iter().chain(&elsewhere.requests()) {
         assert_eq!(request.authorization, None, "credentials went to another host: {request:?}");
     }
-    let config = json!({ "auths": { registry.address().to_string(): { "auth": "YW5hOndyb25n" } } });
-    std::fs::write(folder.join("config.json"), config.to_string()).expect("a test may write to its own directory");
-    let other = Host::new();
-    other.finish();
+    // ana:wrong
+    log_in("YW5hOndyb25n");
     image(&host, &[&"pull", &registry.reference("token:3")]).refused(&[]);
-    registry.stop(&host);
-    elsewhere.stop(&host);
+    for registry in [registry, elsewhere, foreign] {
+        registry.stop(&host);
+    }
+    drop(neighbour);
     host.finish();
 }
 

@@ -2,7 +2,7 @@
 //! repository (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md>).
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -77,7 +77,11 @@ const FOR_EVER: Duration = Duration::from_secs(3600);
 impl Registry {
     /// Listens on the loopback of `host`.
     pub(crate) fn start(host: &Host, repositories: Vec<Repository>) -> Self {
-        let listener = host.namespace.enter(|| TcpListener::bind(("127.0.0.1", 0))).expect("loopback is up");
+        Self::start_at(host, Ipv4Addr::LOCALHOST, repositories)
+    }
+
+    pub(crate) fn start_at(host: &Host, address: Ipv4Addr, repositories: Vec<Repository>) -> Self {
+        let listener = host.namespace.enter(|| TcpListener::bind((address, 0))).expect("the address is the host's");
         let address = listener.local_addr().expect("it is bound");
         let shelf = Arc::new(Shelf { repositories, requests: Mutex::default(), address });
         let serving = Arc::downgrade(&shelf);

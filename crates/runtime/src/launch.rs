@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
@@ -99,14 +100,8 @@ pub fn create_and_start(input: &StartInput<'_>) -> Result<Started, StartError> {
     sealed_exe::verify().map_err(|error| StartError::create(chain(&error)))?;
     let plan = spec::process_plan(input.container).map_err(|error| StartError::create(error.to_string()))?;
     input.cgroups.prepare_container(input.task, input.container).map_err(|error| StartError::create(chain(&error)))?;
-    for directory in [
-        state_of(input.task, input.container).join("upper"),
-        state_of(input.task, input.container).join("work"),
-        bundle_of(input.task, input.container),
-    ] {
-        fs::create_dir_all(&directory)
-            .map_err(|error| StartError::create(format!("cannot make {}: {error}", directory.display())))?;
-    }
+    make_directories(input.task, input.container)
+        .map_err(|(path, error)| StartError::create(format!("cannot make {}: {error}", path.display())))?;
     let cgroup_us = elapsed_us(clock);
     let path = cgroup::of_container(input.task, &input.container.definition.name);
     let result = launch(input, &plan, &path);
@@ -124,8 +119,23 @@ pub fn create_and_start(input: &StartInput<'_>) -> Result<Started, StartError> {
     }
 }
 
+/// Only root looks into a container's directories; what is in `upper` has the container's own modes.
+fn make_directories(task: &TaskSpec, container: &ContainerSpec) -> Result<(), (PathBuf, io::Error)> {
+    let state = state_of(task, container);
+    for (path, mode) in [
+        (state.clone(), 0o700),
+        (state.join("upper"), 0o755),
+        (state.join("work"), 0o755),
+        (bundle_of(task, container), 0o700),
+    ] {
+        fs::DirBuilder::new().recursive(true).mode(mode).create(&path).map_err(|error| (path, error))?;
+    }
+    Ok(())
+}
+
 fn launch(input: &StartInput<'_>, plan: &ProcessPlan, cgroup: &Path) -> Result<Started, StartError> {
-    let (receiver, sender) = report::channel().map_err(|error| StartError::create(format!("cannot make a pipe: {error}")))?;
+    let (receiver, sender) =
+        report::channel().map_err(|error| StartError::create(format!("cannot make a pipe: {error}")))?;
     let birthplace = input.cgroups.birthplace(cgroup).map_err(|error| StartError::create(chain(&error)))?;
     let parent = std::process::id();
     let child = fork::fork_into(birthplace.as_ref().map(AsFd::as_fd), Parent::Caller)
@@ -142,21 +152,25 @@ fn launch(input: &StartInput<'_>, plan: &ProcessPlan, cgroup: &Path) -> Result<S
         Fork::Parent { pid } => pid,
     };
     drop(sender);
-    let outcome = receive(receiver);
+    // Its own child, not yet waited for: the number is still its own.
+    let outcome = match process_identity::open_number(launcher) {
+        Ok(pidfd) => receive(receiver, pidfd.as_fd()),
+        Err(error) => Err(StartError::create(format!("cannot hold the launcher: {error}"))),
+    };
     fork::kill_child(launcher);
     fork::reap_child(launcher);
     outcome
 }
 
 /// Until the report closes, which it does when the container's program is executed.
-fn receive(receiver: report::Receiver) -> Result<Started, StartError> {
+fn receive(receiver: report::Receiver, launcher: BorrowedFd<'_>) -> Result<Started, StartError> {
     let mut created: Option<Started> = None;
     let mut released = false;
     let clock = Instant::now();
     let mut receiver = receiver;
     let mut created_us = 0;
     loop {
-        match receiver.next(START_TIMEOUT_MS).map_err(|error| StartError::create(error.to_string()))? {
+        match receiver.next(Some(launcher), START_TIMEOUT_MS).map_err(|error| StartError::create(error.to_string()))? {
             Some(Progress::Created { pid, stages_us }) => {
                 // A child of the launcher or, after it, of ours: nobody else reaps it, so its number is its own.
                 let pidfd = process_identity::open_number(pid)
@@ -221,7 +235,8 @@ impl Launcher<'_> {
         let state = state_of(self.input.task, self.input.container);
         let root = rootfs::mount_overlay(&bundle, &state, &self.input.container.image.layers)
             .map_err(|error| Failure::create(chain(&error)))?;
-        rootfs::preflight(root.as_fd(), &self.plan.working_directory).map_err(|error| Failure::create(chain(&error)))?;
+        rootfs::preflight(root.as_fd(), &self.plan.working_directory)
+            .map_err(|error| Failure::create(chain(&error)))?;
         let entry = entry(self.plan, root.as_fd())?;
         drop(root);
         let spec = self.write_spec(&bundle)?;
@@ -258,7 +273,10 @@ impl Launcher<'_> {
         let unified = self.input.cgroups.v1.is_empty();
         let around = Surroundings {
             bundle: bundle.to_owned(),
-            network_namespace: self.input.network_namespace.map(|_| PathBuf::from(format!("/proc/self/fd/{NETWORK_FD}"))),
+            network_namespace: self
+                .input
+                .network_namespace
+                .map(|_| PathBuf::from(format!("/proc/self/fd/{NETWORK_FD}"))),
             cgroup_mount: if unified { CgroupMount::Unified } else { CgroupMount::Separate },
             cpus: std::thread::available_parallelism().map_or(1, usize::from),
             devices: Vec::new(),
@@ -285,7 +303,8 @@ pub(crate) fn entry(plan: &ProcessPlan, root: BorrowedFd<'_>) -> Result<Entry, F
         arguments: words(&plan.arguments)?,
         path: process::get(&environment, "PATH").unwrap_or(process::DEFAULT_PATH).to_owned(),
         environment: words(&environment)?,
-        working_directory: CString::new(plan.working_directory.as_str()).map_err(|error| Failure::create(error.to_string()))?,
+        working_directory: CString::new(plan.working_directory.as_str())
+            .map_err(|error| Failure::create(error.to_string()))?,
         uid: user.uid,
         gid: user.gid,
         supplementary: user.supplementary,

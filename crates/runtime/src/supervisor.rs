@@ -21,6 +21,7 @@ mod stop_signal;
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
 use agent_protocol::{Answer, Command, TaskSpec};
@@ -66,6 +67,9 @@ pub fn supervise(args: SupervisorArgs, teardown: impl FnOnce(&TaskId, Option<&Ta
         Err(reason) => {
             journal.say(clock.now(), &reason);
             refuse(socket.as_fd(), &reason);
+            // The driver may still be writing into the task's directories. It lets go of the socket when it has read
+            // the refusal, or when it ends; an error says the same as the end.
+            io::copy(&mut UnixStream::from(socket), &mut io::sink()).ok();
             abandon::forget(&args, &mut journal, &clock);
             return ExitCode::FAILURE;
         }
