@@ -159,7 +159,7 @@ fn namespaces(started: &Started) -> io::Result<i32> {
 fn receive(mut receiver: report::Receiver) -> Result<(i32, OwnedFd), String> {
     let mut created = None;
     let failed = loop {
-        match receiver.next(EXEC_TIMEOUT_MS) {
+        match receiver.next(None, EXEC_TIMEOUT_MS) {
             Ok(Some(Progress::Created { pid, .. })) => match process_identity::open_number(pid) {
                 Ok(pidfd) => created = Some((pid, pidfd)),
                 Err(error) => break format!("cannot hold process {pid}: {error}"),

@@ -80,9 +80,14 @@ impl Sender {
 impl Receiver {
     /// The next report; none when every writer has gone.
     ///
+    /// A `launcher` that is killed leaves a writer behind: libcontainer's half-made process waits for it forever.
+    /// Where none is given, the end of the other side's first process says nothing.
+    ///
     /// # Errors
-    /// The time is over, or what came is no report.
-    pub(crate) fn next(&mut self, timeout_ms: u64) -> io::Result<Option<Progress>> {
+    /// The time is over, the launcher has ended without a word, or what came is no report.
+    pub(crate) fn next(&mut self, launcher: Option<BorrowedFd<'_>>, timeout_ms: u64) -> io::Result<Option<Progress>> {
+        const ENDED: &str = "the launcher ended before the container's program was executed; was it killed?";
+        let mut launcher_ended = false;
         let deadline = Instant::now() + Duration::from_millis(timeout_ms);
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
@@ -91,7 +96,19 @@ impl Receiver {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let wait = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            match poll(&mut [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)], wait) {
+            let wait = if launcher_ended { PollTimeout::ZERO } else { wait };
+            let watched = [Some(self.pipe.as_fd()), launcher];
+            let mut watched: Vec<_> =
+                watched.into_iter().flatten().map(|one| PollFd::new(one, PollFlags::POLLIN)).collect();
+            match poll(&mut watched, wait) {
+                // What it said last may have come between the looks at the two.
+                Ok(1) if watched[0].any() != Some(true) => {
+                    if launcher_ended {
+                        return Err(io::Error::new(io::ErrorKind::BrokenPipe, ENDED));
+                    }
+                    launcher_ended = true;
+                    continue;
+                }
                 Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {timeout_ms} ms"))),
                 Ok(_) => {}
                 Err(nix::errno::Errno::EINTR) => continue,
