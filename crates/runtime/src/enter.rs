@@ -41,6 +41,8 @@ pub(crate) enum EntryError {
     WorkingDirectory { directory: String, source: io::Error },
     #[error("the working directory \"{directory}\" is outside of the container's root")]
     OutsideRoot { directory: String },
+    #[error(transparent)]
+    Mount(#[from] crate::mounts::MountError),
     #[error("cannot {step}: {source}")]
     Step { step: &'static str, source: io::Error },
 }
@@ -50,7 +52,7 @@ impl EntryError {
     pub(crate) fn exit_code(&self) -> i32 {
         match self {
             Self::Program { exit_code, .. } => *exit_code,
-            Self::WorkingDirectory { .. } | Self::OutsideRoot { .. } | Self::Step { .. } => 128,
+            Self::WorkingDirectory { .. } | Self::OutsideRoot { .. } | Self::Mount(_) | Self::Step { .. } => 128,
         }
     }
 }

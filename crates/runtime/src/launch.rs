@@ -24,11 +24,11 @@ use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::Spec;
 
 use crate::cgroup::{self, Cgroups};
-use crate::cgroup_mounts::{self, CgroupFilesystem};
 use crate::enter::{self, Entry, EntryError};
 use crate::fork::{self, Fork, Parent};
+use crate::mounts::{self, Mounts};
 use crate::report::{self, Failure, Progress};
-use crate::spec::{self, CgroupMount, ProcessPlan, Surroundings};
+use crate::spec::{self, ProcessPlan, Surroundings};
 use crate::{process, process_identity, rootfs, sealed_exe, seccomp, users};
 
 /// How long a start may take before it is given up, milliseconds.
@@ -239,16 +239,15 @@ impl Launcher<'_> {
             .map_err(|error| Failure::create(chain(&error)))?;
         let entry = entry(self.plan, root.as_fd())?;
         drop(root);
-        let spec = self.write_spec(&bundle)?;
+        let root = bundle.join("rootfs");
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        let mounts = mounts::plan(self.input.container, self.input.cgroups, cpus);
+        mounts.mount_outside(&root, &bundle).map_err(|error| Failure::create(chain(&error)))?;
+        self.write_spec(&bundle, root)?;
         hide_cgroups()?;
         stages.mark("rootfs");
-        let executor = LastSteps {
-            entry: Rc::new(entry),
-            report: Rc::clone(&self.report),
-            cgroup_mounts: Rc::new(cgroup_mounts::plan(self.input.cgroups)),
-            cgroup_writable: self.input.container.definition.privileged == Some(true),
-        };
-        drop(spec);
+        let executor =
+            LastSteps { entry: Rc::new(entry), report: Rc::clone(&self.report), mounts: Rc::new(mounts) };
         let mut container = ContainerBuilder::new(NAME.to_owned(), SyscallType::default())
             .with_root_path(bundle.join("state"))
             .map_err(|error| Failure::create(chain(&error)))?
@@ -269,22 +268,12 @@ impl Launcher<'_> {
         fork::wait_to_be_killed()
     }
 
-    fn write_spec(&self, bundle: &Path) -> Result<Spec, Failure> {
-        let unified = self.input.cgroups.v1.is_empty();
-        let around = Surroundings {
-            bundle: bundle.to_owned(),
-            network_namespace: self
-                .input
-                .network_namespace
-                .map(|_| PathBuf::from(format!("/proc/self/fd/{NETWORK_FD}"))),
-            cgroup_mount: if unified { CgroupMount::Unified } else { CgroupMount::Separate },
-            cpus: std::thread::available_parallelism().map_or(1, usize::from),
-            devices: Vec::new(),
-        };
+    fn write_spec(&self, bundle: &Path, root: PathBuf) -> Result<(), Failure> {
+        let network = || PathBuf::from(format!("/proc/self/fd/{NETWORK_FD}"));
+        let around = Surroundings { root, network_namespace: self.input.network_namespace.map(|_| network()) };
         let spec = spec::runtime_spec(self.input.container, &around).map_err(|error| Failure::create(chain(&error)))?;
         let path = bundle.join("config.json");
-        spec.save(&path).map_err(|error| Failure::create(format!("cannot write {}: {error}", path.display())))?;
-        Ok(spec)
+        spec.save(&path).map_err(|error| Failure::create(format!("cannot write {}: {error}", path.display())))
     }
 }
 
@@ -335,8 +324,7 @@ fn hide_cgroups() -> Result<(), Failure> {
 struct LastSteps {
     entry: Rc<Entry>,
     report: Rc<report::Sender>,
-    cgroup_mounts: Rc<Vec<CgroupFilesystem>>,
-    cgroup_writable: bool,
+    mounts: Rc<Mounts>,
 }
 
 impl Executor for LastSteps {
@@ -353,15 +341,14 @@ impl Executor for LastSteps {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let mounted = cgroup_mounts::mount_all(&self.cgroup_mounts, self.cgroup_writable);
-        let error = match mounted {
-            Err(source) => EntryError::Step { step: "mount the container's cgroups", source },
+        let error = match self.mounts.mount_inside() {
+            Err(error) => EntryError::Mount(error),
             Ok(()) => match self.entry.execute(self.report.as_fd()) {
                 Ok(never) => match never {},
                 Err(error) => error,
             },
         };
-        let failure = Failure { created: true, exit_code: Some(error.exit_code()), text: error.to_string() };
+        let failure = Failure { created: true, exit_code: Some(error.exit_code()), text: chain(&error) };
         self.report.send(&Progress::Failed(failure));
         Err(ExecutorError::Other(error.to_string()))
     }

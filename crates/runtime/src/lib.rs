@@ -13,6 +13,7 @@ pub mod exec;
 mod fork;
 mod inside;
 pub mod launch;
+mod mounts;
 mod process;
 pub mod process_identity;
 mod report;

@@ -1,0 +1,227 @@
+//! What is mounted in a container's root, as Docker has it, and by ourselves: libcontainer would make some eighty
+//! system calls for each, to be safe against a root that changes meanwhile. This one is the launcher's alone, and
+//! `rootfs::preflight` has looked at every mount point.
+//!
+//! What needs no namespace of the container is mounted by the launcher; what shows the container's processes,
+//! network, IPC and cgroup is mounted by its first process, once it is inside.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use agent_protocol::ContainerSpec;
+use nix::errno::Errno;
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, mknod, umask};
+
+use crate::cgroup::Cgroups;
+use crate::cgroup_mounts::{self, CgroupFilesystem};
+
+/// Docker's, MiB.
+const DEFAULT_SHM_MIB: u64 = 64;
+/// The largest processor number whose thermal counters are masked; more than any machine's here.
+const MAX_CPUS: usize = 1_024;
+/// The most device nodes that a privileged container gets.
+const MAX_DEVICES: usize = 8_192;
+
+const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
+/// Docker's masked paths.
+const MASKED: [&str; 12] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+];
+
+/// Docker's read-only paths.
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Made by libcontainer, or ours: not copied from the host.
+const OWN_DEVICES: [&str; 15] = [
+    "console", "fd", "full", "kcore", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
+    "urandom",
+];
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot mount {target} in the container")]
+pub(crate) struct MountError {
+    target: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// Decided before anything is mounted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Mounts {
+    shm_size: String,
+    privileged: bool,
+    masked: Vec<String>,
+    /// On a v2-only host, none: there it is one file system.
+    cgroups: Vec<CgroupFilesystem>,
+}
+
+pub(crate) fn plan(container: &ContainerSpec, cgroups: &Cgroups, cpus: usize) -> Mounts {
+    let parameters = container.definition.linux_parameters.as_ref();
+    let shm_mib = parameters.and_then(|parameters| parameters.shared_memory_size).unwrap_or(DEFAULT_SHM_MIB);
+    let privileged = container.definition.privileged == Some(true);
+    let thermal = (0..cpus.min(MAX_CPUS)).map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"));
+    let masked = if privileged { Vec::new() } else { MASKED.map(String::from).into_iter().chain(thermal).collect() };
+    Mounts {
+        shm_size: format!("mode=1777,size={}k", shm_mib.saturating_mul(1_024)),
+        privileged,
+        masked,
+        cgroups: cgroup_mounts::plan(cgroups),
+    }
+}
+
+impl Mounts {
+    /// In the launcher, on `root`, whose mount points are real.
+    pub(crate) fn mount_outside(&self, root: &Path, bundle: &Path) -> Result<(), MountError> {
+        let dev = root.join("dev");
+        new(&dev, "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME, Some("mode=755,size=65536k"))?;
+        for directory in ["pts", "shm", "mqueue"] {
+            let path = dev.join(directory);
+            fs::create_dir(&path).map_err(|source| MountError { target: path, source })?;
+        }
+        let unsafe_only = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
+        new(&dev.join("pts"), "devpts", unsafe_only, Some("newinstance,ptmxmode=0666,mode=0620,gid=5"))?;
+        new(&dev.join("shm"), "tmpfs", SAFE, Some(&self.shm_size))?;
+        for file in ["hosts", "hostname", "resolv.conf"] {
+            bind(&bundle.join(file), &root.join("etc").join(file))?;
+        }
+        if self.privileged {
+            copy_devices(Path::new("/dev"), &dev).map_err(|source| MountError { target: dev, source })?;
+        }
+        Ok(())
+    }
+
+    /// In the container's first process, on its root, in its namespaces, with all privileges.
+    pub(crate) fn mount_inside(&self) -> Result<(), MountError> {
+        let sys = Path::new("/sys");
+        new(Path::new("/proc"), "proc", SAFE, None)?;
+        new(sys, "sysfs", SAFE, None)?;
+        if !self.privileged {
+            make_read_only(sys)?;
+        }
+        new(Path::new("/dev/mqueue"), "mqueue", SAFE, None)?;
+        let cgroups = Path::new("/sys/fs/cgroup");
+        if self.cgroups.is_empty() {
+            new(cgroups, "cgroup2", SAFE, None)?;
+            if !self.privileged {
+                make_read_only(cgroups)?;
+            }
+        } else {
+            cgroup_mounts::mount_all(&self.cgroups, self.privileged)
+                .map_err(|source| MountError { target: cgroups.to_owned(), source })?;
+        }
+        if self.privileged {
+            return Ok(());
+        }
+        READ_ONLY.iter().try_for_each(|path| if_there(Path::new(path), |path| bind(path, path).and(make_read_only(path))))?;
+        self.masked.iter().try_for_each(|path| if_there(Path::new(path), mask))
+    }
+}
+
+fn new(target: &Path, kind: &str, flags: MsFlags, data: Option<&str>) -> Result<(), MountError> {
+    failed(target, mount(Some(kind), target, Some(kind), flags, data))
+}
+
+fn bind(source: &Path, target: &Path) -> Result<(), MountError> {
+    failed(target, mount(Some(source), target, None::<&str>, MsFlags::MS_BIND, None::<&str>))
+}
+
+/// This mount, not the file system behind it, which may be the host's too.
+fn make_read_only(target: &Path) -> Result<(), MountError> {
+    let flags = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | SAFE;
+    failed(target, mount(None::<&str>, target, None::<&str>, flags, None::<&str>))
+}
+
+/// A file shows as empty, a directory too.
+fn mask(path: &Path) -> Result<(), MountError> {
+    if path.is_dir() {
+        return new(path, "tmpfs", MsFlags::MS_RDONLY | SAFE, Some("nr_inodes=1"));
+    }
+    bind(Path::new("/dev/null"), path)
+}
+
+fn if_there(path: &Path, change: impl FnOnce(&Path) -> Result<(), MountError>) -> Result<(), MountError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => change(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(MountError { target: path.to_owned(), source }),
+    }
+}
+
+fn failed(target: &Path, answer: nix::Result<()>) -> Result<(), MountError> {
+    answer.map_err(|errno: Errno| MountError { target: target.to_owned(), source: errno.into() })
+}
+
+/// The device nodes of the host, for a privileged container, as Docker gives them.
+fn copy_devices(from: &Path, to: &Path) -> io::Result<()> {
+    let old = umask(Mode::empty());
+    let answer = copy_devices_below(from, to, &mut 0);
+    umask(old);
+    answer
+}
+
+fn copy_devices_below(from: &Path, to: &Path, count: &mut usize) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if *count >= MAX_DEVICES || name.to_str().is_none_or(|name| OWN_DEVICES.contains(&name) || name == "zero") {
+            continue;
+        }
+        let kind = entry.file_type()?;
+        let target = to.join(&name);
+        if kind.is_dir() {
+            fs::create_dir(&target)?;
+            copy_devices_below(&entry.path(), &target, count)?;
+        } else if kind.is_char_device() || kind.is_block_device() {
+            let metadata = entry.metadata()?;
+            let kind = if kind.is_char_device() { SFlag::S_IFCHR } else { SFlag::S_IFBLK };
+            mknod(&target, kind, Mode::from_bits_truncate(metadata.mode()), metadata.rdev())?;
+            std::os::unix::fs::chown(&target, Some(metadata.uid()), Some(metadata.gid()))?;
+            *count += 1;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn container(definition: serde_json::Value) -> ContainerSpec {
+        let mut members = json!({"name": "app", "image": "app"});
+        members.as_object_mut().unwrap().extend(definition.as_object().unwrap().clone());
+        serde_json::from_value(json!({
+            "definition": members,
+            "image": {"digest": "", "layers": [], "config": {}},
+            "network": {"namespace": "host", "hostname": "h", "hosts": "", "resolv_conf": ""},
+            "runtime_id": ""
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_plan_follows_the_definition() {
+        let cgroups = Cgroups { v1: Vec::new(), v2: None };
+        let default = plan(&container(json!({})), &cgroups, 2);
+        assert_eq!(default.shm_size, "mode=1777,size=65536k");
+        assert_eq!(default.masked.len(), MASKED.len() + 2);
+        let own = plan(&container(json!({"privileged": true, "linuxParameters": {"sharedMemorySize": 3}})), &cgroups, 2);
+        assert_eq!((own.shm_size.as_str(), own.masked.len()), ("mode=1777,size=3072k", 0));
+    }
+}
