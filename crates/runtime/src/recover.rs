@@ -5,6 +5,7 @@
 //! processes in them, its run directory, its containers' files. Mounts and network namespaces went with the
 //! processes. What the network has besides is the caller's to sweep, by the ids that come back.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
@@ -107,13 +108,12 @@ fn is_stopped(state: &Path) -> bool {
 /// A supervisor leaves its own cgroup after its last status; killed in between, it leaves the empty cgroup behind. The
 /// leaf of a task that is being made is empty too, and stays.
 fn remove_empty_leaves(roots: &Roots, cgroups: &Cgroups) {
-    // A leaf is in every hierarchy; one is enough to find it.
-    let v2 = cgroups.v2.iter().map(|v2| &v2.mount);
-    let Some(mount) = v2.chain(cgroups.v1.iter().map(|v1| &v1.mount)).next() else { return };
-    let parent = mount.join(roots.cgroup_parent.strip_prefix("/").unwrap_or(&roots.cgroup_parent));
-    // No tasks yet, no directory.
-    let Ok(entries) = fs::read_dir(parent) else { return };
-    for id in entries.flatten().filter_map(|entry| leaf_of(&entry.file_name())) {
+    let parent = roots.cgroup_parent.strip_prefix("/").unwrap_or(&roots.cgroup_parent);
+    // A leaf is in every hierarchy, but may have gone from some of them only. No tasks yet, no directory.
+    let listings = cgroups.mounts().filter_map(|mount| fs::read_dir(mount.join(parent)).ok());
+    let leaves: BTreeSet<TaskId> =
+        listings.flat_map(|listing| listing.flatten()).filter_map(|entry| leaf_of(&entry.file_name())).collect();
+    for id in leaves {
         let places = roots.places(&id);
         // Doubt keeps the leaf, which is empty or in use.
         if task_dir::supervised(&places.state).unwrap_or(true) {

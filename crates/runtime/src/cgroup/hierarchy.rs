@@ -80,7 +80,7 @@ impl Cgroups {
         self.v2.as_ref().filter(|unified| unified.controllers.iter().any(|name| name == controller))
     }
 
-    pub(super) fn mounts(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn mounts(&self) -> impl Iterator<Item = &Path> {
         self.v1.iter().map(|hierarchy| hierarchy.mount.as_path()).chain(self.v2.iter().map(|v2| v2.mount.as_path()))
     }
 }
