@@ -84,6 +84,9 @@ pub fn lan() -> OwnedFd {
     ip(&format!("addr add {HOST_ON_LAN}/24 dev {here}"));
     ip(&format!("link set {here} up"));
     ip(&format!("route add default via {LAN}"));
+    // Asking for a link makes the kernel finish bringing it up.
+    ip(&format!("link show {here}"));
+    inside(&neighbour, || ip(&format!("link show {there}")));
     neighbour
 }
 
