@@ -1,8 +1,10 @@
 //! `status.json`: one writer, the task's supervisor, and any number of readers. It is replaced whole, so a reader
 //! sees the old one or the new one, never a mixture.
 
+use std::ffi::CString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +16,7 @@ const TEMPORARY: &str = ".status.json.new";
 const RESERVE: &str = ".status.json.last";
 
 /// A status of ten containers with long reasons fits.
-const RESERVE_BYTES: libc::off_t = 64 << 10;
+const RESERVE_BYTES: libc::off_t = 16 << 10;
 
 /// Far above what the largest task's status needs; a larger file is not ours.
 const MAX_BYTES: u64 = 4 << 20;
@@ -72,10 +74,6 @@ impl Reserve {
     ) -> Result<(), StatusFileError> {
         replace(state, &self.path, self.file, status, durability)
     }
-
-    pub(crate) fn give_back(self) -> Result<(), StatusFileError> {
-        fs::remove_file(&self.path).map_err(failed("remove", &self.path))
-    }
 }
 
 /// Fills `file`, which is `temporary` and empty, and puts it in the status's place.
@@ -89,14 +87,37 @@ fn replace(
     let path = state.join(NAME);
     let bytes = serde_json::to_vec(status).map_err(io::Error::other).map_err(failed("encode", &path))?;
     file.write_all(&bytes).map_err(failed("write", temporary))?;
-    if durability == Durability::Disk {
-        file.sync_data().map_err(failed("sync", temporary))?;
+    match durability {
+        Durability::Kernel => exchange(temporary, &path).map_err(failed("replace", &path)),
+        Durability::Disk => {
+            file.sync_data().map_err(failed("sync", temporary))?;
+            fs::rename(temporary, &path).map_err(failed("replace", &path))?;
+            File::open(state).and_then(|dir| dir.sync_all()).map_err(failed("sync", state))
+        }
     }
-    fs::rename(temporary, &path).map_err(failed("replace", &path))?;
-    if durability == Durability::Disk {
-        File::open(state).and_then(|dir| dir.sync_all()).map_err(failed("sync", state))?;
+}
+
+/// As rename(2), without waiting for the disk: ext4 writes a file out when it is renamed over another
+/// (auto_da_alloc), but not when the two are exchanged.
+fn exchange(temporary: &Path, path: &Path) -> io::Result<()> {
+    let c_string = |path: &Path| CString::new(path.as_os_str().as_bytes()).map_err(io::Error::from);
+    let (from, to) = (c_string(temporary)?, c_string(path)?);
+    // SAFETY: two C strings that outlive the call, and numbers.
+    let exchanged = unsafe {
+        libc::syscall(
+            libc::SYS_renameat2,
+            libc::AT_FDCWD,
+            from.as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::RENAME_EXCHANGE,
+        )
+    };
+    match exchanged {
+        0 => fs::remove_file(temporary),
+        // There is none yet, or the file system knows no exchange.
+        _ => fs::rename(temporary, path),
     }
-    Ok(())
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StatusFileError {

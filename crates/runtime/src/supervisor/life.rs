@@ -32,6 +32,10 @@ const LAST_STATUS_TRIES: u32 = 60;
 /// once are not slowed down by it.
 const SHED_AFTER_MS: u64 = 1_000;
 
+/// How long after its begin a task gets room on the disk for its last status, milliseconds: later than most first
+/// bytes of output, earlier than any disk is full.
+const RESERVE_AFTER_MS: u64 = 20;
+
 /// Lost output shows in the status so much later, and so at most this often, milliseconds.
 const LOST_OUTPUT_MS: u64 = 1_000;
 
@@ -60,6 +64,7 @@ pub(super) struct Life {
     unwritten: Option<Timestamp>,
     /// For the last status, if the disk is full then.
     reserve: Option<Reserve>,
+    reserve_at: Option<Timestamp>,
     tell_lost_output_at: Option<Timestamp>,
     /// When to give memory back, once for each round of starts.
     shed_at: Option<Timestamp>,
@@ -101,6 +106,7 @@ impl Life {
             unready: None,
             unwritten: None,
             reserve: None,
+            reserve_at: None,
             tell_lost_output_at: None,
             shed_at: None,
         }
@@ -114,10 +120,7 @@ impl Life {
         }
         self.write_status(Durability::Kernel);
         self.answer_driver();
-        match Reserve::take(&self.spec.places.state) {
-            Ok(reserve) => self.reserve = Some(reserve),
-            Err(error) => self.journal.complain(self.clock.now(), "no room for the last status", &error),
-        }
+        self.reserve_at = Some(self.clock.now().plus_ms(RESERVE_AFTER_MS));
         if let Err(error) = self.process.cgroups.prepare_task(&self.spec) {
             self.unready = Some(format!("CannotCreateContainerError: {}", chain(&error)));
         }
@@ -233,7 +236,8 @@ impl Life {
 
     fn wait_and_serve(&mut self) {
         let deadline = self.run.deadline();
-        let next = [deadline, self.unwritten, self.shed_at, self.tell_lost_output_at].into_iter().flatten().min();
+        let timers = [deadline, self.unwritten, self.reserve_at, self.shed_at, self.tell_lost_output_at];
+        let next = timers.into_iter().flatten().min();
         if next.is_none() {
             self.clock.set_right();
         }
@@ -245,6 +249,18 @@ impl Life {
         self.serve_ctl(&ready);
         if deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
             self.tell(Event::TimePassed);
+        }
+        self.prepare_to_wait();
+    }
+
+    /// What a task that lasts gets, and one that ends at once does without.
+    fn prepare_to_wait(&mut self) {
+        if self.reserve_at.is_some_and(|at| self.clock.now() >= at) {
+            self.reserve_at = None;
+            match Reserve::take(&self.spec.places.state) {
+                Ok(reserve) => self.reserve = Some(reserve),
+                Err(error) => self.journal.complain(self.clock.now(), "no room for the last status", &error),
+            }
         }
         if self.shed_at.is_some_and(|at| self.clock.now() >= at) {
             self.shed_at = None;
@@ -398,20 +414,12 @@ impl Life {
     }
 
     fn write_last_status(&mut self) {
-        self.write_status(Durability::Disk);
-        match self.reserve.take() {
-            Some(reserve) if self.unwritten.is_some() => {
-                match reserve.spend(&self.spec.places.state, &self.status, Durability::Disk) {
-                    Ok(()) => self.unwritten = None,
-                    Err(error) => self.journal.complain(self.clock.now(), "last status not written", &error),
-                }
-            }
-            Some(reserve) => {
-                if let Err(error) = reserve.give_back() {
-                    self.journal.complain(self.clock.now(), "a file stays", &error);
-                }
-            }
-            None => {}
+        let reserved = self.reserve.take().map(|reserve| {
+            reserve.spend(&self.spec.places.state, &self.status, Durability::Disk)
+        });
+        match reserved {
+            Some(Ok(())) => self.unwritten = None,
+            Some(Err(_)) | None => self.write_status(Durability::Disk),
         }
         for _ in 0..LAST_STATUS_TRIES {
             if self.unwritten.is_none() {

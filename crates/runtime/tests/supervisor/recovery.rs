@@ -31,7 +31,9 @@ fn a_killed_supervisor_leaves_only_what_recover_finds() {
     host.start(&task);
     host.start(&other);
     host.says(&task, "app", "ready");
-    let before = host.status(&task);
+    let running = |status: &agent_protocol::TaskStatus| status.last_status == LastStatus::Running;
+    host.until(&other, running);
+    let before = host.until(&task, running);
     let first_process = container(&before, "app").process.clone().expect("runs");
     let first_process = process_identity::open(&first_process).expect("asked").expect("lives");
     kill(&before.supervisor);
