@@ -13,7 +13,7 @@ use crate::build;
 use crate::digest::Digest;
 use crate::document::{self, Config, ConfigFile, Descriptor, Document, DocumentError, Manifest};
 use crate::error::{Error, io};
-use crate::ingest::{self, Ingest, Keep, Staged};
+use crate::ingest::{self, Ingest, Keep, Staged, Writeback};
 use crate::layer::{self, At, Compression, FileChunks, Promised};
 use crate::lease::Lease;
 use crate::limits::{MAX_ARCHIVE_IMAGES, MAX_BLOB_BYTES, MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH, MAX_LAYERS};
@@ -35,7 +35,7 @@ pub enum Source<'a> {
 }
 
 /// All but `name` and `platform` describe a bare root file system, which cannot say it itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImportOptions {
     /// Instead of the name in the archive; needed where there is none.
     pub name: Option<Reference>,
@@ -54,6 +54,11 @@ pub struct ImportOptions {
 }
 
 impl ImportOptions {
+    fn describes_a_root_file_system(&self) -> bool {
+        let plain = ImportOptions { name: None, platform: None, ..self.clone() };
+        plain != ImportOptions::default()
+    }
+
     fn config(&self) -> Config {
         let platform = self.platform.clone().unwrap_or_else(Platform::host);
         Config {
@@ -81,7 +86,13 @@ pub fn import(
     progress: &dyn Progress,
 ) -> Result<Vec<Image>, Error> {
     let input = archive::open(store, source)?;
+    let _writeback = Writeback::start(store)?;
     let work = Import { store, lease: Lease::new(store)?, options, progress };
+    if matches!(input, archive::Input::Images(_)) && options.describes_a_root_file_system() {
+        return Err(archive_error(
+            "the archive holds images, which say themselves what they run; only a bare root file system is told by options",
+        ));
+    }
     let images = match &input {
         archive::Input::Images(files) if files.has("index.json") => work.oci(files)?,
         archive::Input::Images(files) => work.docker(files)?,

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use rustix::fs::{Mode, OFlags};
@@ -17,6 +19,9 @@ use crate::extract::remove;
 use crate::layer::{Chunks, Compression, Unpacked};
 use crate::lock::{self, Locked};
 use crate::store::{Layer, Store, sync_dir};
+
+/// Between two flushes while layers are unpacked.
+const WRITEBACK_PAUSE: Duration = Duration::from_millis(250);
 
 #[derive(Debug)]
 pub(crate) struct Ingest {
@@ -156,6 +161,45 @@ pub(crate) fn commit(store: &Store, staged: Vec<Staged>) -> Result<(), Error> {
     sync_dir(&store.dir.join("blobs/sha256"))?;
     drop(shared);
     Ok(())
+}
+
+/// Sends what is being written to the disk while more is still coming, so that `commit` has little left to wait for.
+/// Stops when dropped.
+#[derive(Debug)]
+pub(crate) struct Writeback {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+}
+
+impl Writeback {
+    pub(crate) fn start(store: &Store) -> Result<Self, Error> {
+        let root = File::open(&store.dir).map_err(io("open", &*store.dir))?;
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let stopped = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let (flag, bell) = &*stopped;
+            loop {
+                let waiting = flag.lock().expect("no holder panics");
+                let (now, _) =
+                    bell.wait_timeout_while(waiting, WRITEBACK_PAUSE, |stop| !*stop).expect("no holder panics");
+                if *now {
+                    return;
+                }
+                drop(now);
+                // Only a help: whether the data are safe is `commit`'s to find out.
+                if let Err(error) = rustix::fs::syncfs(&root) {
+                    tracing::warn!(%error, "could not write layers back early");
+                }
+            }
+        });
+        Ok(Writeback { stop })
+    }
+}
+
+impl Drop for Writeback {
+    fn drop(&mut self) {
+        *self.stop.0.lock().expect("no holder panics") = true;
+        self.stop.1.notify_all();
+    }
 }
 
 /// Passes a blob on and appends it to the ingest's file on the way.

@@ -74,6 +74,21 @@ impl From<ExtractError> for LayerError {
 }
 
 impl LayerError {
+    /// Whether this host, and not the layer, is to blame: its disk is full, say.
+    pub(crate) fn is_hosts(&self) -> bool {
+        let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(each) = cause {
+            if let Some(error) = each.downcast_ref::<io::Error>() {
+                return matches!(
+                    error.kind(),
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::ReadOnlyFilesystem
+                );
+            }
+            cause = each.source();
+        }
+        false
+    }
+
     /// Whether the blob's bytes are not what was promised, so that fetching them again could help.
     pub(crate) fn is_damage(&self) -> bool {
         match self {

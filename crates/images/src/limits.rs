@@ -23,8 +23,9 @@ pub const MAX_PATH_DEPTH: usize = 256;
 pub const MAX_COMPRESSION_RATIO: u64 = 300;
 /// What a layer may expand to before its ratio is looked at.
 pub const RATIO_FREE_BYTES: u64 = 64 << 20;
-/// zstd's window as a power of two. 27 (128 MiB) is what decoders accept by default; `--long=31` would take 2 GiB of memory.
-pub const MAX_ZSTD_WINDOW_LOG: u32 = 27;
+/// zstd's window as a power of two: 64 MiB of memory for each layer in hand. Builders stay at 8 MiB; `--long=31` would
+/// take 2 GiB.
+pub const MAX_ZSTD_WINDOW_LOG: u32 = 26;
 /// One PAX header or GNU long name; Go's archive/tar has the same limit.
 pub const MAX_TAR_SPECIAL_BYTES: u64 = 1024 * 1024;
 /// Segments of one sparse file.

@@ -17,7 +17,7 @@ use crate::digest::Digest;
 use crate::document::{self, ConfigFile, Descriptor, Document, DocumentError, Manifest};
 use crate::error::Error;
 use crate::import::check_layer_count;
-use crate::ingest::{self, Staged};
+use crate::ingest::{self, Staged, Writeback};
 use crate::lease::Lease;
 use crate::limits::{MAX_BLOB_BYTES, MAX_INDEX_DEPTH};
 use crate::platform::{self, Platform};
@@ -279,6 +279,7 @@ impl Pull {
 
     /// One attempt at all of them; gives those that somebody else has in hand.
     async fn round(self: &Arc<Self>, layers: Vec<Wanted>) -> Result<Vec<Wanted>, PullError> {
+        let writeback = Writeback::start(&self.store)?;
         let mut tasks = JoinSet::new();
         for layer in layers {
             let work = Arc::clone(self);
@@ -300,6 +301,7 @@ impl Pull {
                 Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
             }
         }
+        drop(writeback);
         let digests: Vec<Digest> = staged.iter().map(|layer| layer.unpacked.blob).collect();
         let store = self.store.clone();
         // Also after a failure: whoever tries again need not fetch these.

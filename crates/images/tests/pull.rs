@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::registry::{Content, INDEX, Registry, Reply, Request, Then, digest};
-use common::{gzip, tar, zstd};
+use common::{gzip, noise, tar, zstd};
 use images::{Deadlines, Image, PullError, PullOptions, Reference, Silent, Store, pull};
 use serde_json::json;
 
@@ -51,18 +51,6 @@ fn pull_new(registry: &Registry, options: &PullOptions) -> Result<Image, PullErr
 
 fn entries(dir: &Path, part: &str) -> usize {
     fs::read_dir(dir.join("images").join(part)).unwrap().count()
-}
-
-/// Content that does not compress away.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()[3]
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 fn layers() -> [Vec<u8>; 2] {
@@ -579,4 +567,55 @@ fn garbage_collection_takes_nothing_from_a_pull() {
     let kept: HashSet<_> =
         fs::read_dir(dir.path().join("images/layers")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(kept, image.layers.iter().map(|layer| layer.parent().unwrap().to_owned()).collect());
+}
+
+#[test]
+fn certificates_decide_whom_a_pull_talks_to() {
+    let table = [
+        ("good", true, None),
+        ("good", false, Some("CA's certificate")),
+        ("other", true, Some("cannot be reached")),
+        ("expired", true, Some("cannot be reached")),
+        ("future", true, Some("this host's clock")),
+    ];
+    for (name, with_ca, expected) in table {
+        let content = plain_image();
+        let registry = Registry::start_tls(name, move |request| content.answer(request));
+        let dir = tempfile::tempdir().unwrap();
+        let own = dir.path().join(registry.address.to_string());
+        fs::create_dir(&own).unwrap();
+        if with_ca {
+            fs::copy(common::registry::tls_file("ca.crt"), own.join("ca.crt")).unwrap();
+        }
+        let options = PullOptions { certificates: Some(dir.path().to_owned()), ..options() };
+        match (pull_new(&registry, &options), expected) {
+            (Ok(image), None) => assert_eq!(image.layers.len(), 2),
+            (Err(error), Some(words)) => {
+                assert!(matches!(error, PullError::Unreachable { .. }), "{name}: {error}");
+                assert!(error.to_string().contains(words), "{name}: {error}");
+                assert_eq!(registry.requests().len(), 0, "{name}");
+            }
+            (result, _) => panic!("{name}: {result:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_registry_that_speaks_tls_sends_nobody_to_plain_http() {
+    let content = Arc::new(plain_image());
+    let serving = Arc::clone(&content);
+    let plain = Registry::start(move |request| serving.answer(request));
+    let to = plain.address;
+    let registry = Registry::start_tls("good", move |request| match is_layer(request, &content) {
+        true => Reply::new(307, "").with("Location", format!("http://{to}{}", request.path)),
+        false => content.answer(request),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let own = dir.path().join(registry.address.to_string());
+    fs::create_dir(&own).unwrap();
+    fs::copy(common::registry::tls_file("ca.crt"), own.join("ca.crt")).unwrap();
+    let options = PullOptions { certificates: Some(dir.path().to_owned()), ..options() };
+    let error = pull_new(&registry, &options).unwrap_err();
+    assert!(matches!(&error, PullError::Refused { why, .. } if why.contains("not encrypted")), "{error}");
+    assert_eq!(plain.requests().len(), 0);
 }

@@ -13,8 +13,10 @@ use crate::tar::{self, Kind};
 
 /// Links from one member to another that are followed.
 const MAX_LINKS: u32 = 8;
-/// Members deeper than this are no part of an image archive.
+/// What an image archive's own members never exceed; others need not be remembered.
 const MAX_DEPTH: usize = 4;
+const MAX_NAME_BYTES: usize = 512;
+const MAX_REMEMBERED: usize = 65_536;
 
 /// A file's content and its size.
 pub(super) type Content<'a> = (Box<dyn Read + 'a>, u64);
@@ -108,7 +110,10 @@ fn members(file: &File) -> Result<HashMap<Vec<u8>, Member>, Error> {
         if count > MAX_ARCHIVE_ENTRIES {
             return Err(archive_error(format!("the archive has more than {MAX_ARCHIVE_ENTRIES} members")));
         }
-        let Some(name) = clean(&entry.path) else { continue };
+        let Some(name) = clean(&entry.path).filter(|name| may_matter(name)) else { continue };
+        if members.len() >= MAX_REMEMBERED {
+            continue;
+        }
         let member = match entry.kind {
             Kind::File if entry.sparse.is_none() => Member::Content { offset: reader.offset(), size: reader.stored() },
             // Old versions of Docker link one image's layer.tar to another's.
@@ -126,8 +131,17 @@ fn members(file: &File) -> Result<HashMap<Vec<u8>, Member>, Error> {
     Ok(members)
 }
 
+/// A bare root file system has names without number; an image archive has documents, blobs and layers.
+fn may_matter(name: &[u8]) -> bool {
+    let ends = [&b".json"[..], b".tar", b".gz", b".tgz", b".zst"].into_iter().any(|end| name.ends_with(end));
+    ends || name.starts_with(b"blobs/") || !name.contains(&b'/')
+}
+
 /// Resolves `.` and `..` by name only; `None` for what cannot be a part of an image archive.
 fn clean(path: &[u8]) -> Option<Vec<u8>> {
+    if path.len() > MAX_NAME_BYTES {
+        return None;
+    }
     let mut parts: Vec<&[u8]> = Vec::new();
     for part in path.split(|byte| *byte == b'/') {
         match part {

@@ -59,6 +59,9 @@ pub(super) async fn fetch_layer(work: &Arc<Pull>, layer: Wanted) -> Result<Outco
 }
 
 fn refusal(layer: &Wanted, error: LayerError) -> PullError {
+    if error.is_hosts() {
+        return PullError::Store(Error::Layer { layer: layer.descriptor.digest.to_string(), source: error });
+    }
     let what = format!("layer {}", layer.descriptor.digest);
     let why = match &error {
         LayerError::BlobDigest { .. } | LayerError::BlobSize { .. } => {

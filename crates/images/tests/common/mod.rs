@@ -172,3 +172,15 @@ pub(crate) fn xattr(path: &Path, name: &str) -> Option<Vec<u8>> {
         Err(error) => panic!("{path:?}: {error}"),
     }
 }
+
+/// Content that does not compress away.
+pub(crate) fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()[3]
+    };
+    (0..length).map(|_| next()).collect()
+}

@@ -3,8 +3,12 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
@@ -84,6 +88,25 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        Registry::listen(None, answer)
+    }
+
+    /// With the certificate and key of `tests/tls/<name>.pem`.
+    pub(crate) fn start_tls(name: &str, answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let path = tls_file(&format!("{name}.pem"));
+        let certificate = CertificateDer::from_pem_file(&path).unwrap();
+        let key = PrivateKeyDer::from_pem_file(&path).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        Registry::listen(Some(Arc::new(config)), answer)
+    }
+
+    fn listen(
+        tls: Option<Arc<rustls::ServerConfig>>,
+        answer: impl Fn(&Request) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -99,8 +122,15 @@ impl Registry {
                     return;
                 }
                 let server = Arc::clone(&server);
+                let (stream, tls) = (stream.unwrap(), tls.clone());
                 // A client that goes away in the middle is a part of the tests.
-                std::thread::spawn(move || drop(serve(&server, stream.unwrap())));
+                std::thread::spawn(move || match tls {
+                    None => drop(serve(&server, stream)),
+                    Some(tls) => {
+                        let connection = rustls::ServerConnection::new(tls).unwrap();
+                        drop(serve(&server, rustls::StreamOwned::new(connection, stream)));
+                    }
+                });
             }
         });
         Registry { address, shared }
@@ -125,8 +155,12 @@ impl Drop for Registry {
     }
 }
 
-fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
+pub(crate) fn tls_file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/tls").join(name)
+}
+
+fn serve(shared: &Shared, stream: impl Read + Write) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream);
     while let Some(request) = read_request(&mut reader)? {
         shared.requests.lock().unwrap().push(request.clone());
         let reply = (shared.answer)(&request);
@@ -135,8 +169,10 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
         for (name, value) in &reply.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
+        let stream = reader.get_mut();
         stream.write_all(format!("{head}\r\n").as_bytes())?;
         stream.write_all(&reply.body)?;
+        stream.flush()?;
         match reply.then {
             Then::KeepOpen => {}
             Then::Close => return Ok(()),
@@ -160,7 +196,7 @@ fn serve(shared: &Shared, mut stream: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-fn read_request(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+fn read_request(reader: &mut BufReader<impl Read>) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
