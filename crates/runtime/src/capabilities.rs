@@ -75,7 +75,9 @@ pub(crate) struct Capabilities {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("linuxParameters.capabilities.{list}: there is no capability {given:?}; capabilities(7) lists them, ALL means every one")]
+#[error(
+    "linuxParameters.capabilities.{list}: there is no capability {given:?}; capabilities(7) lists them, ALL means every one"
+)]
 pub(crate) struct NoSuchCapability {
     pub list: &'static str,
     pub given: String,
@@ -89,7 +91,10 @@ impl Capabilities {
     ///
     /// # Errors
     /// A name that is no capability.
-    pub(crate) fn of_container(changes: Option<&KernelCapabilities>, privileged: bool) -> Result<Self, NoSuchCapability> {
+    pub(crate) fn of_container(
+        changes: Option<&KernelCapabilities>,
+        privileged: bool,
+    ) -> Result<Self, NoSuchCapability> {
         if privileged {
             return Ok(Self::ALL);
         }

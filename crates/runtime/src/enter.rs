@@ -89,7 +89,8 @@ impl Entry {
             check("set no_new_privs", unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
         }
         if let Some(filter) = &self.filter {
-            seccomp::install(filter).map_err(|source| EntryError::Step { step: "install the seccomp filter", source })?;
+            seccomp::install(filter)
+                .map_err(|source| EntryError::Step { step: "install the seccomp filter", source })?;
         }
         self.drop_privileges()?;
         self.run_program()
@@ -126,10 +127,10 @@ impl Entry {
         })?;
         // SAFETY: as above.
         let answer = unsafe { libc::syscall(libc::SYS_setresgid, self.gid, self.gid, self.gid) };
-        check("set the group", i32::from(answer != 0) * -1)?;
+        check("set the group", i32::from(answer != 0))?;
         // SAFETY: as above.
         let answer = unsafe { libc::syscall(libc::SYS_setresuid, self.uid, self.uid, self.uid) };
-        check("set the user", i32::from(answer != 0) * -1)?;
+        check("set the user", i32::from(answer != 0))?;
         // Whoever is not root has lost all with setresuid, and gains none at exec: what is bounded is for setuid programs.
         let granted = if self.uid == 0 { self.capabilities.bits } else { 0 };
         set_capabilities(granted)
@@ -217,7 +218,8 @@ fn reset_signals() {
 fn fresh_keyring() -> Result<(), EntryError> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
     // SAFETY: a null name asks for a new, anonymous keyring.
-    let answer = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
     if answer >= 0 {
         return Ok(());
     }

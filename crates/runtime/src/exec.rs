@@ -220,11 +220,8 @@ impl Joining<'_> {
     }
 
     fn enter(&self, report: &report::Sender) -> Result<std::convert::Infallible, Failure> {
-        let failed = |error: EntryError| Failure {
-            created: true,
-            exit_code: Some(error.exit_code()),
-            text: error.to_string(),
-        };
+        let failed =
+            |error: EntryError| Failure { created: true, exit_code: Some(error.exit_code()), text: error.to_string() };
         let step = |step| move |source| failed(EntryError::Step { step, source });
         let root = File::open("/").map_err(step("open the container's root"))?;
         let entry: Entry = launch::entry(self.plan, root.as_fd())?;

@@ -73,6 +73,22 @@ pub(crate) fn run_child(parent: u32, work: impl FnOnce() -> io::Result<()>) -> !
     }
 }
 
+/// What `attempt` gets in a child that changes only itself and ends. May be called with threads, so `attempt` makes
+/// system calls only.
+pub(crate) fn try_in_child(attempt: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    match fork_into(None, Parent::Caller)? {
+        Fork::Child => match attempt() {
+            Ok(()) => exit_now(0),
+            Err(error) => exit_now(error.raw_os_error().filter(|errno| (1..=255).contains(errno)).unwrap_or(libc::EIO)),
+        },
+        Fork::Parent { pid } => match reap_child(pid) {
+            Some(0) => Ok(()),
+            Some(errno) => Err(io::Error::from_raw_os_error(errno)),
+            None => Err(io::Error::other("the child that tried it was killed")),
+        },
+    }
+}
+
 /// abort(3) would signal the thread whose id the C library remembers: the parent's.
 pub(crate) fn end_at_panic() {
     std::panic::set_hook(Box::new(|_| exit_now(101)));
@@ -150,13 +166,14 @@ pub(crate) fn kill_child(pid: i32) {
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// Waits for a child to end.
-pub(crate) fn reap_child(pid: i32) {
+/// Waits for a child to end. Its exit code, if it came to one.
+pub(crate) fn reap_child(pid: i32) -> Option<i32> {
     let mut status = 0;
     // SAFETY: `status` outlives the call.
     while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 {
         if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-            return;
+            return None;
         }
     }
+    libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }

@@ -22,13 +22,7 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: i32, resolve: u64) -
     how.resolve = resolve;
     // SAFETY: the path and `how` outlive the call, and the size given is that of `how`.
     let fd = unsafe {
-        libc::syscall(
-            libc::SYS_openat2,
-            root.as_raw_fd(),
-            path.as_ptr(),
-            &raw const how,
-            size_of::<libc::open_how>(),
-        )
+        libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
     };
     if fd < 0 {
         return Err(io::Error::last_os_error());

@@ -240,14 +240,12 @@ impl Launcher<'_> {
         let entry = entry(self.plan, root.as_fd())?;
         drop(root);
         let root = bundle.join("rootfs");
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let mounts = mounts::plan(self.input.container, self.input.cgroups, cpus);
+        let mounts = mounts::plan(self.input.container, self.input.cgroups);
         mounts.mount_outside(&root, &bundle).map_err(|error| Failure::create(chain(&error)))?;
         self.write_spec(&bundle, root)?;
         hide_cgroups()?;
         stages.mark("rootfs");
-        let executor =
-            LastSteps { entry: Rc::new(entry), report: Rc::clone(&self.report), mounts: Rc::new(mounts) };
+        let executor = LastSteps { entry: Rc::new(entry), report: Rc::clone(&self.report), mounts: Rc::new(mounts) };
         let mut container = ContainerBuilder::new(NAME.to_owned(), SyscallType::default())
             .with_root_path(bundle.join("state"))
             .map_err(|error| Failure::create(chain(&error)))?

@@ -3,32 +3,36 @@
 //! The supervisor has one thread and no async runtime. Only `launch` names libcontainer. Nothing here decides which
 //! task runs where, pulls an image or makes a network: it is given all of them.
 
-#![allow(unsafe_code, reason = "namespaces, seccomp, capabilities and clone3 have no safe interface; each use says why it is sound")]
+#![allow(
+    unsafe_code,
+    reason = "namespaces, seccomp, capabilities and clone3 have no safe interface; each use says why it is sound"
+)]
 
 mod capabilities;
 pub mod cgroup;
 mod cgroup_mounts;
+pub mod checks;
+pub mod client;
+mod ctl;
 mod enter;
 pub mod exec;
 mod fork;
 mod inside;
 pub mod launch;
+pub mod logs;
 mod mounts;
 mod process;
 pub mod process_identity;
+pub mod recover;
 mod report;
 mod rootfs;
 pub mod sealed_exe;
 mod seccomp;
-mod spec;
-mod terminal;
-mod users;
-pub mod client;
-mod ctl;
-pub mod logs;
-pub mod recover;
 mod socket;
 pub mod spawn;
+mod spec;
 pub mod status_file;
 pub mod supervisor;
 pub mod task_dir;
+mod terminal;
+mod users;

@@ -48,8 +48,8 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 
 /// Made by libcontainer, or ours: not copied from the host.
 const OWN_DEVICES: [&str; 15] = [
-    "console", "fd", "full", "kcore", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout", "tty",
-    "urandom",
+    "console", "fd", "full", "kcore", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout",
+    "tty", "urandom",
 ];
 
 #[derive(Debug, thiserror::Error)]
@@ -65,21 +65,17 @@ pub(crate) struct MountError {
 pub(crate) struct Mounts {
     shm_size: String,
     privileged: bool,
-    masked: Vec<String>,
     /// On a v2-only host, none: there it is one file system.
     cgroups: Vec<CgroupFilesystem>,
 }
 
-pub(crate) fn plan(container: &ContainerSpec, cgroups: &Cgroups, cpus: usize) -> Mounts {
+pub(crate) fn plan(container: &ContainerSpec, cgroups: &Cgroups) -> Mounts {
     let parameters = container.definition.linux_parameters.as_ref();
     let shm_mib = parameters.and_then(|parameters| parameters.shared_memory_size).unwrap_or(DEFAULT_SHM_MIB);
     let privileged = container.definition.privileged == Some(true);
-    let thermal = (0..cpus.min(MAX_CPUS)).map(|cpu| format!("/sys/devices/system/cpu/cpu{cpu}/thermal_throttle"));
-    let masked = if privileged { Vec::new() } else { MASKED.map(String::from).into_iter().chain(thermal).collect() };
     Mounts {
         shm_size: format!("mode=1777,size={}k", shm_mib.saturating_mul(1_024)),
         privileged,
-        masked,
         cgroups: cgroup_mounts::plan(cgroups),
     }
 }
@@ -127,8 +123,11 @@ impl Mounts {
         if self.privileged {
             return Ok(());
         }
-        READ_ONLY.iter().try_for_each(|path| if_there(Path::new(path), |path| bind(path, path).and(make_read_only(path))))?;
-        self.masked.iter().try_for_each(|path| if_there(Path::new(path), mask))
+        READ_ONLY
+            .iter()
+            .try_for_each(|path| if_there(Path::new(path), |path| bind(path, path).and(make_read_only(path))))?;
+        MASKED.iter().try_for_each(|path| if_there(Path::new(path), mask))?;
+        mask_thermal_counters()
     }
 }
 
@@ -152,6 +151,18 @@ fn mask(path: &Path) -> Result<(), MountError> {
         return new(path, "tmpfs", MsFlags::MS_RDONLY | SAFE, Some("nr_inodes=1"));
     }
     bind(Path::new("/dev/null"), path)
+}
+
+/// Docker masks those of every processor: they tell one container what others do.
+fn mask_thermal_counters() -> Result<(), MountError> {
+    for cpu in 0..MAX_CPUS {
+        let directory = PathBuf::from(format!("/sys/devices/system/cpu/cpu{cpu}"));
+        if !directory.exists() {
+            break;
+        }
+        if_there(&directory.join("thermal_throttle"), mask)?;
+    }
+    Ok(())
 }
 
 fn if_there(path: &Path, change: impl FnOnce(&Path) -> Result<(), MountError>) -> Result<(), MountError> {
@@ -218,10 +229,9 @@ mod tests {
     #[test]
     fn the_plan_follows_the_definition() {
         let cgroups = Cgroups { v1: Vec::new(), v2: None };
-        let default = plan(&container(json!({})), &cgroups, 2);
-        assert_eq!(default.shm_size, "mode=1777,size=65536k");
-        assert_eq!(default.masked.len(), MASKED.len() + 2);
-        let own = plan(&container(json!({"privileged": true, "linuxParameters": {"sharedMemorySize": 3}})), &cgroups, 2);
-        assert_eq!((own.shm_size.as_str(), own.masked.len()), ("mode=1777,size=3072k", 0));
+        let default = plan(&container(json!({})), &cgroups);
+        assert_eq!((default.shm_size.as_str(), default.privileged), ("mode=1777,size=65536k", false));
+        let own = plan(&container(json!({"privileged": true, "linuxParameters": {"sharedMemorySize": 3}})), &cgroups);
+        assert_eq!((own.shm_size.as_str(), own.privileged), ("mode=1777,size=3072k", true));
     }
 }

@@ -53,7 +53,7 @@ pub(crate) fn environment(container: &ContainerSpec) -> Result<Vec<String>, NoPr
         set(&mut environment, variable);
     }
     if let Some(file) = &container.metadata_file {
-        set(&mut environment, format!("ECS_CONTAINER_METADATA_FILE={}", file.inside.display()));
+        set(&mut environment, format!("ECS_CONTAINER_METADATA_FILE={}", file.place.display()));
     }
     refuse_nul("environment variable", &environment)?;
     Ok(environment)
@@ -123,7 +123,7 @@ mod tests {
             "image": {"digest": "sha256:1", "layers": [], "config": {}},
             "network": {"namespace": "host", "hostname": "h", "hosts": "", "resolv_conf": ""},
             "runtime_id": "r",
-            "metadata_file": {"host": "/run/x.json", "inside": "/opt/ecs/metadata/y/x.json"}
+            "metadata_file": {"place": "/opt/ecs/metadata/y/x.json", "content": "{}"}
         });
         let container: ContainerSpec = serde_json::from_value(container).unwrap();
         let environment = environment(&container).unwrap();

@@ -14,7 +14,10 @@ const MAX_REPORT: usize = 64 << 10;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Progress {
     /// The process waits for its release. The number is the supervisor's view of it.
-    Created { pid: i32, stages_us: Vec<(String, u64)> },
+    Created {
+        pid: i32,
+        stages_us: Vec<(String, u64)>,
+    },
     /// It was told to go on; the rest is its own.
     Released,
     Failed(Failure),

@@ -8,9 +8,9 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, symlink};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
-use agent_protocol::ContainerSpec;
+use agent_protocol::{ContainerSpec, MetadataFile};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::mount::{MsFlags, mount};
@@ -74,7 +74,21 @@ pub(crate) fn prepare_bundle(bundle: &Path, container: &ContainerSpec) -> Result
     for file in ETC_FILES {
         write_file(&skeleton.join("etc").join(file), b"")?;
     }
-    Ok(())
+    match &container.metadata_file {
+        Some(file) => write_metadata(&skeleton, file),
+        None => Ok(()),
+    }
+}
+
+/// Below the image's files, so that it costs neither a mount nor the disk, and nothing of the image can lead it astray.
+/// What the container writes to it goes to its own writable layer.
+fn write_metadata(skeleton: &Path, file: &MetadataFile) -> Result<(), RootfsError> {
+    let inside: PathBuf = file.place.components().filter(|part| matches!(part, Component::Normal(_))).collect();
+    let place = skeleton.join(inside);
+    if let Some(folder) = place.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(io("make", folder))?;
+    }
+    write_file(&place, file.content.as_bytes())
 }
 
 fn make_directory(path: &Path) -> Result<(), RootfsError> {
@@ -118,8 +132,9 @@ pub(crate) fn mount_overlay(bundle: &Path, state: &Path, layers: &[PathBuf]) -> 
         answer => answer,
     }
     .map_err(|errno| io("mount the layers of the image on", bundle.join("rootfs"))(errno.into()))?;
-    let root = openat(nix::fcntl::AT_FDCWD, "rootfs", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
-        .map_err(|errno| io("open", bundle.join("rootfs"))(errno.into()))?;
+    let root =
+        openat(nix::fcntl::AT_FDCWD, "rootfs", OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+            .map_err(|errno| io("open", bundle.join("rootfs"))(errno.into()))?;
     std::env::set_current_dir("/").map_err(io("enter", "/"))?;
     Ok(root)
 }
@@ -154,8 +169,7 @@ fn real_directory(root: BorrowedFd<'_>, path: &str) -> Result<OwnedFd, RootfsErr
             .map_err(|errno| io("make", format!("/{path}"))(errno.into()))?,
         Err(errno) => return Err(io("look at", format!("/{path}"))(errno.into())),
     }
-    inside::open(root, path, libc::O_PATH | libc::O_DIRECTORY, inside::NO_LINKS)
-        .map_err(io("open", format!("/{path}")))
+    inside::open(root, path, libc::O_PATH | libc::O_DIRECTORY, inside::NO_LINKS).map_err(io("open", format!("/{path}")))
 }
 
 fn name_of(kind: SFlag) -> &'static str {
@@ -175,7 +189,9 @@ fn plain_file(etc: BorrowedFd<'_>, name: &str) -> Result<(), RootfsError> {
                 let source = io::Error::from_raw_os_error(libc::EISDIR);
                 return Err(io("put a file at", path())(source));
             }
-            _ => unlinkat(etc, name, UnlinkatFlags::NoRemoveDir).map_err(|errno| io("replace", path())(errno.into()))?,
+            _ => {
+                unlinkat(etc, name, UnlinkatFlags::NoRemoveDir).map_err(|errno| io("replace", path())(errno.into()))?
+            }
         },
         Err(Errno::ENOENT) => {}
         Err(errno) => return Err(io("look at", path())(errno.into())),

@@ -41,7 +41,7 @@ pub(crate) fn verify() -> Result<(), NotSealed> {
     if unsafe { libc::fstatfs(executable.as_raw_fd(), &raw mut found) } != 0 {
         return Err(NotSealed::Unknown(io::Error::last_os_error()));
     }
-    let read_only = u64::try_from(found.f_flags).is_ok_and(|flags| flags & libc::ST_RDONLY as u64 != 0);
+    let read_only = found.f_flags & libc::ST_RDONLY != 0;
     // SAFETY: numbers only; a file that takes no seals answers -1.
     let seals = unsafe { libc::fcntl(executable.as_raw_fd(), libc::F_GET_SEALS) };
     let sealed = seals >= 0 && seals & libc::F_SEAL_WRITE != 0;
@@ -57,8 +57,11 @@ pub(crate) fn verify() -> Result<(), NotSealed> {
 pub(crate) fn spawn_self(words: &[OsString], given: &OwnedFd, birthplace: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let program = Program::new(words.iter().cloned())?;
     let (mut errors, sender) = io::pipe()?;
-    let mut placed =
-        [(given.as_raw_fd(), GIVEN_FD), (sender.as_raw_fd(), ERROR_FD), (program.executable.as_raw_fd(), EXECUTABLE_FD)];
+    let mut placed = [
+        (given.as_raw_fd(), GIVEN_FD),
+        (sender.as_raw_fd(), ERROR_FD),
+        (program.executable.as_raw_fd(), EXECUTABLE_FD),
+    ];
     let arguments = pointers(&program.arguments);
     let environment = pointers(&program.environment);
     // From here to the exec, system calls only: another thread may hold any lock.
@@ -119,7 +122,7 @@ impl Program {
             words.map(|word| CString::new(word.into_vec()).map_err(io::Error::from)).collect()
         };
         Ok(Self {
-            executable: sealed_executable()?,
+            executable: sealed_executable()?.0,
             arguments: c_strings(&mut std::iter::once(OsString::from("coracle")).chain(words))?,
             environment: c_strings(&mut environment.into_iter())?,
         })
@@ -169,11 +172,27 @@ fn report_errno(pipe: i32, error: &io::Error) -> ! {
     fork::exit_now(1)
 }
 
-fn sealed_executable() -> io::Result<OwnedFd> {
+/// How this host seals the binary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seal {
+    ReadOnlyMount,
+    Memory,
+}
+
+/// # Errors
+/// It can be sealed in no way.
+pub(crate) fn try_seal() -> io::Result<Seal> {
+    sealed_executable().map(|(_, seal)| seal)
+}
+
+fn sealed_executable() -> io::Result<(OwnedFd, Seal)> {
     match read_only_mount() {
+        Ok(tree) => Ok((tree, Seal::ReadOnlyMount)),
         // Before Linux 5.12 there is no mount_setattr; EINVAL: our own executable is in no mount of this namespace.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => sealed_copy(),
-        answer => answer,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL | libc::EPERM)) => {
+            sealed_copy().map(|copy| (copy, Seal::Memory))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 use agent_protocol::ContainerSpec;
 use oci_spec::runtime::{
-    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, ProcessBuilder,
-    RootBuilder, Spec, SpecBuilder, UserBuilder,
+    LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, UserBuilder,
 };
 
 use crate::capabilities::{Capabilities, NoSuchCapability};
@@ -62,7 +62,8 @@ pub(crate) fn process_plan(container: &ContainerSpec) -> Result<ProcessPlan, Spe
     let image = &container.image.config;
     let privileged = definition.privileged == Some(true);
     let changes = definition.linux_parameters.as_ref().and_then(|parameters| parameters.capabilities.as_ref());
-    let option = |wanted: &[&str]| definition.docker_security_options.iter().any(|given| wanted.contains(&given.as_str()));
+    let option =
+        |wanted: &[&str]| definition.docker_security_options.iter().any(|given| wanted.contains(&given.as_str()));
     let limits = definition.ulimits.iter().map(|ulimit| {
         let resource = resource(&ulimit.name).ok_or_else(|| SpecError::NoSuchResource(ulimit.name.clone()))?;
         // -1 is unlimited, as in Docker and setrlimit(2).
@@ -135,8 +136,10 @@ fn build(container: &ContainerSpec, around: &Surroundings) -> Result<Spec, oci_s
         .cwd("/")
         .build()
         .map(without_privileges)?;
-    let root =
-        RootBuilder::default().path(&around.root).readonly(definition.readonly_root_filesystem == Some(true)).build()?;
+    let root = RootBuilder::default()
+        .path(&around.root)
+        .readonly(definition.readonly_root_filesystem == Some(true))
+        .build()?;
     SpecBuilder::default()
         .version("1.0.2")
         .root(root)

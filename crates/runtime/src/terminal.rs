@@ -34,8 +34,9 @@ pub(crate) fn open_and_send(socket: BorrowedFd<'_>, owner: u32) -> io::Result<()
     check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) })?;
     // By the master and not by its name: names are the container's to arrange.
     // SAFETY: the request takes open flags and answers a new descriptor.
-    let slave =
-        check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC) })?;
+    let slave = check(unsafe {
+        libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC)
+    })?;
     // SAFETY: the kernel has just made this descriptor, and nobody else owns it.
     let slave = unsafe { OwnedFd::from_raw_fd(slave) };
     // SAFETY: numbers only, for all of these; the group stays the one that devpts gives.

@@ -74,7 +74,8 @@ impl Rule {
             Kind::Character => 'c',
         };
         let letters = [(READ, 'r'), (WRITE, 'w'), (MKNOD, 'm')];
-        let access: String = letters.iter().filter(|(bit, _)| self.access & bit != 0).map(|(_, letter)| letter).collect();
+        let access: String =
+            letters.iter().filter(|(bit, _)| self.access & bit != 0).map(|(_, letter)| letter).collect();
         format!("{kind} {}:{} {access}", any(self.major), any(self.minor))
     }
 }
@@ -175,8 +176,15 @@ struct Attach {
     flags: u32,
 }
 
-/// The cgroup keeps the program; it goes with the cgroup.
-fn attach(directory: &Path) -> io::Result<()> {
+/// Whether the kernel takes the program; it goes again with the descriptor.
+///
+/// # Errors
+/// What bpf(2) says.
+pub(crate) fn try_program() -> io::Result<()> {
+    load().map(drop)
+}
+
+fn load() -> io::Result<OwnedFd> {
     let instructions = program(&ALLOWED);
     let license = c"Apache-2.0";
     let load = Load {
@@ -196,7 +204,12 @@ fn attach(directory: &Path) -> io::Result<()> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the kernel has just made this descriptor, and nobody else owns it.
-    let program = unsafe { OwnedFd::from_raw_fd(i32::try_from(program).expect("descriptors are small numbers")) };
+    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(program).expect("descriptors are small numbers")) })
+}
+
+/// The cgroup keeps the program; it goes with the cgroup.
+fn attach(directory: &Path) -> io::Result<()> {
+    let program = load()?;
     let directory = std::fs::File::open(directory)?;
     let number = |fd: i32| u32::try_from(fd).expect("an open descriptor is not negative");
     let attach = Attach {

@@ -71,12 +71,12 @@ impl Cgroups {
     }
 
     /// The v1 hierarchy of a controller.
-    pub(super) fn v1_of(&self, controller: &str) -> Option<&V1Hierarchy> {
+    pub(crate) fn v1_of(&self, controller: &str) -> Option<&V1Hierarchy> {
         self.v1.iter().find(|hierarchy| hierarchy.controllers.iter().any(|name| name == controller))
     }
 
     /// The v2 tree, when it has this controller.
-    pub(super) fn v2_with(&self, controller: &str) -> Option<&V2Hierarchy> {
+    pub(crate) fn v2_with(&self, controller: &str) -> Option<&V2Hierarchy> {
         self.v2.as_ref().filter(|unified| unified.controllers.iter().any(|name| name == controller))
     }
 

@@ -95,9 +95,8 @@ impl Cgroups {
 }
 
 fn collect(directory: &Path, found: &mut BTreeSet<i32>) -> Result<(), CgroupError> {
-    let gone = |error: &io::Error| {
-        error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV)
-    };
+    let gone =
+        |error: &io::Error| error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ENODEV);
     let procs = directory.join("cgroup.procs");
     match fs::read_to_string(&procs) {
         // Zero is a process that this pid namespace does not see.

@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 use agent_protocol::{ContainerSpec, TaskSpec};
 use ecs::ContainerName;
 
-pub use hierarchy::{Cgroups, V1Hierarchy};
+pub(crate) use devices::try_program as try_device_filter;
 use hierarchy::write;
+pub use hierarchy::{Cgroups, V1Hierarchy, V2Hierarchy};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {

@@ -121,7 +121,8 @@ fn the_filter_fits_the_kernels_limit() {
 #[test]
 fn the_tables_are_well_formed() {
     let groups = table::WITH_CAPABILITY.iter().flat_map(|(_, calls)| calls.iter());
-    let conditional: Vec<_> = groups.chain([&table::SOCKET, &table::PERSONALITY, &table::CLONE, &table::CLONE3]).collect();
+    let conditional: Vec<_> =
+        groups.chain([&table::SOCKET, &table::PERSONALITY, &table::CLONE, &table::CLONE3]).collect();
     let mut seen = BTreeSet::new();
     for call in table::ALWAYS {
         assert!(seen.insert(call.name), "{} is listed twice", call.name);

@@ -15,7 +15,8 @@ fn a_container_runs_and_its_exit_code_comes_back() {
 
 #[test]
 fn the_process_is_what_the_definition_says() {
-    let mut rig = Rig::shell("id; pwd; echo $A $B $HOSTNAME $HOME $PATH; cat /etc/hosts /etc/resolv.conf /etc/hostname");
+    let mut rig =
+        Rig::shell("id; pwd; echo $A $B $HOSTNAME $HOME $PATH; cat /etc/hosts /etc/resolv.conf /etc/hostname");
     fs::create_dir(rig.layer().join("etc")).unwrap();
     fs::write(rig.layer().join("etc/passwd"), "web:x:33:44::/srv/www:/bin/sh\n").unwrap();
     fs::write(rig.layer().join("etc/group"), "www:x:44:\nlogs:x:55:web\n").unwrap();
@@ -107,7 +108,8 @@ fn limits_reach_the_kernel() {
         fs::read_to_string(v1).or_else(|_| fs::read_to_string(v2)).unwrap().trim().to_owned()
     };
     let task = container.parent().unwrap();
-    let expect = |found: String, either: [&str; 2]| assert!(either.contains(&found.as_str()), "{found} is not {either:?}");
+    let expect =
+        |found: String, either: [&str; 2]| assert!(either.contains(&found.as_str()), "{found} is not {either:?}");
     expect(read("cpu/cpu.shares", "cpu.weight", &container), ["256", "10"]);
     expect(read("memory/memory.limit_in_bytes", "memory.max", &container), ["67108864"; 2]);
     expect(read("memory/memory.soft_limit_in_bytes", "memory.low", &container), ["33554432"; 2]);
@@ -148,7 +150,8 @@ fn exec_can_have_a_terminal_of_the_containers_own() {
     let rig = Rig::shell("sleep 1000");
     let mut running = rig.start();
     let script = "ls -l /proc/self/fd/0; [ -t 0 ] && [ -t 2 ] && echo $TERM; echo >/dev/tty && echo controls; exit 3";
-    let answer = running.ask(&json!({"container": "app", "command": ["sh", "-c", script], "terminal": true}).to_string());
+    let answer =
+        running.ask(&json!({"container": "app", "command": ["sh", "-c", script], "terminal": true}).to_string());
     let shown = answer["terminal"].as_str().unwrap_or_else(|| panic!("{answer}"));
     assert!(shown.contains("/dev/pts/0") && shown.contains("xterm\r\n") && shown.contains("controls\r\n"), "{shown}");
     assert_eq!(answer["exit"], 3, "{answer}");

@@ -60,7 +60,15 @@ fn calls_outside_of_the_profile_are_refused() {
     assert_eq!(code, 0, "{output}");
     let answers: Value = serde_json::from_str(&output).unwrap();
     let refused = [
-        "unshare", "keyctl", "io_uring_setup", "bpf", "mount", "userfaultfd", "clone_newuser", "af_alg", "af_vsock",
+        "unshare",
+        "keyctl",
+        "io_uring_setup",
+        "bpf",
+        "mount",
+        "userfaultfd",
+        "clone_newuser",
+        "af_alg",
+        "af_vsock",
         "personality",
     ];
     for call in refused {
@@ -137,7 +145,9 @@ fn the_binary_cannot_be_written_through_proc() {
 /// T2, E08, E09: libcontainer follows an image's /dev out of the root and makes links there.
 #[test]
 fn an_image_whose_mount_points_are_links_is_refused() {
-    for (name, target) in [("dev", "absolute"), ("dev", "../../../guard"), ("proc", "absolute"), ("sys", "absolute"), ("etc", "absolute")] {
+    for (name, target) in
+        [("dev", "absolute"), ("dev", "../../../guard"), ("proc", "absolute"), ("sys", "absolute"), ("etc", "absolute")]
+    {
         let rig = Rig::shell("true");
         let guard = rig.path("guard");
         fs::create_dir(&guard).unwrap();

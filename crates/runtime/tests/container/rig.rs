@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 
 const BUSYBOX: &str = "/bin/busybox";
 const APPLETS: [&str; 16] = [
-    "sh", "cat", "ls", "id", "sleep", "env", "true", "mknod", "grep", "head", "dd", "chmod", "mkdir", "ln", "wc", "tail",
+    "sh", "cat", "ls", "id", "sleep", "env", "true", "mknod", "grep", "head", "dd", "chmod", "mkdir", "ln", "wc",
+    "tail",
 ];
 
 /// A task with one container, which the test may still change.
@@ -117,7 +118,9 @@ impl Drop for Rig {
     fn drop(&mut self) {
         let parent = self.task["places"]["cgroup"].as_str().map(|path| Path::new(path).parent().unwrap().to_owned());
         let Some(parent) = parent else { return };
-        for mount in fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains(" - cgroup")) {
+        for mount in
+            fs::read_to_string("/proc/self/mountinfo").unwrap().lines().filter(|line| line.contains(" - cgroup"))
+        {
             let mount = mount.split(' ').nth(4).unwrap();
             let directory = Path::new(mount).join(parent.strip_prefix("/").unwrap());
             for leaf in ["supervisor", "task", ""] {
