@@ -414,9 +414,8 @@ impl Life {
     }
 
     fn write_last_status(&mut self) {
-        let reserved = self.reserve.take().map(|reserve| {
-            reserve.spend(&self.spec.places.state, &self.status, Durability::Disk)
-        });
+        let reserved =
+            self.reserve.take().map(|reserve| reserve.spend(&self.spec.places.state, &self.status, Durability::Disk));
         match reserved {
             Some(Ok(())) => self.unwritten = None,
             Some(Err(_)) | None => self.write_status(Durability::Disk),

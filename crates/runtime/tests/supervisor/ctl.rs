@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
-use crate::host::Host;
+use crate::host::{Host, wait_until};
 use agent_protocol::TaskSpec;
 use ecs::task::StopCode;
 use runtime::client;
@@ -71,14 +71,10 @@ fn too_many_clients_are_turned_away_and_make_room_when_they_go() {
     let mut turned_away = connect(&task);
     assert_eq!(turned_away.read(&mut [0]).expect("closed at once"), 0);
     drop(crowd);
-    // Accepted in the order of arrival: when this one is served, the crowd has been buried.
-    let status = loop {
-        match client::connect(&task.places).and_then(client::Client::watch).expect("listens").next() {
-            Some(status) => break status.expect("a status"),
-            None => std::thread::yield_now(),
-        }
-    };
-    assert_eq!(status.id, task.id);
+    wait_until("there is room again", || {
+        let watch = client::connect(&task.places).and_then(client::Client::watch);
+        watch.expect("listens").next().is_some_and(|status| status.expect("a status").id == task.id)
+    });
     end(&host, &task);
 }
 

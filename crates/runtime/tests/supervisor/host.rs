@@ -6,6 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use agent_protocol::task_spec::{ContainerNetwork, FORMAT, ImageConfig, NetworkNamespace, Places, ResolvedImage};
 use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec, TaskStatus};
@@ -147,9 +148,7 @@ impl Host {
             watch.for_each(|status| drop(status.expect("statuses only")));
         }
         // Its very last step, leaving its own cgroup, comes after the last status.
-        while task_dir::supervised(&task.places.state).expect("readable") {
-            std::thread::yield_now();
-        }
+        wait_until("the supervisor ends", || !task_dir::supervised(&task.places.state).expect("readable"));
         let status = self.status(task);
         assert_eq!(status.last_status, LastStatus::Stopped, "{status:?}{}", self.journal(task));
         status
@@ -227,6 +226,15 @@ impl Drop for Host {
             let errors = cgroups.remove(&self.roots.cgroup_parent);
             assert!(errors.is_empty() || std::thread::panicking(), "{errors:?}");
         }
+    }
+}
+
+/// For what nobody tells of: looks until it is so, for as long as a slow machine may take.
+pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < patience, "waited in vain until {what}");
+        std::thread::yield_now();
     }
 }
 

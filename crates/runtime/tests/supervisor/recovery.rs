@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use crate::host::{Host, container};
+use crate::host::{Host, container, wait_until};
 use ecs::Timestamp;
 use ecs::task::{LastStatus, StopCode};
 use runtime::recover::{CUT_SHORT, RecoveryReport, recover};
@@ -64,9 +64,7 @@ fn a_driver_that_ends_before_go_leaves_nothing() {
     let output = host.drive("waver", &task);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // The supervisor is not ours to wait for; what it holds until its end is its lock, inside of what it removes.
-    while task.places.state.exists() {
-        std::thread::yield_now();
-    }
+    wait_until("the task's directory is gone", || !task.places.state.exists());
     host.assert_gone(&task.places);
     assert_eq!(recover(&host.roots, NOW), RecoveryReport::default());
 }
