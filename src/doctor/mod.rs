@@ -79,9 +79,19 @@ fn checks(options: &Options) -> Result<Vec<Check>, Failure> {
     // What the others try needs root, and would only say so again.
     if nix::unistd::geteuid().is_root() {
         let host = recovery::host(options)?;
+        checks.extend(runtime::checks::checks().into_iter().map(of_runtime));
         checks.extend(network::checks(&host.network).into_iter().map(of_network));
     }
     Ok(checks)
+}
+
+fn of_runtime(check: runtime::checks::Check) -> Check {
+    let verdict = match check.outcome {
+        runtime::checks::Outcome::Ok => Verdict::Good,
+        runtime::checks::Outcome::Warn => Verdict::Warning,
+        runtime::checks::Outcome::Fail => Verdict::Bad,
+    };
+    Check { name: check.name.to_owned(), verdict, found: check.found, cure: check.cure }
 }
 
 fn of_network(check: network::Check) -> Check {
