@@ -71,7 +71,8 @@ impl Bars {
 
 impl Progress for Bars {
     fn layer(&self, layer: &Digest, size: u64) {
-        let style = ProgressStyle::with_template("{prefix}  {bar:30}  {decimal_bytes:>10} of {decimal_total_bytes:<10} {msg}");
+        let style =
+            ProgressStyle::with_template("{prefix}  {bar:30}  {decimal_bytes:>10} of {decimal_total_bytes:<10} {msg}");
         let style = style.expect("the template is right").progress_chars("█▉▊▋▌▍▎▏ ");
         let bar = self.screen.add(ProgressBar::new(size).with_style(style).with_prefix(short(layer)));
         self.bars().insert(*layer, bar);

@@ -28,6 +28,10 @@ pub(super) struct Found {
     pub(super) memory_available: Option<u64>,
     pub(super) epoch_s: u64,
     pub(super) cgroups: Result<Controllers, String>,
+    /// /proc/filesystems has it.
+    pub(super) has_overlay: bool,
+    /// The actions that a seccomp filter may take; empty where the kernel has no filters.
+    pub(super) seccomp_actions: String,
 }
 
 /// The controllers that tasks can be limited by.
@@ -67,6 +71,8 @@ fn find(options: &Options) -> Found {
         memory_available: memory_available(&read("/proc/meminfo")),
         epoch_s: crate::clock::now().epoch_ms / 1000,
         cgroups: controllers(),
+        has_overlay: read("/proc/filesystems").lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay"),
+        seccomp_actions: read("/proc/sys/kernel/seccomp/actions_avail").trim().to_owned(),
     }
 }
 
@@ -147,7 +153,7 @@ fn judge(found: &Found) -> Vec<Check> {
         }
     }
     checks.extend(found.memory_available.map(memory));
-    checks.push(cgroups(&found.cgroups));
+    checks.extend([cgroups(&found.cgroups), overlay(found.has_overlay), seccomp(&found.seccomp_actions)]);
     checks.push(clock(found.epoch_s));
     checks
 }
@@ -240,6 +246,26 @@ fn cgroups(found: &Result<Controllers, String>) -> Check {
     }
 }
 
+fn overlay(has_overlay: bool) -> Check {
+    if has_overlay {
+        Check::good("overlayfs", "yes")
+    } else {
+        Check::warning(
+            "overlayfs",
+            "not loaded yet",
+            "modprobe overlay (CONFIG_OVERLAY_FS), where the first task cannot",
+        )
+    }
+}
+
+fn seccomp(actions: &str) -> Check {
+    if actions.split_whitespace().any(|action| action == "errno") {
+        Check::good("seccomp", actions)
+    } else {
+        Check::bad("seccomp", "the kernel has no system call filters", "a kernel with CONFIG_SECCOMP_FILTER")
+    }
+}
+
 fn clock(epoch_s: u64) -> Check {
     let shown = crate::time_text::rfc3339(ecs::Timestamp::from_epoch_ms(epoch_s.saturating_mul(1000)));
     if epoch_s < CLOCK_WANTED_EPOCH_S {
@@ -271,6 +297,8 @@ mod tests {
             }),
             memory_available: Some(1 << 30),
             epoch_s: 1_795_398_837,
+            has_overlay: true,
+            seccomp_actions: "kill_process errno allow".to_owned(),
             cgroups: Ok(Controllers { version: "v2", names: ["cpu", "memory", "pids"].map(str::to_owned).to_vec() }),
         }
     }
@@ -292,6 +320,7 @@ mod tests {
         assert_eq!(verdict(&Found { cgroups: Err("none".to_owned()), ..found() }, "cgroups"), Verdict::Bad);
         let few = Controllers { version: "v2", names: vec!["cpu".to_owned()] };
         assert_eq!(verdict(&Found { cgroups: Ok(few), ..found() }, "cgroups"), Verdict::Bad);
+        assert_eq!(verdict(&Found { seccomp_actions: String::new(), ..found() }, "seccomp"), Verdict::Bad);
         assert_eq!(verdict(&Found { data: Err("no".to_owned()), ..found() }, "data directory"), Verdict::Bad);
         let place = |file_system| Found {
             data: Ok(Place { path: PathBuf::from("/"), file_system, free_bytes: 1, free_inodes: 0 }),

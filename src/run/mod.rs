@@ -214,7 +214,6 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
         }
         StartError::Images(ImageError::Open { .. } | ImageError::Store { .. } | ImageError::Runtime { .. })
         | StartError::Directory(_)
-        | StartError::Metadata { .. }
         | StartError::Dice(_)
         | StartError::Size(_) => None,
     };

@@ -67,15 +67,14 @@ pub struct ContainerSpec {
     pub metadata_file: Option<MetadataFile>,
 }
 
-/// ECS's container metadata file, which the driver has written and the container sees read-only
-/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-metadata.html>). Its place inside goes
-/// into the container's environment as `ECS_CONTAINER_METADATA_FILE`.
+/// ECS's container metadata file, which the driver has composed and the container finds below its image's files
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-metadata.html>). Its place goes into the
+/// container's environment as `ECS_CONTAINER_METADATA_FILE`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MetadataFile {
-    /// Where it is on the host: below `Places::run`.
-    pub host: PathBuf,
-    /// Where it is bound inside: `/opt/ecs/metadata/<random>/ecs-container-metadata.json`.
-    pub inside: PathBuf,
+    /// In the container: `/opt/ecs/metadata/<random>/ecs-container-metadata.json`.
+    pub place: PathBuf,
+    pub content: String,
 }
 
 /// An image whose every layer is unpacked in the store.

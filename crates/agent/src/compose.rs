@@ -92,14 +92,14 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         .zip(parts.images)
         .zip(parts.attachment.containers)
         .map(|(((definition, runtime_id), image), attached)| ContainerSpec {
-            metadata_file: Some(metadata_file::place(&parts.places.run, &definition.name, &runtime_id)),
+            metadata_file: None,
             definition: definition.clone(),
             image,
             network: container_network(attached, &mut network_namespaces),
             runtime_id,
         })
         .collect();
-    let spec = TaskSpec {
+    let mut spec = TaskSpec {
         format: FORMAT,
         id: parts.id,
         name: plan.name.clone(),
@@ -119,6 +119,10 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         tags: definition.tags.clone(),
         places: parts.places,
     };
+    for place in 0..spec.containers.len() {
+        let file = metadata_file::of(&spec, &spec.containers[place]);
+        spec.containers[place].metadata_file = Some(file);
+    }
     Ok(Composed { spec, network_namespaces, held_ports: parts.attachment.port_holds })
 }
 

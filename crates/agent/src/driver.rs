@@ -5,16 +5,12 @@
 //! supervisor sees the start socket close and removes all of the task, and `recovery` removes what no supervisor is
 //! left to remove.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use agent_protocol::TaskSpec;
 use agent_protocol::task_spec::ResolvedImage;
-use agent_protocol::{ContainerSpec, MetadataFile, TaskSpec};
 use ecs::size::SizeError;
-use ecs::{ContainerName, TaskId, Timestamp};
+use ecs::{TaskId, Timestamp};
 use network::Attachment;
 use runtime::client::ClientError;
 use runtime::spawn::{self, Handover, SpawnError};
@@ -23,7 +19,6 @@ use runtime::task_dir::{self, TaskDirError};
 use crate::compose::{self, Parts, Plan};
 use crate::dice::{self, NoDice};
 use crate::host::Host;
-use crate::metadata_file;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError<E: std::error::Error + 'static> {
@@ -41,13 +36,6 @@ pub enum StartError<E: std::error::Error + 'static> {
     Network(#[source] network::Error),
     #[error("the task's size cannot be read")]
     Size(#[source] SizeError),
-    #[error("the metadata file of container {container} cannot be written to {}", path.display())]
-    Metadata {
-        container: ContainerName,
-        path: PathBuf,
-        #[source]
-        cause: io::Error,
-    },
     #[error("the task's supervisor did not take the task over")]
     Handover(#[source] ClientError),
 }
@@ -118,7 +106,6 @@ where
     let places = supervisor.places.clone();
     let parts = Parts { id: id.clone(), runtime_ids, images, attachment, created_at, places };
     let composed = compose::compose(plan, parts).map_err(StartError::Size)?;
-    write_metadata(&composed.spec)?;
     task_dir::write_spec(&composed.spec).map_err(StartError::Directory)?;
     // Asked again now that others can see our claim to the name.
     refuse_taken_name(host, plan, &id)?;
@@ -179,26 +166,4 @@ fn refuse_taken_name<E: std::error::Error>(host: &Host, plan: &Plan, own: &TaskI
         Some(task) if task.spec.id != *own => Err(StartError::NameTaken { name: name.clone(), owner: task.spec.id }),
         Some(_) | None => Ok(()),
     }
-}
-
-fn write_metadata<E: std::error::Error>(task: &TaskSpec) -> Result<(), StartError<E>> {
-    for container in &task.containers {
-        if let Some(file) = &container.metadata_file {
-            write_metadata_file(task, container, file).map_err(|cause| StartError::Metadata {
-                container: container.definition.name.clone(),
-                path: file.host.clone(),
-                cause,
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// Readable by every user of the container; the directories above it are root's alone.
-fn write_metadata_file(task: &TaskSpec, container: &ContainerSpec, file: &MetadataFile) -> io::Result<()> {
-    if let Some(folder) = file.host.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    let content = format!("{:#}\n", metadata_file::content(task, container));
-    OpenOptions::new().write(true).create_new(true).mode(0o644).open(&file.host)?.write_all(content.as_bytes())
 }

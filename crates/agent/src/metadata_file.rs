@@ -1,10 +1,10 @@
-//! ECS's container metadata file: what one container is told about itself. Pure; the driver writes it.
+//! ECS's container metadata file: what one container is told about itself. Pure.
 //!
-//! Format: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-metadata.html>. The file is written
+//! Format: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-metadata.html>. The file is composed
 //! when everything in it is known, so its status is READY from the start. Members that name a container instance or
 //! an availability zone are left out: a task of `coracle run` has neither.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use agent_protocol::{ContainerSpec, MetadataFile, TaskSpec};
 use ecs::task_definition::NetworkMode;
@@ -15,17 +15,16 @@ use crate::describe;
 /// Amazon's name of the file.
 pub const FILE_NAME: &str = "ecs-container-metadata.json";
 
-/// Where a container's file is on the host and inside. The folder inside is named by the second half of the runtime
-/// id, which is as random as Amazon's.
-pub fn place(task_run_dir: &Path, container: &ecs::ContainerName, runtime_id: &str) -> MetadataFile {
-    let folder = runtime_id.get(32..).unwrap_or(runtime_id);
+/// The folder inside is named by the second half of the runtime id, which is as random as Amazon's.
+pub fn of(task: &TaskSpec, container: &ContainerSpec) -> MetadataFile {
+    let folder = container.runtime_id.get(32..).unwrap_or(&container.runtime_id);
     MetadataFile {
-        host: task_run_dir.join("metadata").join(container.as_str()).join(FILE_NAME),
-        inside: PathBuf::from("/opt/ecs/metadata").join(folder).join(FILE_NAME),
+        place: Path::new("/opt/ecs/metadata").join(folder).join(FILE_NAME),
+        content: format!("{:#}\n", content(task, container)),
     }
 }
 
-pub fn content(task: &TaskSpec, container: &ContainerSpec) -> Value {
+fn content(task: &TaskSpec, container: &ContainerSpec) -> Value {
     let addresses: Vec<String> = container.network.ipv4_address.iter().map(ToString::to_string).collect();
     let ports: Vec<Value> = container
         .network
@@ -105,9 +104,10 @@ mod tests {
 
     #[test]
     fn the_folder_inside_does_not_tell_the_runtime_id() {
-        let runtime_id = format!("{}{}", "a".repeat(32), "b".repeat(32));
-        let file = place(Path::new("/run/coracle/tasks/x"), &example::name("web"), &runtime_id);
-        assert_eq!(file.inside, PathBuf::from(format!("/opt/ecs/metadata/{}/{FILE_NAME}", "b".repeat(32))));
-        assert_eq!(file.host, PathBuf::from(format!("/run/coracle/tasks/x/metadata/web/{FILE_NAME}")));
+        let mut task = example::spec(&["web"]);
+        task.containers[0].runtime_id = format!("{}{}", "a".repeat(32), "b".repeat(32));
+        let file = of(&task, &task.containers[0]);
+        assert_eq!(file.place, Path::new(&format!("/opt/ecs/metadata/{}/{FILE_NAME}", "b".repeat(32))));
+        assert!(file.content.ends_with("}\n"));
     }
 }
