@@ -58,34 +58,21 @@ pub(crate) fn withdraw(
     gone
 }
 
-/// Deletes the links of tenants and waits until they are gone.
-pub(crate) fn delete_links(
-    settings: &Settings,
-    theirs: &dyn Fn(&Tenant) -> bool,
-    errors: &mut Vec<Error>,
-) -> Vec<String> {
-    match links(settings, theirs) {
-        Ok((mut socket, names)) => {
-            errors.extend(tenant::delete_links(&mut socket, &names));
-            names
-        }
+/// Deletes the links of tenants, on whatever bridge or on none any more, and waits until they are gone.
+pub(crate) fn delete_links(theirs: &dyn Fn(&Tenant) -> bool, errors: &mut Vec<Error>) -> Vec<String> {
+    let failed = |source| Error::Netlink { action: "list the links of this host".into(), source };
+    let listed = route_socket().and_then(|mut socket| link::list(&mut socket).map_err(failed).map(|all| (socket, all)));
+    let (mut socket, all) = match listed {
+        Ok(listed) => listed,
         Err(error) => {
             errors.push(error);
-            Vec::new()
+            return Vec::new();
         }
-    }
-}
-
-fn links(settings: &Settings, theirs: &dyn Fn(&Tenant) -> bool) -> Result<(Socket, Vec<String>), Error> {
-    let failed = |source| Error::Netlink { action: format!("list the ports of bridge {}", settings.bridge), source };
-    let mut socket = route_socket()?;
-    let Some(bridge) = link::get(&mut socket, &settings.bridge).map_err(failed)? else {
-        return Ok((socket, Vec::new()));
     };
-    let ports = link::ports_of(&mut socket, bridge.index).map_err(failed)?;
-    let ours = ports.into_iter().filter(|port| tenant::of_link(port).is_some_and(|tenant| theirs(&tenant)));
-    let names = ours.map(|port| port.name).collect();
-    Ok((socket, names))
+    let ours = all.into_iter().filter(|link| tenant::of_link(link).is_some_and(|tenant| theirs(&tenant)));
+    let names: Vec<String> = ours.map(|link| link.name).collect();
+    errors.extend(tenant::delete_links(&mut socket, &names));
+    names
 }
 
 /// Takes the bridge and the table away, with whatever still hangs on them: for tests, and for leaving a host as it
@@ -97,10 +84,20 @@ pub fn remove_bridge_and_table(settings: &Settings) -> Vec<Error> {
         Ok(mut socket) => errors.extend(nft::remove_table(&mut socket, &settings.table).err().map(failed)),
         Err(error) => errors.push(failed(error.into())),
     }
-    delete_links(settings, &|_| true, &mut errors);
-    match route_socket() {
-        Ok(mut socket) => errors.extend(tenant::delete_links(&mut socket, std::slice::from_ref(&settings.bridge))),
+    match route_socket().and_then(|mut socket| ports(&mut socket, settings).map(|names| (socket, names))) {
+        Ok((mut socket, mut names)) => {
+            names.push(settings.bridge.clone());
+            errors.extend(tenant::delete_links(&mut socket, &names));
+        }
         Err(error) => errors.push(error),
     }
     errors
+}
+
+/// The containers' links on the bridge.
+fn ports(socket: &mut Socket, settings: &Settings) -> Result<Vec<String>, Error> {
+    let failed = |source| Error::Netlink { action: format!("list the ports of bridge {}", settings.bridge), source };
+    let Some(bridge) = link::get(socket, &settings.bridge).map_err(failed)? else { return Ok(Vec::new()) };
+    let ports = link::ports_of(socket, bridge.index).map_err(failed)?;
+    Ok(ports.into_iter().filter(|port| tenant::of_link(port).is_some()).map(|port| port.name).collect())
 }

@@ -12,8 +12,10 @@
 #![allow(unsafe_code, reason = "one socket option that no safe wrapper offers")]
 
 mod attach;
+mod bindings;
 mod checks;
 mod conntrack;
+mod container_link;
 mod detach;
 mod error;
 mod host_bridge;
@@ -32,6 +34,7 @@ mod settings;
 mod sweep;
 mod sysctl;
 mod tenant;
+mod texts;
 
 pub use attach::{AttachedContainer, Attachment, Stage, attach};
 pub use checks::{Check, Outcome, checks};

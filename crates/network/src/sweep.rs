@@ -25,7 +25,7 @@ pub fn sweep(settings: &Settings, alive: &dyn Fn(&TaskId) -> bool) -> SweepRepor
     let mut errors = Vec::new();
     // First the way in, then the links: nothing is sent to an address that somebody else may get.
     let ports = detach::withdraw(settings, &dead, &mut errors);
-    let links = detach::delete_links(settings, &dead, &mut errors);
+    let links = detach::delete_links(&dead, &mut errors);
     let port = |port: &Published| format!("{} {}", protocol_name(port.key.protocol), port.key.port);
     SweepReport { links, ports: ports.iter().map(port).collect(), errors }
 }

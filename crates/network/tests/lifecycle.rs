@@ -150,12 +150,16 @@ fn a_sweep_removes_what_dead_tasks_left_and_nothing_else() {
     on_fresh_host(|| {
         let web = |port| vec![container("web", vec![mapping(80, Some(port), Tcp)])];
         let crashed = network::attach(&settings(), &request(1, Bridge, web(8081))).unwrap();
+        let crashed_address = crashed.containers[0].ipv4.unwrap();
         let alive = network::attach(&settings(), &request(2, Bridge, web(8082))).unwrap();
         let elsewhere = network::Settings::new("elsewhere");
         let foreign = network::attach(&elsewhere, &request(3, Bridge, web(8083))).unwrap();
         // A process that outlives its supervisor keeps the namespace, and so the link.
         let kept = crashed.containers[0].netns.as_ref().unwrap().try_clone().unwrap();
         drop(crashed);
+        // Not even being taken off the bridge hides it.
+        let address = u32::from(crashed_address);
+        ip(&format!("link set cor{address:08x} nomaster"));
 
         let report = network::sweep(&settings(), &|id| *id == task(2));
         assert!(report.errors.is_empty(), "{:?}", report.errors);

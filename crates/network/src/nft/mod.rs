@@ -3,6 +3,7 @@
 mod batch;
 mod dump;
 mod expression;
+mod rules;
 mod table;
 
 pub use batch::CommitError;
