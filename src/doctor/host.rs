@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{self, FsType};
-use runtime::cgroup::Cgroups;
 
 use super::Check;
 use crate::options::Options;
 use crate::output;
 
-/// Below this the inet family of nftables cannot translate addresses.
-const KERNEL_WANTED: (u32, u32) = (5, 2);
+/// Process descriptors and safe path look-ups are all there from here on.
+const KERNEL_WANTED: (u32, u32) = (5, 8);
 /// cgroup v2 kill, mount_setattr(2) and the overlay options used here are all present from here on.
 const KERNEL_RECOMMENDED: (u32, u32) = (5, 14);
 /// Less free space than this and a pull will probably fail.
@@ -27,18 +26,6 @@ pub(super) struct Found {
     pub(super) data: Result<Place, String>,
     pub(super) memory_available: Option<u64>,
     pub(super) epoch_s: u64,
-    pub(super) cgroups: Result<Controllers, String>,
-    /// /proc/filesystems has it.
-    pub(super) has_overlay: bool,
-    /// The actions that a seccomp filter may take; empty where the kernel has no filters.
-    pub(super) seccomp_actions: String,
-}
-
-/// The controllers that tasks can be limited by.
-pub(super) struct Controllers {
-    /// `v1`, `v2` or `v1 and v2`.
-    pub(super) version: &'static str,
-    pub(super) names: Vec<String>,
 }
 
 pub(super) struct Place {
@@ -70,22 +57,7 @@ fn find(options: &Options) -> Found {
         data: place(&options.data_dir),
         memory_available: memory_available(&read("/proc/meminfo")),
         epoch_s: crate::clock::now().epoch_ms / 1000,
-        cgroups: controllers(),
-        has_overlay: read("/proc/filesystems").lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay"),
-        seccomp_actions: read("/proc/sys/kernel/seccomp/actions_avail").trim().to_owned(),
     }
-}
-
-fn controllers() -> Result<Controllers, String> {
-    let cgroups = Cgroups::detect().map_err(|error| agent::recovery::chain(&error))?;
-    let version = match (cgroups.v1.is_empty(), &cgroups.v2) {
-        (false, Some(_)) => "v1 and v2",
-        (false, None) => "v1",
-        (true, _) => "v2",
-    };
-    let of_v1 = cgroups.v1.into_iter().flat_map(|hierarchy| hierarchy.controllers);
-    let names = of_v1.chain(cgroups.v2.into_iter().flat_map(|tree| tree.controllers));
-    Ok(Controllers { version, names: names.collect() })
 }
 
 fn place(data_dir: &Path) -> Result<Place, String> {
@@ -153,7 +125,6 @@ fn judge(found: &Found) -> Vec<Check> {
         }
     }
     checks.extend(found.memory_available.map(memory));
-    checks.extend([cgroups(&found.cgroups), overlay(found.has_overlay), seccomp(&found.seccomp_actions)]);
     checks.push(clock(found.epoch_s));
     checks
 }
@@ -228,44 +199,6 @@ fn memory(available: u64) -> Check {
     }
 }
 
-fn cgroups(found: &Result<Controllers, String>) -> Check {
-    const CURE: &str =
-        "boot with them: cgroup_enable=memory on the kernel's command line, CONFIG_MEMCG, CONFIG_CGROUP_PIDS";
-    let found = match found {
-        Ok(found) => found,
-        Err(error) => {
-            return Check::bad("cgroups", error, "mount them: mount -t cgroup2 none /sys/fs/cgroup");
-        }
-    };
-    let missing: Vec<&str> =
-        ["cpu", "memory", "pids"].into_iter().filter(|wanted| found.names.iter().all(|name| name != wanted)).collect();
-    if missing.is_empty() {
-        Check::good("cgroups", &format!("{}: {}", found.version, found.names.join(" ")))
-    } else {
-        Check::bad("cgroups", &format!("{} without {}", found.version, missing.join(" and ")), CURE)
-    }
-}
-
-fn overlay(has_overlay: bool) -> Check {
-    if has_overlay {
-        Check::good("overlayfs", "yes")
-    } else {
-        Check::warning(
-            "overlayfs",
-            "not loaded yet",
-            "modprobe overlay (CONFIG_OVERLAY_FS), where the first task cannot",
-        )
-    }
-}
-
-fn seccomp(actions: &str) -> Check {
-    if actions.split_whitespace().any(|action| action == "errno") {
-        Check::good("seccomp", actions)
-    } else {
-        Check::bad("seccomp", "the kernel has no system call filters", "a kernel with CONFIG_SECCOMP_FILTER")
-    }
-}
-
 fn clock(epoch_s: u64) -> Check {
     let shown = crate::time_text::rfc3339(ecs::Timestamp::from_epoch_ms(epoch_s.saturating_mul(1000)));
     if epoch_s < CLOCK_WANTED_EPOCH_S {
@@ -297,9 +230,6 @@ mod tests {
             }),
             memory_available: Some(1 << 30),
             epoch_s: 1_795_398_837,
-            has_overlay: true,
-            seccomp_actions: "kill_process errno allow".to_owned(),
-            cgroups: Ok(Controllers { version: "v2", names: ["cpu", "memory", "pids"].map(str::to_owned).to_vec() }),
         }
     }
 
@@ -315,12 +245,8 @@ mod tests {
     #[test]
     fn what_makes_a_run_impossible() {
         assert_eq!(verdict(&Found { is_root: false, ..found() }, "root"), Verdict::Bad);
-        assert_eq!(verdict(&Found { kernel: "4.9.0".to_owned(), ..found() }, "kernel"), Verdict::Bad);
+        assert_eq!(verdict(&Found { kernel: "5.4.0".to_owned(), ..found() }, "kernel"), Verdict::Bad);
         assert_eq!(verdict(&Found { architecture: "mips", ..found() }, "architecture"), Verdict::Bad);
-        assert_eq!(verdict(&Found { cgroups: Err("none".to_owned()), ..found() }, "cgroups"), Verdict::Bad);
-        let few = Controllers { version: "v2", names: vec!["cpu".to_owned()] };
-        assert_eq!(verdict(&Found { cgroups: Ok(few), ..found() }, "cgroups"), Verdict::Bad);
-        assert_eq!(verdict(&Found { seccomp_actions: String::new(), ..found() }, "seccomp"), Verdict::Bad);
         assert_eq!(verdict(&Found { data: Err("no".to_owned()), ..found() }, "data directory"), Verdict::Bad);
         let place = |file_system| Found {
             data: Ok(Place { path: PathBuf::from("/"), file_system, free_bytes: 1, free_inodes: 0 }),
@@ -334,7 +260,7 @@ mod tests {
     #[test]
     fn a_clock_that_was_never_set_is_a_warning_only() {
         assert_eq!(verdict(&Found { epoch_s: 3600, ..found() }, "clock"), Verdict::Warning);
-        assert_eq!(verdict(&Found { kernel: "5.4.0".to_owned(), ..found() }, "kernel"), Verdict::Warning);
+        assert_eq!(verdict(&Found { kernel: "5.10.0".to_owned(), ..found() }, "kernel"), Verdict::Warning);
     }
 
     #[test]
