@@ -308,7 +308,8 @@ fn a_stall_and_a_drip_end_with_a_reason() {
         let started = Instant::now();
         let error = pull_new(&registry, &impatient()).unwrap_err();
         assert!(matches!(&error, PullError::Stalled { what, .. } if what == words), "{error}");
-        assert!(started.elapsed() < Duration::from_secs(5));
+        // The default deadlines would take a minute.
+        assert!(started.elapsed() < Duration::from_secs(30));
     }
 }
 
@@ -545,23 +546,23 @@ fn two_pulls_of_one_image_share_the_work() {
 #[test]
 fn garbage_collection_takes_nothing_from_a_pull() {
     let dir = tempfile::tempdir().unwrap();
-    let content = Arc::new(plain_image());
-    let serving = Arc::clone(&content);
-    let collecting = open(dir.path());
-    // Before each answer everything that looks like garbage is swept.
-    let registry = Registry::start(move |request| {
-        collecting.gc(&[]).unwrap();
-        serving.answer(request)
-    });
+    let store = open(dir.path());
+    // The small layer is there already.
     let small = Content::image(&[&layers()[1]]);
     let other = Registry::start(move |request| small.answer(request));
-    let store = open(dir.path());
-    // The small layer is there already, and nothing but the pull needs it once its own name is gone.
     let before = run(&store, &other.name("x:1"), &options()).unwrap();
-    let lease = store.lease(&before).unwrap();
-    store.remove(&before.reference, &[]).unwrap();
+    let content = Arc::new(plain_image());
+    let (serving, collecting, name) = (Arc::clone(&content), store.clone(), before.reference.clone());
+    // While the big one comes, the last name goes that kept it, and everything that looks like garbage is swept.
+    let registry = Registry::start(move |request| {
+        if is_big(request, &serving) {
+            let freed = collecting.remove(&name, &[]).unwrap();
+            assert_eq!(freed.layers, []);
+        }
+        serving.answer(request)
+    });
     let image = run(&store, &registry.name("app:1"), &options()).unwrap();
-    drop(lease);
+    assert_eq!(registry.requests().iter().filter(|request| is_layer(request, &content)).count(), 1);
     store.gc(&[]).unwrap();
     assert_eq!(store.find(&image.reference).unwrap(), Some(image.clone()));
     let kept: HashSet<_> =
