@@ -36,7 +36,7 @@ impl Store {
         let mut freed = Freed::default();
         let exclusive = lock::exclusive(self)?;
         let mut used = lease::leased(self)?;
-        used.extend(in_use.iter().filter_map(|path| self.diff_id_of(path)));
+        used.extend(in_use.iter().filter_map(|path| diff_id_of(path)));
         for record in self.records()? {
             used.extend([record.digest, record.config_digest]);
             used.extend(record.index_digest);
@@ -49,11 +49,6 @@ impl Store {
         drop(dead);
         freed.bytes += ingest::clean(self, Partial::Remove)?;
         Ok(freed)
-    }
-
-    fn diff_id_of(&self, layer: &Path) -> Option<Digest> {
-        let inside = layer.strip_prefix(self.dir.join("layers")).ok()?;
-        Digest::from_hex(inside.iter().next()?.to_str()?)
     }
 
     /// Moves unused layers aside; dropping what is returned deletes them.
@@ -97,4 +92,9 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// However the path to the store is spelt: `…/layers/<hex>/fs`. To keep a layer too many does no harm.
+fn diff_id_of(layer: &Path) -> Option<Digest> {
+    layer.iter().rev().find_map(|part| Digest::from_hex(part.to_str()?))
 }

@@ -175,7 +175,9 @@ fn garbage_is_what_no_name_and_no_task_uses() {
     }
     let both: Reference = "both".parse().unwrap();
     let image = store.find(&both).unwrap().unwrap();
-    let freed = store.remove(&both, &image.layers[1..]).unwrap();
+    // A task may know the store by another path.
+    let in_use = image.layers[1].strip_prefix(dir.path()).unwrap().to_owned();
+    let freed = store.remove(&both, &[in_use]).unwrap();
     assert_eq!(freed.layers, []);
     assert_eq!(freed.blobs.len(), 2, "its manifest and configuration");
     let lease = store.lease(&image).unwrap();
