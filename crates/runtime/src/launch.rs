@@ -24,6 +24,7 @@ use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::Spec;
 
 use crate::cgroup::{self, Cgroups};
+use crate::cgroup_mounts;
 use crate::enter::{self, Entry, EntryError};
 use crate::fork::{self, Fork, Parent};
 use crate::mounts::{self, Mounts};
@@ -243,9 +244,16 @@ impl Launcher<'_> {
         let mounts = mounts::plan(self.input.container, self.input.cgroups);
         mounts.mount_outside(&root, &bundle).map_err(|error| Failure::create(chain(&error)))?;
         self.write_spec(&bundle, root)?;
-        hide_cgroups()?;
+        let cgroup_tree = cgroup_mounts::tree(self.input.cgroups, self.cgroup)
+            .map_err(|error| Failure::create(format!("cannot take a mount of the container's cgroup: {error}")))?;
+        hide_cgroups(self.input.cgroups, self.cgroup)?;
         stages.mark("rootfs");
-        let executor = LastSteps { entry: Rc::new(entry), report: Rc::clone(&self.report), mounts: Rc::new(mounts) };
+        let executor = LastSteps {
+            entry: Rc::new(entry),
+            report: Rc::clone(&self.report),
+            mounts: Rc::new(mounts),
+            cgroup_tree: cgroup_tree.map(Rc::new),
+        };
         let mut container = ContainerBuilder::new(NAME.to_owned(), SyscallType::default())
             .with_root_path(bundle.join("state"))
             .map_err(|error| Failure::create(chain(&error)))?
@@ -268,7 +276,11 @@ impl Launcher<'_> {
 
     fn write_spec(&self, bundle: &Path, root: PathBuf) -> Result<(), Failure> {
         let network = || PathBuf::from(format!("/proc/self/fd/{NETWORK_FD}"));
-        let around = Surroundings { root, network_namespace: self.input.network_namespace.map(|_| network()) };
+        let around = Surroundings {
+            root,
+            cgroup: self.cgroup.to_owned(),
+            network_namespace: self.input.network_namespace.map(|_| network()),
+        };
         let spec = spec::runtime_spec(self.input.container, &around).map_err(|error| Failure::create(chain(&error)))?;
         let path = bundle.join("config.json");
         spec.save(&path).map_err(|error| Failure::create(format!("cannot write {}: {error}", path.display())))
@@ -309,12 +321,24 @@ fn own_mounts() -> Result<(), Failure> {
         .map_err(|errno| Failure::create(format!("cannot make the mounts private: {errno}")))
 }
 
-/// libcontainer takes a tmpfs without hierarchies for a v1 host without controllers, and writes nothing.
-fn hide_cgroups() -> Result<(), Failure> {
+/// Gives libcontainer a cgroup to write its process's number to that is none. Where there is a v2 tree, the file that
+/// it would write is covered by one of ours: that costs it two system calls. Where there is none, it finds a v1 host
+/// without controllers, after looking for each of them.
+fn hide_cgroups(cgroups: &Cgroups, path: &Path) -> Result<(), Failure> {
     const CGROUPS: &str = "/sys/fs/cgroup";
-    umount2(CGROUPS, MntFlags::MNT_DETACH)
-        .and_then(|()| mount(Some("none"), CGROUPS, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=4k")))
-        .map_err(|errno| Failure::create(format!("cannot hide {CGROUPS} from libcontainer: {errno}")))
+    let failed = |errno| Failure::create(format!("cannot hide {CGROUPS} from libcontainer: {errno}"));
+    let cover = |target: &Path| mount(Some("none"), target, Some("tmpfs"), MsFlags::empty(), Some("mode=755,size=64k"));
+    let Some(v2) = &cgroups.v2 else {
+        return umount2(CGROUPS, MntFlags::MNT_DETACH).and_then(|()| cover(Path::new(CGROUPS))).map_err(failed);
+    };
+    if !cgroups.v1.is_empty() {
+        // A bind: a new mount of the cgroup2 type waits for a grace period.
+        mount(Some(&v2.mount), CGROUPS, None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(failed)?;
+    }
+    let own = Path::new(CGROUPS).join(path.strip_prefix("/").unwrap_or(path));
+    cover(&own).map_err(failed)?;
+    let procs = own.join("cgroup.procs");
+    fs::write(&procs, "").map_err(|error| Failure::create(format!("cannot make {}: {error}", procs.display())))
 }
 
 /// Runs in the container's first process, on its root, with all privileges still there.
@@ -323,6 +347,7 @@ struct LastSteps {
     entry: Rc<Entry>,
     report: Rc<report::Sender>,
     mounts: Rc<Mounts>,
+    cgroup_tree: Option<Rc<OwnedFd>>,
 }
 
 impl Executor for LastSteps {
@@ -339,7 +364,7 @@ impl Executor for LastSteps {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let error = match self.mounts.mount_inside() {
+        let error = match self.mounts.mount_inside(self.cgroup_tree.as_ref().map(|tree| tree.as_fd())) {
             Err(error) => EntryError::Mount(error),
             Ok(()) => match self.entry.execute(self.report.as_fd()) {
                 Ok(never) => match never {},

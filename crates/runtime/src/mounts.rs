@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -101,8 +102,9 @@ impl Mounts {
         Ok(())
     }
 
-    /// In the container's first process, on its root, in its namespaces, with all privileges.
-    pub(crate) fn mount_inside(&self) -> Result<(), MountError> {
+    /// In the container's first process, on its root, in its namespaces, with all privileges. `cgroup_tree` is the
+    /// mount of `cgroup_mounts::tree`.
+    pub(crate) fn mount_inside(&self, cgroup_tree: Option<BorrowedFd<'_>>) -> Result<(), MountError> {
         let sys = Path::new("/sys");
         new(Path::new("/proc"), "proc", SAFE, None)?;
         new(sys, "sysfs", SAFE, None)?;
@@ -110,16 +112,8 @@ impl Mounts {
             make_read_only(sys)?;
         }
         new(Path::new("/dev/mqueue"), "mqueue", SAFE, None)?;
-        let cgroups = Path::new("/sys/fs/cgroup");
-        if self.cgroups.is_empty() {
-            new(cgroups, "cgroup2", SAFE, None)?;
-            if !self.privileged {
-                make_read_only(cgroups)?;
-            }
-        } else {
-            cgroup_mounts::mount_all(&self.cgroups, self.privileged)
-                .map_err(|source| MountError { target: cgroups.to_owned(), source })?;
-        }
+        cgroup_mounts::mount_all(&self.cgroups, cgroup_tree, self.privileged)
+            .map_err(|source| MountError { target: cgroup_mounts::TARGET.into(), source })?;
         if self.privileged {
             return Ok(());
         }

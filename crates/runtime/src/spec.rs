@@ -36,6 +36,8 @@ pub(crate) enum SpecError {
 pub(crate) struct Surroundings {
     /// The mounted root.
     pub(crate) root: PathBuf,
+    /// The container's cgroup, which its processes are in before libcontainer runs.
+    pub(crate) cgroup: PathBuf,
     /// Opened by the launcher and its children as a path; none is the host's network.
     pub(crate) network_namespace: Option<PathBuf>,
 }
@@ -118,6 +120,7 @@ pub(crate) fn runtime_spec(container: &ContainerSpec, around: &Surroundings) -> 
 fn build(container: &ContainerSpec, around: &Surroundings) -> Result<Spec, oci_spec::OciSpecError> {
     let definition = &container.definition;
     let mut linux = LinuxBuilder::default().namespaces(namespaces(around)?).build()?;
+    linux.set_cgroups_path(Some(around.cgroup.clone()));
     linux.set_resources(None);
     linux.set_seccomp(None);
     linux.set_masked_paths(None);
