@@ -1,5 +1,5 @@
-//! The one path by which a task of this host starts: directories and a supervisor first, then images and network side
-//! by side, then `task.json` and `Go`.
+//! The one path by which a task of this host starts: directories first, then supervisor, images and network side by
+//! side, then `task.json` and `Go`.
 //!
 //! A step that fails takes back what the steps before it made. A driver that is killed is taken back too: its
 //! supervisor sees the start socket close and removes all of the task, and `recovery` removes what no supervisor is
@@ -13,12 +13,13 @@ use ecs::size::SizeError;
 use ecs::{TaskId, Timestamp};
 use network::Attachment;
 use runtime::client::ClientError;
-use runtime::spawn::{self, Handover, SpawnError};
-use runtime::task_dir::{self, TaskDirError};
+use runtime::spawn::{self, Handover, SpawnError, StartHandle};
+use runtime::task_dir::{self, NewTask, TaskDirError};
 
 use crate::compose::{self, Parts, Plan};
 use crate::dice::{self, NoDice};
 use crate::host::Host;
+use crate::recovery;
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError<E: std::error::Error + 'static> {
@@ -57,7 +58,7 @@ pub struct Started {
     pub said: Vec<String>,
 }
 
-/// Time spent in each stage, in order. `images` and `network` run side by side.
+/// Time spent in each stage, in order. `network` runs beside `spawn` and `images`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stages(pub Vec<(String, Duration)>);
 
@@ -93,12 +94,14 @@ where
     let runtime_ids: Vec<String> = runtime_ids.collect::<Result<_, _>>().map_err(StartError::Dice)?;
     refuse_taken_name(host, plan, &id)?;
     let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
-    // From here on, dropping the handle has the supervisor remove everything of the task, its network included.
-    let supervisor = stages.measure("spawn", || spawn::spawn(new)).map_err(StartError::Spawn)?;
-
     let pull_started_at = now();
     let request = compose::network_request(plan, &id, &runtime_ids);
-    let (images, attachment) = prepare(host, &request, images, &mut stages)?;
+    let (supervisor, images, attachment) = prepare(host, new, &request, images, &mut stages).inspect_err(|error| {
+        // Without a supervisor nobody else takes the network and the directories back.
+        if matches!(error, StartError::Spawn(_)) {
+            recovery::recover(host, recovery::Network::Always, now());
+        }
+    })?;
     let pull_stopped_at = now();
 
     let since = Instant::now();
@@ -120,32 +123,37 @@ where
     Ok(Started { spec: composed.spec, stages, said })
 }
 
-/// Images and network side by side. A network that cannot be is told before a pull that may take minutes.
+/// Supervisor, images and network side by side. A network that cannot be is told before a pull that may take minutes.
+///
+/// From here on, dropping the supervisor's handle has it remove everything of the task, its network included.
 fn prepare<E, Find, Pull>(
     host: &Host,
+    new: NewTask,
     request: &network::Request,
     images: Images<Find, Pull>,
     stages: &mut Stages,
-) -> Result<(Vec<ResolvedImage>, Attachment), StartError<E>>
+) -> Result<(StartHandle, Vec<ResolvedImage>, Attachment), StartError<E>>
 where
     E: std::error::Error + 'static,
     Find: FnOnce() -> Result<Option<Vec<ResolvedImage>>, E>,
     Pull: FnOnce() -> Result<Vec<ResolvedImage>, E>,
 {
-    let (found, attached) = std::thread::scope(|scope| {
+    let (supervisor, found, attached) = std::thread::scope(|scope| {
         let network = scope.spawn(|| {
             let since = Instant::now();
             (network::attach(&host.network, request), since.elapsed())
         });
+        let supervisor = stages.measure("spawn", || spawn::spawn(new));
         let found = stages.measure("images", images.find);
         match network.join() {
             Ok((attached, took)) => {
                 stages.add("network", took);
-                (found, attached)
+                (supervisor, found, attached)
             }
             Err(panic) => std::panic::resume_unwind(panic),
         }
     });
+    let supervisor = supervisor.map_err(StartError::Spawn)?;
     let attachment = attached.map_err(StartError::Network)?;
     for stage in &attachment.stages {
         stages.add(&format!("network: {}", stage.name), stage.took);
@@ -154,7 +162,7 @@ where
         Some(images) => images,
         None => stages.measure("pull", images.pull).map_err(StartError::Images)?,
     };
-    Ok((images, attachment))
+    Ok((supervisor, images, attachment))
 }
 
 /// A name means one task among those that have not stopped. Of two that claim it at once the later one gives way.
