@@ -333,3 +333,44 @@ fn check_size(what: &'static str, bytes: &[u8]) -> Result<(), DocumentError> {
 fn short(text: &str) -> String {
     text.chars().take(120).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_may_leave_out_everything_and_hide_nothing() {
+        let empty = parse_config(br#"{"config":null,"rootfs":null,"created":null}"#).unwrap();
+        assert_eq!((empty.config, empty.diff_ids), (Config::default(), Vec::new()));
+        let nulls = br#"{"config":{"Env":null,"Cmd":null,"Entrypoint":null,"Volumes":null,"Labels":null,"User":null}}"#;
+        assert_eq!(parse_config(nulls).unwrap().config, Config::default());
+        let odd = br#"{"config":{"Labels":{"coracle.logger":"binary:///bin/sh","x":"$(id)\n"},"Volumes":{"/a/../..//b/":{}},"Env":["A=\n../"]}}"#;
+        let config = parse_config(odd).unwrap().config;
+        assert_eq!(config.labels.into_iter().collect::<Vec<_>>(), [("x".to_owned(), "$(id)\n".to_owned())]);
+        assert_eq!((config.volumes, config.env), (vec!["/b".to_owned()], vec!["A=\n../".to_owned()]));
+    }
+
+    #[test]
+    fn a_configuration_that_could_mislead_is_refused() {
+        let refused = [
+            r#"{"config":{"Env":["A=\u0000"]}}"#,
+            r#"{"config":{"Cmd":["a\u0000b"]}}"#,
+            r#"{"config":{"Entrypoint":["\u0000"]}}"#,
+            r#"{"config":{"User":"root\nx"}}"#,
+            r#"{"config":{"WorkingDir":"/\u0000"}}"#,
+            r#"{"config":{"StopSignal":"TERM\n"}}"#,
+            r#"{"config":{"Volumes":{"relative":{}}}}"#,
+            r#"{"config":{"Volumes":{"/a\u0000":{}}}}"#,
+            r#"{"config":{"User":1}}"#,
+            r#"{"config":{"User":"a","User":"b"}}"#,
+            r#"{"rootfs":{"diff_ids":["sha256:abc"]}}"#,
+            "{",
+            "null",
+        ];
+        for json in refused {
+            assert!(parse_config(json.as_bytes()).is_err(), "{json}");
+        }
+        let long = format!(r#"{{"created":"{}"}}"#, "x".repeat(5 << 20));
+        assert!(matches!(parse_config(long.as_bytes()), Err(DocumentError::TooLarge { .. })));
+    }
+}

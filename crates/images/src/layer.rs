@@ -172,14 +172,22 @@ struct BlobReader<C> {
     read: u64,
     promised: Option<u64>,
     counts: Rc<Counts>,
+    /// After a failure the count and the hash lack something, and prove nothing any more.
+    failed: bool,
 }
 
 impl<C: Chunks> BlobReader<C> {
     fn new(chunks: C, promised: Option<u64>, counts: Rc<Counts>) -> Self {
-        BlobReader { chunks, chunk: Bytes::new(), hasher: Hasher::new(), read: 0, promised, counts }
+        BlobReader { chunks, chunk: Bytes::new(), hasher: Hasher::new(), read: 0, promised, counts, failed: false }
     }
 
     fn more(&mut self) -> io::Result<Bytes> {
+        let more = self.counted();
+        self.failed |= more.is_err();
+        more
+    }
+
+    fn counted(&mut self) -> io::Result<Bytes> {
         let chunk = self.chunks.next()?;
         self.hasher.update(&chunk);
         self.read += chunk.len() as u64;
@@ -207,6 +215,9 @@ impl<C: Chunks> BlobReader<C> {
     }
 
     fn drain(&mut self) -> io::Result<()> {
+        if self.failed {
+            return Err(io::Error::other("the blob could not be read to its end"));
+        }
         self.chunk = Bytes::new();
         while !self.more()?.is_empty() {}
         Ok(())
