@@ -188,6 +188,14 @@ impl Cgroups {
     /// # Errors
     /// Every step that failed; the others were still taken.
     pub fn remove(&self, path: &Path) -> Vec<CgroupError> {
+        // The rule is that all of it has ended: the kernel removes what is empty, and nothing else, in one call.
+        let emptied = |mount: &Path| match fs::remove_dir(below(mount, path)) {
+            Ok(()) => true,
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        if self.mounts().fold(true, |all, mount| emptied(mount) && all) {
+            return Vec::new();
+        }
         let mut errors = Vec::new();
         if let Err(error) = self.kill(path) {
             errors.push(error);
