@@ -54,7 +54,7 @@ pub(crate) fn withdraw(
             errors.push(Error::Netlink { action: format!("forget the UDP flows to {address}"), source });
         }
     }
-    socket.close_aside();
+    socket.close_at_exit();
     gone
 }
 

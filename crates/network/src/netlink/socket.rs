@@ -105,6 +105,12 @@ impl Socket {
         drop(closing);
     }
 
+    /// As `close_aside`, for a supervisor, which has one thread: it moves itself between cgroups and ends soon, and a
+    /// second thread would keep it in both. The socket is closed with the process.
+    pub(crate) fn close_at_exit(self) {
+        std::mem::forget(self.descriptor);
+    }
+
     /// The first of `count` message numbers that nobody else uses on this socket.
     pub(crate) fn take_sequences(&mut self, count: u32) -> u32 {
         let first = self.next_sequence;
