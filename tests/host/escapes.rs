@@ -293,8 +293,8 @@ fn e23_an_exec_nobody_reads_costs_no_memory() {
     let host = Host::new();
     host.import_probe();
     let task = host.detach(&definition::probe_with(&["wait"], &json!({ "memory": 64 })), &[]);
-    let exec = host.start(["exec", &task, "--", "/bin/probe", "flood", "3000000"]);
-    exec.wait_for_output("000100000 ");
+    let exec = host.start(["exec", &task, "--", "/bin/probe", "flood", "300000"]);
+    exec.wait_for_output("000050000 ");
     let supervisor = super::hardening::supervisor(&host, &task);
     let status = fs::read_to_string(format!("/proc/{supervisor}/status")).expect("it runs");
     let resident = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");

@@ -165,11 +165,11 @@ fn task_cpu_throttles() {
     let host = Host::new();
     host.import_probe();
     let mut definition = definition::probe(&["spin", "2000"]);
-    definition["cpu"] = json!("128");
+    definition["cpu"] = json!("256");
     definition["memory"] = json!("64");
     let spun = host.run(&definition, &[]).ok().report("main");
-    // An eighth of one core for two seconds, give or take a period or two of 100 ms.
+    // A quarter of one core for two seconds, give or take a period or two of 100 ms.
     let share = spun["cpu_ms"].as_f64().expect("a number") / spun["wall_ms"].as_f64().expect("a number");
-    assert!(share < 0.20, "{share} of a core: {spun}");
+    assert!(share < 0.35, "{share} of a core: {spun}");
     host.finish();
 }

@@ -249,3 +249,27 @@ fn bridge_tasks_see_their_own_name_and_the_hosts_name_servers() {
     assert!(hosts.lines().any(|line| line.split_whitespace().nth(1) == Some("dinghy")), "{hosts}");
     host.finish();
 }
+
+/// Addresses, ports and the bridge itself are handed out by the kernel, whoever asks at the same time.
+#[test]
+fn many_tasks_start_at_once() {
+    const TASKS: usize = 8;
+    let host = Host::new();
+    host.import_probe();
+    let definition = server(&["tcp-echo", "80"], &json!([{ "containerPort": 80 }]));
+    let starts: Vec<_> = (0..TASKS).map(|_| host.start_run(&definition, &["--detach"])).collect();
+    let tasks: Vec<String> = starts.into_iter().map(|start| start.wait().ok().line().to_owned()).collect();
+    let mut ports = Vec::new();
+    for task in &tasks {
+        listening(&host, task);
+        let port = bindings(&host, task)[0]["hostPort"].as_u64().expect("a port") as u16;
+        assert!(!ports.contains(&port), "{port} is given twice");
+        answers(say(&host.namespace, LOOPBACK, port));
+        ports.push(port);
+    }
+    let stops: Vec<_> = tasks.iter().map(|task| host.start(["rm", "--force", task])).collect();
+    for stop in stops {
+        stop.wait().ok();
+    }
+    host.finish();
+}

@@ -1,6 +1,7 @@
 //! `coracle run` and what works on its tasks: output, exit codes, overrides, signals, and life without the driver.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -340,5 +341,140 @@ fn exec_has_its_own_input_and_a_terminal_on_request() {
     host.coracle(["stop", &task]).ok();
     host.coracle(["exec", &task, "--", "/bin/probe", "exit", "0"]).refused(&[]);
     host.coracle(["rm", &task]).ok();
+    host.finish();
+}
+
+/// A new terminal of this size: its two sides.
+fn terminal(rows: u16, columns: u16) -> (File, File) {
+    let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    let (mut ours, mut theirs) = (0, 0);
+    // SAFETY: two integers to fill, and a winsize to read; no name and no modes.
+    let made = unsafe {
+        libc::openpty(
+            &raw mut ours,
+            &raw mut theirs,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            (&raw const size).cast_mut(),
+        )
+    };
+    assert_eq!(made, 0, "a terminal: {}", std::io::Error::last_os_error());
+    // SAFETY: openpty has just made both, and nobody else owns them.
+    unsafe { (File::from_raw_fd(ours), File::from_raw_fd(theirs)) }
+}
+
+fn modes(terminal: &File) -> (u32, u32, u32) {
+    // SAFETY: fills a termios on the stack.
+    unsafe {
+        let mut modes: libc::termios = std::mem::zeroed();
+        assert_eq!(libc::tcgetattr(terminal.as_raw_fd(), &raw mut modes), 0);
+        (modes.c_iflag, modes.c_oflag, modes.c_lflag)
+    }
+}
+
+#[test]
+fn exec_it_is_a_terminal_of_the_same_size_and_puts_ours_back() {
+    let host = Host::new();
+    host.import_probe();
+    let task = host.detach(&definition::probe(&["wait"]), &[]);
+    let (mut keyboard, screen) = terminal(33, 111);
+    let before = modes(&screen);
+    let mut exec = host.command(["exec", "-it", &task, "--", "/bin/probe", "terminal"]);
+    exec.stdin(screen.try_clone().expect("a descriptor can be copied"));
+    let exec = crate::support::Running::start(&mut exec);
+    exec.wait_for_output("reading");
+    assert_ne!(modes(&screen), before, "our terminal is raw meanwhile");
+    std::io::Write::write_all(&mut keyboard, b"typed\r").expect("it reads");
+    let ended = exec.wait().ok();
+    let start = ended.stdout.find('{').expect("a report");
+    let report: Value = serde_json::from_str(ended.stdout[start..].trim_end()).expect("a report");
+    assert_eq!((&report["rows"], &report["columns"]), (&json!(33), &json!(111)));
+    assert_eq!(report["controlling"], true);
+    assert_eq!(report["line"], "typed");
+    assert!(report["name"].as_str().is_some_and(|name| name.starts_with("/dev/pts/")), "{report}");
+    assert_eq!(modes(&screen), before, "our terminal is put back");
+    host.coracle(["stop", &task]).ok();
+    host.coracle(["rm", &task]).ok();
+    host.finish();
+}
+
+#[test]
+fn a_name_is_one_running_tasks_at_a_time() {
+    let host = Host::new();
+    host.import_probe();
+    let definition = definition::probe(&["wait"]);
+    host.detach(&definition, &["--name", "front"]);
+    host.run(&definition, &["--detach", "--name", "front"]).refused(&["front"]);
+    host.coracle(["ps"]).ok().prints(&["front"]);
+    host.coracle(["stop", "front"]).ok();
+    host.coracle(["rm", "front"]).ok();
+    let again = host.detach(&definition, &["--name", "front"]);
+    host.coracle(["stop", &again]).ok();
+    host.coracle(["rm", &again]).ok();
+    host.run(&definition, &["--name", "../front"]).refused(&["--name"]);
+    host.finish();
+}
+
+/// SUCCESS: "validates the same condition as START, but requires the container exits with a zero status"
+/// (API_ContainerDependency).
+#[test]
+fn a_failed_dependency_keeps_the_dependent_from_starting() {
+    let host = Host::new();
+    host.import_probe();
+    let containers = [
+        definition::container("first", &["exit", "3"], &json!({ "essential": false })),
+        definition::container(
+            "main",
+            &["say", "never"],
+            &json!({
+                "dependsOn": [{ "containerName": "first", "condition": "SUCCESS" }],
+            }),
+        ),
+    ];
+    let ended = host.run(&definition::task(&containers), &["--output", "json"]);
+    assert_ne!(ended.code(), 0, "{}", ended.whole());
+    assert!(!ended.stdout.contains("never"), "{}", ended.whole());
+    let events = ended.json_lines();
+    let task = &events.last().expect("events")["task"];
+    assert_eq!(definition::the_container(task, "first")["exitCode"], 3);
+    assert_eq!(definition::the_container(task, "main").get("exitCode"), None);
+    host.finish();
+}
+
+/// "When stopping, the reverse of dependsOn": a container is stopped after those that depend on it.
+#[test]
+fn stopping_goes_in_the_reverse_order() {
+    let host = Host::new();
+    host.import_probe();
+    let containers = [
+        definition::container("base", &["wait"], &json!({})),
+        definition::container(
+            "top",
+            &["wait"],
+            &json!({
+                "dependsOn": [{ "containerName": "base", "condition": "START" }],
+            }),
+        ),
+    ];
+    let task = host.detach(&definition::task(&containers), &[]);
+    host.coracle(["stop", &task]).ok();
+    let logs = host.coracle(["logs", &task]).ok().stdout;
+    let ends: Vec<&str> = logs.lines().filter(|line| line.contains("signal 15")).collect();
+    assert!(ends.len() == 2 && ends[0].starts_with("top") && ends[1].starts_with("base"), "{logs}");
+    host.coracle(["rm", &task]).ok();
+    host.finish();
+}
+
+#[test]
+fn what_cannot_be_started_has_the_shells_exit_code_and_a_reason() {
+    let host = Host::new();
+    host.import_probe();
+    for (entry, code) in [("/bin/nothing", 127), ("nothing", 127), ("/etc/passwd", 126), ("/bin", 126)] {
+        let members = json!({ "entryPoint": [entry], "command": [] });
+        host.run(&definition::probe_with(&[], &members), &[]).expect_code(code).says(&[entry]);
+        host.run(&definition::probe_with(&[], &members), &["--detach"]).expect_code(code).says(&[entry]);
+        let task = the_only_task(&host);
+        host.coracle(["rm", &task]).ok();
+    }
     host.finish();
 }

@@ -153,3 +153,23 @@ pub(crate) fn spin(milliseconds: i32) -> Value {
     };
     json!({ "cpu_ms": cpu_ms, "wall_ms": start.elapsed().as_millis() })
 }
+
+/// The terminal on standard input: its name, its size, whether it is the controlling one, and the line that it reads.
+pub(crate) fn terminal() -> Value {
+    let name = std::fs::read_link("/proc/self/fd/0").map(|path| path.display().to_string()).unwrap_or_default();
+    let controlling = std::fs::File::open("/dev/tty").is_ok();
+    say(&["reading"]);
+    let mut line = String::new();
+    let read = std::io::stdin().read_line(&mut line).is_ok();
+    // Only now: the size is set as soon as the process runs, and then whenever it changes.
+    // SAFETY: fills a winsize on the stack.
+    let size = unsafe {
+        let mut size: libc::winsize = std::mem::zeroed();
+        libc::ioctl(0, libc::TIOCGWINSZ as _, &raw mut size);
+        size
+    };
+    json!({
+        "name": name, "rows": size.ws_row, "columns": size.ws_col, "controlling": controlling,
+        "line": line.trim_end(), "read": read,
+    })
+}

@@ -54,6 +54,7 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "fill" => print(&load::fill(rest[0])),
         "flood" => return load::flood(rest[0].parse().expect("flood takes a number of lines")),
         "spin" => print(&load::spin(number(rest[0]))),
+        "terminal" => print(&load::terminal()),
         "tcp-echo" => return serve::tcp_echo(rest[0]),
         "udp-echo" => return serve::udp_echo(rest[0]),
         "http" => return serve::http(rest[0], rest.get(1).copied().unwrap_or("hello from the probe")),

@@ -40,8 +40,22 @@ impl Heard {
         String::from_utf8_lossy(&self.state.lock().expect("no listener panics").0).into_owned()
     }
 
-    /// Waits until `enough` says so or the stream ends; false at the deadline.
-    fn wait(&self, deadline: Instant, enough: impl Fn(&[u8]) -> bool) -> bool {
+    /// Waits for `text`; false when the stream ended or the deadline came without it. Each byte is looked at once.
+    fn wait_for(&self, deadline: Instant, text: &str) -> bool {
+        let wanted = text.as_bytes();
+        let mut seen = 0;
+        self.wait(deadline, |bytes| {
+            let found = bytes[seen..].windows(wanted.len()).any(|window| window == wanted);
+            seen = bytes.len().saturating_sub(wanted.len());
+            found
+        })
+    }
+
+    fn wait_for_end(&self, deadline: Instant) {
+        self.wait(deadline, |_| false);
+    }
+
+    fn wait(&self, deadline: Instant, mut enough: impl FnMut(&[u8]) -> bool) -> bool {
         let mut state = self.state.lock().expect("no listener panics");
         loop {
             if enough(&state.0) {
@@ -49,7 +63,7 @@ impl Heard {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || state.1 {
-                return enough(&state.0);
+                return false;
             }
             state = self.more.wait_timeout(state, left).expect("no listener panics").0;
         }
@@ -105,20 +119,20 @@ impl Running {
     /// Waits for `text` on standard output.
     pub(crate) fn wait_for_output(&self, text: &str) -> &Self {
         let deadline = Instant::now() + PATIENCE;
-        let found = self.stdout.wait(deadline, |bytes| String::from_utf8_lossy(bytes).contains(text));
+        let found = self.stdout.wait_for(deadline, text);
         assert!(found, "{} never said {text:?}\n{}", self.what, self.said());
         self
     }
 
     pub(crate) fn wait_for_errors(&self, text: &str) -> &Self {
         let deadline = Instant::now() + PATIENCE;
-        let found = self.stderr.wait(deadline, |bytes| String::from_utf8_lossy(bytes).contains(text));
+        let found = self.stderr.wait_for(deadline, text);
         assert!(found, "{} never said {text:?} on standard error\n{}", self.what, self.said());
         self
     }
 
     fn said(&self) -> String {
-        format!("--- stdout\n{}\n--- stderr\n{}", self.stdout(), self.stderr())
+        format!("--- stdout\n{}\n--- stderr\n{}", last_part(&self.stdout()), last_part(&self.stderr()))
     }
 
     /// Its end. One that takes longer than `patience` is killed and fails the test.
@@ -135,8 +149,8 @@ impl Running {
         let elapsed = self.started.elapsed();
         // Detached children hold no end of the pipes; one that does is a defect which the wait shows.
         let ended = Instant::now() + Duration::from_secs(5);
-        self.stdout.wait(ended, |_| false);
-        self.stderr.wait(ended, |_| false);
+        self.stdout.wait_for_end(ended);
+        self.stderr.wait_for_end(ended);
         Finished { what: self.what.clone(), status, elapsed, stdout: self.stdout(), stderr: self.stderr() }
     }
 
@@ -172,6 +186,14 @@ impl Drop for Running {
             let _ = self.child.wait();
         }
     }
+}
+
+/// What a failed test shows of an output that may be millions of lines.
+fn last_part(text: &str) -> &str {
+    const MOST: usize = 20_000;
+    let start = text.len().saturating_sub(MOST);
+    let start = (start..text.len()).find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    &text[start..]
 }
 
 pub(crate) struct Finished {
@@ -256,6 +278,7 @@ impl Finished {
     }
 
     pub(crate) fn whole(&self) -> String {
-        format!("{} ({})\n--- stdout\n{}\n--- stderr\n{}", self.what, self.status, self.stdout, self.stderr)
+        let (stdout, stderr) = (last_part(&self.stdout), last_part(&self.stderr));
+        format!("{} ({})\n--- stdout\n{stdout}\n--- stderr\n{stderr}", self.what, self.status)
     }
 }
