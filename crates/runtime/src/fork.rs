@@ -3,6 +3,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 pub(crate) enum Fork {
     Child,
     Parent { pid: i32 },
@@ -71,6 +74,20 @@ pub(crate) fn run_child(parent: u32, work: impl FnOnce() -> io::Result<()>) -> !
         Ok(()) => exit_now(0),
         Err(_) => exit_now(1),
     }
+}
+
+/// Runs `work` in a forked child when its parent, held by `parent`, has ended. Nothing that the parent had open stays
+/// open because of it. The parent may have had threads, so neither this nor `work` allocates.
+pub(crate) fn run_survivor(parent: BorrowedFd<'_>, work: impl FnOnce()) -> ! {
+    let parent = match place_descriptors(&mut [(parent.as_raw_fd(), 0)]) {
+        // SAFETY: just placed there, and closed by nobody before this process ends.
+        Ok(()) => unsafe { BorrowedFd::borrow_raw(0) },
+        Err(_) => exit_now(1),
+    };
+    let mut waiting = [PollFd::new(parent, PollFlags::POLLIN)];
+    while poll(&mut waiting, PollTimeout::NONE) == Err(Errno::EINTR) {}
+    work();
+    exit_now(0)
 }
 
 /// What `attempt` gets in a child that changes only itself and ends. May be called with threads, so `attempt` makes

@@ -1,8 +1,10 @@
 //! The end of a supervisor that never got its task: nothing of it stays.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use agent_protocol::TaskSpec;
 use ecs::TaskId;
@@ -10,8 +12,13 @@ use ecs::TaskId;
 use super::Process;
 use super::clock::Clock;
 use super::journal::Journal;
+use crate::fork::{self, Fork, Parent};
+use crate::process_identity;
 use crate::spawn::SupervisorArgs;
 use crate::task_dir::{self, remove_tree};
+
+const LEAF_TRIES: u32 = 200;
+const LEAF_RETRY_MS: u64 = 1;
 
 /// The driver has gone before `Go`, or its `Go` made no sense: nobody was promised this task, so its directories go
 /// too. What cannot be removed is found by `recover`, which sees a task that nobody owns.
@@ -48,17 +55,37 @@ pub(super) fn forget(args: &SupervisorArgs, journal: &mut Journal, clock: &Clock
     true
 }
 
-/// Out of the leaf and into the root, where there are no limits, so that the leaf can go. On v2 this waits for a
-/// grace period, some milliseconds: it comes after everything that somebody may be waiting for.
+/// Out of the leaf, so that it can go. In v1 a process moves itself for nothing. In v2 it would wait for a grace
+/// period, ten milliseconds and more that somebody may be waiting for: there a child that is born in the root, where
+/// there are no limits, removes the leaf when this process has ended.
 pub(super) fn leave_own_cgroup(process: &Process, args: &SupervisorArgs) -> Result<(), String> {
     process.cgroups.enter_v1(Path::new("/")).map_err(|error| super::chain(&error))?;
     let leaf = &args.places.supervisor_cgroup;
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let in_leaf = own.lines().any(|line| line.strip_prefix("0::").is_some_and(|path| Path::new(path) == leaf));
-    if let (true, Some(unified)) = (in_leaf, &process.cgroups.v2) {
-        let procs = unified.mount.join("cgroup.procs");
-        fs::write(&procs, "0").map_err(|cause| format!("cannot enter {}: {cause}", procs.display()))?;
-    }
     process.cgroups.remove_if_empty(leaf);
-    Ok(())
+    let Some(unified) = &process.cgroups.v2 else { return Ok(()) };
+    let leaf = unified.mount.join(leaf.strip_prefix("/").unwrap_or(leaf));
+    if !leaf.is_dir() {
+        return Ok(());
+    }
+    let root = process.cgroups.birthplace(Path::new("/")).map_err(|error| super::chain(&error))?;
+    let own = process_identity::open_number(std::process::id().cast_signed())
+        .map_err(|cause| format!("cannot hold the supervisor's own process: {cause}"))?;
+    match fork::fork_into(root.as_ref().map(AsFd::as_fd), Parent::Caller) {
+        Ok(Fork::Child) => fork::run_survivor(own.as_fd(), || remove_leaf(&leaf)),
+        Ok(Fork::Parent { .. }) => Ok(()),
+        Err(cause) => Err(format!("cannot fork to remove {}: {cause}", leaf.display())),
+    }
+}
+
+/// Tried a few times: a process may still be counted for a moment after its end.
+fn remove_leaf(leaf: &Path) {
+    for _ in 0..LEAF_TRIES {
+        match fs::remove_dir(leaf) {
+            Err(cause) if cause.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(Duration::from_millis(LEAF_RETRY_MS));
+            }
+            // Whatever else is in the way, `recover` sweeps it.
+            Ok(()) | Err(_) => return,
+        }
+    }
 }

@@ -209,9 +209,9 @@ impl Host {
     /// Nothing of the task is left on the host but its state and logs.
     pub(crate) fn assert_gone(&self, places: &Places) {
         let cgroups = Cgroups::detect().expect("cgroups");
-        for cgroup in [&places.cgroup, &places.supervisor_cgroup] {
-            assert!(!cgroups.exists(cgroup), "{} is left", cgroup.display());
-        }
+        assert!(!cgroups.exists(&places.cgroup), "{} is left", places.cgroup.display());
+        // A process cannot remove the cgroup that it is in: its leaf goes a moment after the supervisor.
+        wait_until("the supervisor's leaf is gone", || !cgroups.exists(&places.supervisor_cgroup));
         assert!(!places.run.exists(), "{} is left", places.run.display());
         assert!(!places.state.join("containers").exists(), "the containers' files are left");
         let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("readable");
