@@ -30,7 +30,7 @@ use crate::fork::{self, Fork, Parent};
 use crate::mounts::{self, Mounts};
 use crate::report::{self, Failure, Progress};
 use crate::spec::{self, ProcessPlan, Surroundings};
-use crate::{process, process_identity, rootfs, sealed_exe, seccomp, users};
+use crate::{process, process_identity, rootfs, sealed_exe, seccomp, task_dir, users};
 
 /// How long a start may take before it is given up, milliseconds.
 const START_TIMEOUT_MS: u64 = 60_000;
@@ -415,10 +415,8 @@ pub fn remove(task: &TaskSpec, container: &ContainerSpec, cgroups: &Cgroups) -> 
     let mut errors: Vec<String> =
         cgroups.remove_container(task, &container.definition.name).iter().map(|error| chain(error)).collect();
     for directory in [bundle_of(task, container), state_of(task, container)] {
-        match fs::remove_dir_all(&directory) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => errors.push(format!("cannot remove {}: {error}", directory.display())),
+        if let Err(error) = task_dir::remove_tree(&directory) {
+            errors.push(format!("cannot remove {}: {error}", directory.display()));
         }
     }
     errors

@@ -32,6 +32,9 @@ pub const CONTAINERS_NAME: &str = "containers";
 pub const CTL_NAME: &str = "ctl";
 const LOCK_NAME: &str = "lock";
 
+/// How often a tree that is being removed is looked through; each level of directories takes one look at most.
+const MAX_PASSES: u32 = 1 << 20;
+
 /// The directories and the cgroup below which every task of one host has its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Roots {
@@ -126,7 +129,8 @@ pub fn create(roots: &Roots, id: &TaskId) -> Result<NewTask, TaskDirError> {
     Ok(NewTask { id: id.clone(), places, claim })
 }
 
-/// Writes `task.json`, synced: from here on the task is told of, whatever happens.
+/// Writes `task.json` whole: from here on the task is told of, whatever process dies. A power cut may lose it; it
+/// has ended the task's containers too.
 pub fn write_spec(spec: &TaskSpec) -> Result<(), TaskDirError> {
     use std::io::Write;
     let path = spec.places.state.join(SPEC_NAME);
@@ -270,10 +274,69 @@ pub fn remove(roots: &Roots, id: &TaskId) -> Result<(), TaskDirError> {
 }
 
 /// Removes a directory with all in it; one that is gone already is as good.
+///
+/// A container may have put directories inside each other without end: std's `remove_dir_all` recurses and holds a
+/// descriptor for each of them. Here what is not empty comes up to the top, until nothing is below it. No link is
+/// followed, even if something that outlived SIGKILL still changes the tree.
 pub(crate) fn remove_tree(directory: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(directory) {
-        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
+    let top = match open_directory(directory) {
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let mut moved = 0;
+    for _ in 0..MAX_PASSES {
+        for entry in fs::read_dir(place_of(&top))? {
+            let place = entry?.path();
+            if removed(&place)? {
+                continue;
+            }
+            let inner = open_directory(&place)?;
+            for entry in fs::read_dir(place_of(&inner))? {
+                let deep = entry?.path();
+                if !removed(&deep)? {
+                    move_up(&deep, &place_of(&top), &mut moved)?;
+                }
+            }
+            removed(&place)?;
+        }
+        if removed(directory)? {
+            return Ok(());
+        }
+    }
+    Err(io::ErrorKind::DirectoryNotEmpty.into())
+}
+
+fn open_directory(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+/// A path to what is open, wherever it is moved meanwhile.
+fn place_of(directory: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()))
+}
+
+/// False for a directory that is not empty.
+fn removed(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::IsADirectory => {}
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => return Err(cause),
+        Ok(()) | Err(_) => return Ok(true),
+    }
+    match fs::remove_dir(path) {
+        Err(cause) if cause.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(false),
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(cause),
+        Ok(()) | Err(_) => Ok(true),
+    }
+}
+
+fn move_up(from: &Path, top: &Path, moved: &mut u64) -> io::Result<()> {
+    loop {
+        *moved += 1;
+        match fs::rename(from, top.join(format!(".deep-{moved}"))) {
+            // Left by a removal that was cut short.
+            Err(cause) if matches!(cause.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
+            other => return other,
+        }
     }
 }
 
@@ -345,8 +408,8 @@ pub(crate) fn claim(state: &Path) -> Result<Option<Claim>, TaskDirError> {
     }
 }
 
-/// The lock under which task directories come to be; held for microseconds.
-pub(crate) fn lock_all(roots: &Roots) -> Result<Flock<File>, TaskDirError> {
+/// The lock under which task directories come to be and names are taken; held for moments.
+pub fn lock_all(roots: &Roots) -> Result<Flock<File>, TaskDirError> {
     let tasks = roots.tasks();
     let mut directory = File::open(&tasks).map_err(TaskDirError::io("open", &tasks))?;
     loop {
@@ -370,4 +433,30 @@ fn make_directory(path: &Path, existing: Existing) -> Result<(), TaskDirError> {
         .mode(0o700)
         .create(path)
         .map_err(TaskDirError::io("create", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_deeper_than_any_limit_of_descriptors_goes_and_what_a_link_names_stays() {
+        const DEPTH: u32 = 5_000;
+        let around = tempfile::tempdir().expect("a directory");
+        let (tree, lifted) = (around.path().join("tree"), around.path().join("lifted"));
+        let kept = around.path().join("kept");
+        fs::write(&kept, "x").expect("written");
+        fs::create_dir(&tree).expect("made");
+        // From the inside out, because no path is long enough for it.
+        for _ in 0..DEPTH {
+            fs::create_dir(&lifted).expect("made");
+            fs::write(lifted.join("file"), "").expect("written");
+            std::os::unix::fs::symlink(around.path(), lifted.join("link")).expect("linked");
+            fs::rename(&tree, lifted.join("below")).expect("moved");
+            fs::rename(&lifted, &tree).expect("moved");
+        }
+        remove_tree(&tree).expect("removed");
+        assert!(!tree.exists() && kept.exists());
+        remove_tree(&tree).expect("what is gone is as good");
+    }
 }
