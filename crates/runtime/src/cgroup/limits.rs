@@ -49,15 +49,23 @@ pub(super) fn of_task(task: &TaskSpec) -> Vec<Limit> {
         v2: vec![("pids.max", task.pids_limit.to_string())],
         missing: Missing::Refuse,
     }];
-    if let Some(units) = task.cpu {
-        let quota = (u64::from(units) * PERIOD_US / UNITS).max(MIN_QUOTA_US);
-        limits.push(Limit {
-            what: "the task's cpu",
-            controller: "cpu",
-            v1: vec![("cpu.cfs_period_us", PERIOD_US.to_string()), ("cpu.cfs_quota_us", quota.to_string())],
-            v2: vec![("cpu.max", format!("{quota} {PERIOD_US}"))],
-            missing: Missing::Refuse,
-        });
+    match task.cpu {
+        Some(units) => {
+            let quota = (u64::from(units) * PERIOD_US / UNITS).max(MIN_QUOTA_US);
+            limits.push(Limit {
+                what: "the task's cpu",
+                controller: "cpu",
+                v1: vec![("cpu.cfs_period_us", PERIOD_US.to_string()), ("cpu.cfs_quota_us", quota.to_string())],
+                v2: vec![("cpu.max", format!("{quota} {PERIOD_US}"))],
+                missing: Missing::Refuse,
+            });
+        }
+        // "aggregate container CPU shares when present": the agent's buildImplicitLinuxCPUSpec. Otherwise a container's
+        // units would count among those of its own task only.
+        None => {
+            let units = task.containers.iter().map(|container| u64::from(container.definition.cpu)).sum();
+            limits.push(shares("the task's share of cpu", units));
+        }
     }
     limits.extend(task.memory_mib.into_iter().flat_map(|mib| memory("the task's memory", mib)));
     limits
@@ -65,14 +73,7 @@ pub(super) fn of_task(task: &TaskSpec) -> Vec<Limit> {
 
 pub(super) fn of_container(container: &ContainerSpec) -> Vec<Limit> {
     let definition = &container.definition;
-    let shares = u64::from(definition.cpu).clamp(MIN_SHARES, MAX_SHARES);
-    let mut limits = vec![Limit {
-        what: "the container's cpu",
-        controller: "cpu",
-        v1: vec![("cpu.shares", shares.to_string())],
-        v2: vec![("cpu.weight", weight(shares).to_string())],
-        missing: Missing::GoOn,
-    }];
+    let mut limits = vec![shares("the container's cpu", u64::from(definition.cpu))];
     limits.extend(definition.memory.into_iter().flat_map(|mib| memory("the container's memory", mib)));
     if let Some(mib) = definition.memory_reservation {
         let bytes = bytes(mib).to_string();
@@ -85,6 +86,17 @@ pub(super) fn of_container(container: &ContainerSpec) -> Vec<Limit> {
         });
     }
     limits
+}
+
+fn shares(what: &'static str, units: u64) -> Limit {
+    let shares = units.clamp(MIN_SHARES, MAX_SHARES);
+    Limit {
+        what,
+        controller: "cpu",
+        v1: vec![("cpu.shares", shares.to_string())],
+        v2: vec![("cpu.weight", weight(shares).to_string())],
+        missing: Missing::GoOn,
+    }
 }
 
 fn memory(what: &'static str, mib: u64) -> [Limit; 2] {
