@@ -66,6 +66,8 @@ pub(crate) struct MountError {
 pub(crate) struct Mounts {
     shm_size: String,
     privileged: bool,
+    /// The root's, and with it, as in Docker, that of our files in /etc.
+    read_only: bool,
     /// On a v2-only host, none: there it is one file system.
     cgroups: Vec<CgroupFilesystem>,
 }
@@ -77,6 +79,7 @@ pub(crate) fn plan(container: &ContainerSpec, cgroups: &Cgroups) -> Mounts {
     Mounts {
         shm_size: format!("mode=1777,size={}k", shm_mib.saturating_mul(1_024)),
         privileged,
+        read_only: container.definition.readonly_root_filesystem == Some(true),
         cgroups: cgroup_mounts::plan(cgroups),
     }
 }
@@ -94,7 +97,11 @@ impl Mounts {
         new(&dev.join("pts"), "devpts", unsafe_only, Some("newinstance,ptmxmode=0666,mode=0620,gid=5"))?;
         new(&dev.join("shm"), "tmpfs", SAFE, Some(&self.shm_size))?;
         for file in ["hosts", "hostname", "resolv.conf"] {
-            bind(&bundle.join(file), &root.join("etc").join(file))?;
+            let target = root.join("etc").join(file);
+            bind(&bundle.join(file), &target)?;
+            if self.read_only {
+                make_read_only(&target)?;
+            }
         }
         if self.privileged {
             copy_devices(Path::new("/dev"), &dev).map_err(|source| MountError { target: dev, source })?;
