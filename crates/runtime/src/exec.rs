@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 
 use agent_protocol::command::Exec;
@@ -226,6 +227,9 @@ impl Joining<'_> {
         let root = File::open("/").map_err(step("open the container's root"))?;
         let entry: Entry = launch::entry(self.plan, root.as_fd())?;
         drop(root);
+        if !self.terminal {
+            reopen_null().map_err(step("open the container's /dev/null"))?;
+        }
         nix::unistd::setsid().map_err(|errno| step("make a session")(errno.into()))?;
         if self.terminal {
             // SAFETY: the descriptor was placed there, and no object owns it.
@@ -234,4 +238,29 @@ impl Joining<'_> {
         }
         entry.execute(report.as_fd()).map_err(failed)
     }
+}
+
+/// The host's /dev/null would let a container's root change its mode for everybody on the host.
+fn reopen_null() -> io::Result<()> {
+    const NULL: libc::dev_t = libc::makedev(1, 3);
+    for stream in 0..3 {
+        // SAFETY: a stat is plain numbers, for which zero is a value.
+        let mut found: libc::stat = unsafe { std::mem::zeroed() };
+        // SAFETY: `found` outlives the call.
+        let known = unsafe { libc::fstat(stream, &raw mut found) } == 0;
+        if !known || found.st_mode & libc::S_IFMT != libc::S_IFCHR || found.st_rdev != NULL {
+            continue;
+        }
+        let own =
+            File::options().read(true).write(true).custom_flags(libc::O_NOCTTY | libc::O_NONBLOCK).open("/dev/null")?;
+        let metadata = own.metadata()?;
+        if !metadata.file_type().is_char_device() || metadata.rdev() != NULL {
+            return Err(io::Error::other("it is something else"));
+        }
+        // SAFETY: numbers only.
+        if unsafe { libc::dup2(own.as_raw_fd(), stream) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
