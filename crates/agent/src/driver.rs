@@ -92,7 +92,7 @@ where
     let id = dice::task_id().map_err(StartError::Dice)?;
     let runtime_ids = plan.definition.container_definitions.iter().map(|_| dice::runtime_id());
     let runtime_ids: Vec<String> = runtime_ids.collect::<Result<_, _>>().map_err(StartError::Dice)?;
-    refuse_taken_name(host, plan, &id)?;
+    refuse_taken_name(host, plan)?;
     let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
     let pull_started_at = now();
     let request = compose::network_request(plan, &id, &runtime_ids);
@@ -109,9 +109,7 @@ where
     let places = supervisor.places.clone();
     let parts = Parts { id: id.clone(), runtime_ids, images, attachment, created_at, places };
     let composed = compose::compose(plan, parts).map_err(StartError::Size)?;
-    task_dir::write_spec(&composed.spec).map_err(StartError::Directory)?;
-    // Asked again now that others can see our claim to the name.
-    refuse_taken_name(host, plan, &id)?;
+    write_down(host, plan, &composed.spec)?;
     stages.add("taskFile", since.elapsed());
     let handover = Handover {
         network_namespaces: composed.network_namespaces,
@@ -165,13 +163,22 @@ where
     Ok((supervisor, images, attachment))
 }
 
-/// A name means one task among those that have not stopped. Of two that claim it at once the later one gives way.
-fn refuse_taken_name<E: std::error::Error>(host: &Host, plan: &Plan, own: &TaskId) -> Result<(), StartError<E>> {
+/// A name belongs to whoever writes it down first: another start may have done so during our pull.
+fn write_down<E: std::error::Error>(host: &Host, plan: &Plan, spec: &TaskSpec) -> Result<(), StartError<E>> {
+    let _names = match &plan.name {
+        Some(_) => Some(task_dir::lock_all(&host.roots).map_err(StartError::Directory)?),
+        None => None,
+    };
+    refuse_taken_name(host, plan)?;
+    task_dir::write_spec(spec).map_err(StartError::Directory)
+}
+
+/// A name means one task among those that have not stopped. Ours is not written down yet.
+fn refuse_taken_name<E: std::error::Error>(host: &Host, plan: &Plan) -> Result<(), StartError<E>> {
     let Some(name) = &plan.name else { return Ok(()) };
     let (tasks, _) = task_dir::list(&host.roots).map_err(StartError::Directory)?;
-    let first = tasks.into_iter().find(|task| task.spec.name.as_ref() == Some(name) && !task.is_stopped());
-    match first {
-        Some(task) if task.spec.id != *own => Err(StartError::NameTaken { name: name.clone(), owner: task.spec.id }),
-        Some(_) | None => Ok(()),
+    match tasks.into_iter().find(|task| task.spec.name.as_ref() == Some(name) && !task.is_stopped()) {
+        Some(task) => Err(StartError::NameTaken { name: name.clone(), owner: task.spec.id }),
+        None => Ok(()),
     }
 }
