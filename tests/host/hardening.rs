@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use crate::support::image::{self, Image};
-use crate::support::{Host, Running, cgroups, definition, wait_for};
+use crate::support::{Host, Running, cgroups, definition, process, wait_for};
 
 /// Every process in the cgroups of a task's containers, once.
 pub(crate) fn container_processes(host: &Host, task: &str) -> Vec<i32> {
@@ -396,8 +396,7 @@ fn t09_a_recycled_process_number_is_not_killed() {
     let task = host.detach(&definition::probe(&["wait"]), &[]);
     let bystander = Running::start(std::process::Command::new(crate::support::probe()).arg("wait"));
     bystander.wait_for_output("waiting");
-    // SAFETY: the supervisor of our own task, found in its own cgroup.
-    unsafe { libc::kill(supervisor(&host, &task), libc::SIGKILL) };
+    process::kill(supervisor(&host, &task));
     let status_file = host.places.data_dir().join("tasks").join(&task).join("status.json");
     let mut status: Value = serde_json::from_slice(&fs::read(&status_file).expect("a status")).expect("JSON");
     let pid = json!(bystander.pid());
@@ -423,8 +422,7 @@ fn t10_a_killed_supervisor_leaves_nothing_that_ps_does_not_clean() {
     let host = Host::new();
     host.import_probe();
     let task = host.detach(&definition::probe(&["ignore-sigterm"]), &[]);
-    // SAFETY: the supervisor of our own task, found in its own cgroup.
-    unsafe { libc::kill(supervisor(&host, &task), libc::SIGKILL) };
+    process::kill(supervisor(&host, &task));
     host.coracle(["ps"]).ok();
     host.audit();
     let stopped = host.inspect(&task);

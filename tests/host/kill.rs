@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Host, cgroups, definition, unique};
+use crate::support::{Host, cgroups, definition, process, unique};
 
 const ROUNDS: u32 = 25;
 /// A whole warm start takes about this long in a debug build on a busy machine.
@@ -49,15 +49,21 @@ fn killed_rounds(who: fn(&Host, i32) -> Vec<i32>) {
         let run = host.start_run(&definition, &[]);
         run.ends_within(moment);
         for pid in who(&host, run.pid()) {
-            // SAFETY: our own child, or the supervisor in this test's own cgroup.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
+            process::kill(pid);
         }
         run.signal(libc::SIGKILL);
         drop(run);
         host.coracle(["ps"]).ok();
         end_all(&host);
         let found = host.leftovers();
-        assert!(found.is_empty(), "round {round}, killed after {moment:?}, left:\n  {}", found.join("\n  "));
+        if !found.is_empty() {
+            let again = host.coracle(["ps"]).whole();
+            let still = host.leftovers().join("\n  ");
+            let found = found.join("\n  ");
+            panic!(
+                "round {round}, killed after {moment:?}, left:\n  {found}\nand after another ps:\n  {still}\n{again}"
+            );
+        }
     }
     // The host still works, and the port is free.
     let task = host.detach(&definition, &[]);

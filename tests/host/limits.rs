@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::{Host, cgroups, definition};
+use crate::support::{Host, cgroups, definition, process};
 
 const MIB: u64 = 1 << 20;
 const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
@@ -80,8 +80,7 @@ fn a_kill_that_is_not_for_memory_does_not_say_memory() {
     host.import_probe();
     let task = host.detach(&definition::probe(&["ignore-sigterm"]), &[]);
     for pid in super::hardening::container_processes(&host, &task) {
-        // SAFETY: a process of our own task, found in its own cgroup.
-        unsafe { libc::kill(pid, libc::SIGKILL) };
+        process::kill(pid);
     }
     let stopped = crate::support::wait_for("the end", || {
         let task = host.inspect(&task);

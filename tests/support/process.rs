@@ -70,6 +70,23 @@ impl Heard {
     }
 }
 
+/// SIGKILL, and then the wait until the process is really dead: it may be in the middle of a system call that takes
+/// its time, and holds its locks until then. A process that is gone already is as good.
+pub(crate) fn kill(pid: i32) {
+    // SAFETY: integer arguments; the descriptor names one process for good, and is closed once.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
+        if process < 0 {
+            return;
+        }
+        libc::syscall(libc::SYS_pidfd_send_signal, process, libc::SIGKILL, std::ptr::null::<libc::siginfo_t>(), 0);
+        let mut ended = libc::pollfd { fd: process, events: libc::POLLIN, revents: 0 };
+        let polled = libc::poll(&raw mut ended, 1, PATIENCE.as_millis() as i32);
+        libc::close(process);
+        assert_eq!(polled, 1, "process {pid} does not die of SIGKILL");
+    }
+}
+
 pub(crate) struct Running {
     child: Child,
     what: String,
