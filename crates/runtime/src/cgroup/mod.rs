@@ -8,7 +8,7 @@ mod devices;
 mod hierarchy;
 mod kill;
 mod limits;
-mod watch;
+mod oom;
 
 use std::fs::{self, File};
 use std::io;
