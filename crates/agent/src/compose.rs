@@ -32,9 +32,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// "If no network mode is specified, the default for Linux is bridge": API_RegisterTaskDefinition, networkMode.
     pub fn network_mode(&self) -> NetworkMode {
-        self.definition.network_mode.unwrap_or(NetworkMode::Bridge)
+        self.definition.effective_network_mode()
     }
 }
 
