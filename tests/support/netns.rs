@@ -129,14 +129,13 @@ fn request(name: &str) -> libc::ifreq {
 
 fn ioctl<T>(number: libc::c_ulong, argument: &mut T) -> io::Result<()> {
     // SAFETY: a socket of our own; `argument` is the structure that the request number takes.
-    let result = unsafe {
+    unsafe {
         let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
         let result = libc::ioctl(socket, number as _, std::ptr::from_mut(argument));
         let error = io::Error::last_os_error();
         libc::close(socket);
         if result == 0 { Ok(()) } else { Err(error) }
-    };
-    result
+    }
 }
 
 fn socket_address(address: Ipv4Addr) -> libc::sockaddr {
