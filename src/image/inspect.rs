@@ -13,6 +13,7 @@ use crate::output;
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  sudo coracle image inspect nginx | jq .config.config.Env")]
 pub(super) struct Arguments {
+    /// The image by name.
     #[arg(value_name = "IMAGE")]
     image: String,
 }

@@ -16,8 +16,10 @@ use crate::{output, progress, registries};
   sudo coracle image pull nginx
   sudo coracle image pull --platform linux/arm64 localhost:5000/team/app:1.2
 
-Credentials are those of `docker login` and `podman login`. A registry on loopback, and one named with --insecure or in
-CORACLE_INSECURE_REGISTRIES (host[:port], with commas), is spoken to without TLS.")]
+Credentials are those of `docker login` and `podman login`.
+
+A registry on loopback, and one named with --insecure or in CORACLE_INSECURE_REGISTRIES
+(host[:port], with commas), is spoken to without TLS.")]
 pub(super) struct Arguments {
     /// Images by name, with a tag or digest.
     #[arg(required = true, value_name = "IMAGE")]

@@ -203,7 +203,7 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
             Some(format!("coracle image pull {reference}, or coracle image import FILE"))
         }
         StartError::Images(ImageError::Pull { .. }) => {
-            Some("where there is no registry to reach: coracle image import FILE".to_owned())
+            Some("check the image's name, or bring the image as a file: coracle image import FILE".to_owned())
         }
         StartError::Network(network::Error::PortTaken { .. }) => {
             Some("another hostPort, or 0 for any that is free".to_owned())
