@@ -1,9 +1,9 @@
 //! `coracle exec`: a further process in a running container.
 
+mod streams;
 mod terminal;
 
 use std::io::IsTerminal;
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use agent::ending;
@@ -17,6 +17,7 @@ use runtime::task_dir::{self, Task};
 use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, require_root};
 use crate::ps;
+use streams::StreamsError;
 
 /// Run a further process in a running container
 #[derive(Args, Debug)]
@@ -65,11 +66,12 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         let (execution, master) = client.exec_with_terminal(&exec).map_err(refused).doing(&doing)?;
         terminal::attach(execution, master, arguments.interactive).doing(&doing)?
     } else {
-        let null = std::fs::File::options().read(true).open("/dev/null").doing("opening /dev/null")?;
-        let (input, output, error) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-        let input = if arguments.interactive { input.as_fd() } else { null.as_fd() };
-        let execution = client.exec(&exec, [input, output.as_fd(), error.as_fd()]).map_err(refused).doing(&doing)?;
-        execution.wait().doing(&doing)?
+        streams::carry(client, &exec, arguments.interactive)
+            .map_err(|error| match error {
+                StreamsError::Client(error) => refused(error),
+                StreamsError::Pipes(_) => Failure::from(error),
+            })
+            .doing(&doing)?
     };
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }

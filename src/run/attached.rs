@@ -8,12 +8,13 @@ use agent::{Host, ending, events};
 use agent_protocol::{TaskSpec, TaskStatus};
 use ecs::ContainerName;
 use ecs::task::{ContainerLastStatus, LastStatus, StopCode};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::SigSet;
 use runtime::client::{self, ClientError};
 use runtime::logs::{self, ReadOptions};
 use runtime::task_dir;
 
 use super::report::Report;
+use super::signals;
 use crate::failure::{Explain, Failure};
 use crate::logs::{OwnedRecord, follow_on_thread};
 use crate::{clock, recovery, rm, stop};
@@ -144,10 +145,9 @@ fn still_running<'a>(spec: &'a TaskSpec, status: Option<&TaskStatus>) -> Vec<(&'
 
 fn watch_all(spec: &TaskSpec) -> Result<Receiver<Happening>, Failure> {
     let (sender, happenings) = sync_channel(AHEAD);
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     // Before any of the threads below exists: all inherit the mask, and only one takes these signals.
-    signals.thread_block().doing("blocking signals")?;
-    watch_signals(signals, sender.clone());
+    signals::hold_back()?;
+    watch_signals(signals::of_users(), sender.clone());
     watch_status(spec, sender.clone());
     let options = ReadOptions { follow: true, ..ReadOptions::default() };
     follow_on_thread(spec, &options, move |item| match item {

@@ -4,6 +4,7 @@ mod attached;
 mod detached;
 mod images;
 mod report;
+mod signals;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -98,6 +99,7 @@ fn prepare_and_run(options: &Options, arguments: &Arguments, report: &mut Report
     let started = start(&host, &plan, arguments)?;
     report.started(&started);
     if arguments.detach {
+        signals::let_through()?;
         return detached::until_started(&host, &started, report);
     }
     attached::stay(
@@ -188,8 +190,15 @@ fn task_name(given: &str) -> Result<String, Failure> {
 fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Failure> {
     let progress = progress::for_standard_error(arguments.output.is_json());
     let images = images::Wanted::of(host, plan, arguments.pull, progress)?;
-    let sources = Images { find: || images.find(), pull: || images.pull() };
-    driver::start(host, plan, sources, clock::now)
+    signals::hold_back()?;
+    let pull = || {
+        // Held back again when the images are there. That the mask cannot be changed has been told by then.
+        signals::let_through().ok();
+        let pulled = images.pull();
+        signals::hold_back().ok();
+        pulled
+    };
+    driver::start(host, plan, Images { find: || images.find(), pull }, clock::now)
         .map_err(with_advice)
         .doing(format!("task {} could not be started", plan.definition.family))
 }

@@ -238,7 +238,7 @@ static LOG_CONFIGURATION: Shape = Shape {
             "splunk",
             "syslog",
         ]),
-        partly("options", Kind::TextMap, "accepted as they are; local log files need none"),
+        partly("options", Kind::TextMap, "max-size and max-file are followed; others are accepted as they are"),
         no_effect("secretOptions", Kind::List(&Kind::Structure(&SECRET)), "local log files need no secrets"),
     ],
 };

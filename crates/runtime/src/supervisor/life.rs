@@ -119,7 +119,11 @@ impl Life {
             Err(cause) => self.journal.complain(self.clock.now(), "no ctl socket", &cause),
         }
         self.write_status(Durability::Kernel);
-        self.answer_driver();
+        if !self.answer_driver() {
+            // It has told its user that the task could not be started, or was killed before it could tell anything.
+            let reason = "The driver did not wait for its task to be taken over".to_owned();
+            self.run.on(Event::StopRequested { code: StopCode::TaskFailedToStart, reason }, self.clock.now());
+        }
         self.reserve_at = Some(self.clock.now().plus_ms(RESERVE_AFTER_MS));
         if let Err(error) = self.process.cgroups.prepare_task(&self.spec) {
             self.unready = Some(format!("CannotCreateContainerError: {}", chain(&error)));
@@ -134,14 +138,12 @@ impl Life {
         self.finish(teardown)
     }
 
-    /// The task is ours and its first status is written: whoever started us may go.
-    fn answer_driver(&mut self) {
-        if let Some(socket) = self.start_socket.take() {
-            let mut line = serde_json::to_vec(&Answer::Taken).expect("an answer is plain data with string keys");
-            line.push(b'\n');
-            // Where the driver has gone meanwhile, the task goes on without it.
-            let _ = send(socket.as_fd(), &line, &[]);
-        }
+    /// The task is ours and its first status is written: whoever started us may go. False when it has gone before.
+    fn answer_driver(&mut self) -> bool {
+        let Some(socket) = self.start_socket.take() else { return false };
+        let mut line = serde_json::to_vec(&Answer::Taken).expect("an answer is plain data with string keys");
+        line.push(b'\n');
+        send(socket.as_fd(), &line, &[]).is_ok()
     }
 
     /// Does what the lifecycle asks for. True when the task has ended and is to be cleaned up.
