@@ -92,17 +92,11 @@ fn claim_orphan(state: &Path) -> Result<Option<Claim>, task_dir::TaskDirError> {
     if task_dir::supervised(state)? {
         return Ok(None);
     }
-    if is_stopped(state) {
+    if task_dir::is_stopped(state) {
         task_dir::retire(state)?;
         return Ok(None);
     }
     Ok(Some(claim))
-}
-
-/// An unreadable status is no STOPPED: such a task is cleaned, and gets a readable one.
-fn is_stopped(state: &Path) -> bool {
-    let status = status_file::read(state).unwrap_or(None);
-    status.is_some_and(|status| status.last_status == LastStatus::Stopped)
 }
 
 /// A supervisor leaves its own cgroup after its last status; killed in between, it leaves the empty cgroup behind. The

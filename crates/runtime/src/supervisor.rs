@@ -140,6 +140,8 @@ impl Process {
         let signals = settle::signals().map_err(|error| chain(&error))?;
         let cgroups = Cgroups::detect().map_err(|error| chain(&error))?;
         cgroups.enter_supervisor_leaf(&args.places.supervisor_cgroup).map_err(|error| chain(&error))?;
+        // Costs nothing while the driver makes the network; the limits come with the task.
+        cgroups.make(&args.places.cgroup).map_err(|error| chain(&error))?;
         let identity = process_identity::own().map_err(|cause| format!("cannot read /proc/self/stat: {cause}"))?;
         Ok(Process { identity, signals, cgroups, _lock: lock })
     }

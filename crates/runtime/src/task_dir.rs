@@ -59,6 +59,8 @@ pub enum TaskDirError {
     Exists { id: TaskId },
     #[error("task {id} is still running; stop it first")]
     Running { id: TaskId },
+    #[error("task {id} was cut short, and what it left has not been cleaned up yet")]
+    CutShort { id: TaskId },
     #[error("task {id} is being started or removed by another coracle")]
     Claimed { id: TaskId },
     #[error("task {id} was made by another version of coracle (format {format}, this one knows {FORMAT})")]
@@ -267,6 +269,10 @@ pub fn remove(roots: &Roots, id: &TaskId) -> Result<(), TaskDirError> {
     if supervised(&places.state)? {
         return Err(TaskDirError::Running { id: id.clone() });
     }
+    // Its directories are the only thing by which the rest of it is found.
+    if !is_stopped(&places.state) {
+        return Err(TaskDirError::CutShort { id: id.clone() });
+    }
     for directory in [&places.run, &places.state] {
         remove_tree(directory).map_err(TaskDirError::io("remove", directory))?;
     }
@@ -360,6 +366,12 @@ pub fn supervised(state: &Path) -> Result<bool, TaskDirError> {
 /// A task that has stopped and whose supervisor has done its last: it has a status, and nothing to lock any more.
 pub(crate) fn is_retired(state: &Path) -> bool {
     !state.join(LOCK_NAME).exists() && state.join(status_file::NAME).exists()
+}
+
+/// An unreadable status is no STOPPED: such a task is cleaned, and gets a readable one.
+pub(crate) fn is_stopped(state: &Path) -> bool {
+    let status = status_file::read(state).unwrap_or(None);
+    status.is_some_and(|status| status.last_status == LastStatus::Stopped)
 }
 
 /// Nobody is going to supervise this task again.

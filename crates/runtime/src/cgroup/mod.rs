@@ -78,8 +78,11 @@ impl Cgroups {
         Ok(())
     }
 
-    /// Makes a cgroup and its parents in every hierarchy.
-    fn make(&self, path: &Path) -> Result<(), CgroupError> {
+    /// Makes a cgroup and its parents in every hierarchy. Safe to repeat.
+    ///
+    /// # Errors
+    /// A directory could not be made.
+    pub(crate) fn make(&self, path: &Path) -> Result<(), CgroupError> {
         for hierarchy in &self.v1 {
             hierarchy.make(path)?;
         }
