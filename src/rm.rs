@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use agent::Host;
 use agent::recovery::Network;
 use clap::Args;
 use ecs::TaskId;
@@ -28,10 +29,9 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     require_root("rm")?;
     let host = recovery::host(options)?;
     recovery::recover(&host, Network::IfCutShort);
-    let roots = &host.roots;
     let mut exit = ExitCode::SUCCESS;
     for wanted in &arguments.tasks {
-        match remove(roots, wanted, arguments.force) {
+        match remove(&host, wanted, arguments.force) {
             Ok(id) => output::print(&format!("{id}\n"))?,
             Err(failure) => {
                 eprint!("{failure}");
@@ -42,8 +42,8 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     Ok(exit)
 }
 
-fn remove(roots: &task_dir::Roots, wanted: &str, force: bool) -> Result<String, Failure> {
-    let task = task_dir::find(roots, wanted).doing("no task to remove")?;
+fn remove(host: &Host, wanted: &str, force: bool) -> Result<String, Failure> {
+    let task = task_dir::find(&host.roots, wanted).doing("no task to remove")?;
     if !task.is_stopped() {
         if !force {
             return Err(Failure::new(format!("task {} still runs", ps::short_id(&task)))
@@ -51,20 +51,27 @@ fn remove(roots: &task_dir::Roots, wanted: &str, force: bool) -> Result<String, 
         }
         stop::kill_and_wait(&task)?;
     }
-    forget(roots, &task.spec.id)?;
+    forget(host, &task.spec.id)?;
     Ok(task.spec.id.to_string())
 }
 
-/// How long a supervisor that has written STOPPED may take to be gone.
+/// How long a supervisor that has written STOPPED, or was killed, may take to be gone.
 const SUPERVISOR_END: Duration = Duration::from_secs(5);
 
-/// Removes a stopped task's directories.
-pub(crate) fn forget(roots: &task_dir::Roots, id: &TaskId) -> Result<(), Failure> {
+/// Removes a stopped task's directories. One that was cut short a moment ago is cleaned up first.
+pub(crate) fn forget(host: &Host, id: &TaskId) -> Result<(), Failure> {
     let deadline = Instant::now() + SUPERVISOR_END;
     loop {
-        match task_dir::remove(roots, id) {
+        match task_dir::remove(&host.roots, id) {
             Err(TaskDirError::Running { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(TaskDirError::CutShort { .. }) if Instant::now() < deadline => {
+                recovery::recover(host, Network::IfCutShort);
+                // Nothing was written down of a task that had not begun, and nothing of it stays.
+                if !host.roots.places(id).state.exists() {
+                    return Ok(());
+                }
             }
             result => return result.doing(format!("removing task {id}")),
         }

@@ -63,7 +63,7 @@ pub(super) fn stay(host: &Host, started: &Started, report: &mut Report, at_end: 
     }
     report.end(&started.spec, &status, code);
     if at_end.forget {
-        rm::forget(&host.roots, &started.spec.id)?;
+        rm::forget(host, &started.spec.id)?;
     }
     Ok(code)
 }

@@ -214,7 +214,7 @@ pub enum FindError {
         "no task has {wanted:?} as its id, the start of its id, its name or its family; `coracle ps --all` lists them"
     )]
     NotFound { wanted: String },
-    #[error("{wanted:?} means several tasks: {}; give more of the id", candidates.join(", "))]
+    #[error("{wanted:?} means several tasks; give one of these ids: {}", candidates.join(", "))]
     Ambiguous {
         wanted: String,
         /// `<id> (family:revision, STATUS)` each.
@@ -410,9 +410,13 @@ fn whole_file_lock() -> libc::flock {
     lock
 }
 
-/// Takes the claim on a task's state directory; nothing where somebody else has it.
+/// Takes the claim on a task's state directory; nothing where somebody else has it, or has just removed it.
 pub(crate) fn claim(state: &Path) -> Result<Option<Claim>, TaskDirError> {
-    let directory = File::open(state).map_err(TaskDirError::io("open", state))?;
+    let directory = match File::open(state) {
+        Ok(directory) => directory,
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(TaskDirError::io("open", state)(cause)),
+    };
     match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
         Ok(directory) => Ok(Some(Claim { _directory: directory })),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
