@@ -418,6 +418,8 @@ pub(crate) fn claim(state: &Path) -> Result<Option<Claim>, TaskDirError> {
         Err(cause) => return Err(TaskDirError::io("open", state)(cause)),
     };
     match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        // It may have been opened, then removed by whoever had the claim until then.
+        Ok(_) if !state.exists() => Ok(None),
         Ok(directory) => Ok(Some(Claim { _directory: directory })),
         Err((_, nix::errno::Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, cause)) => Err(TaskDirError::io("claim", state)(cause.into())),
