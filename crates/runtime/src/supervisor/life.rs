@@ -53,7 +53,7 @@ pub(super) struct Life {
     executions: Executions,
     namespaces: Vec<OwnedFd>,
     /// Held, never used: as long as they are open, nobody else gets these ports.
-    _held_ports: Vec<OwnedFd>,
+    held_ports: Vec<OwnedFd>,
     buffers: Buffers,
     status: TaskStatus,
     /// The lifecycle or the facts may have changed since `status` was made.
@@ -99,7 +99,7 @@ impl Life {
             containers,
             executions: Executions::default(),
             namespaces: go.network_namespaces,
-            _held_ports: go.held_ports,
+            held_ports: go.held_ports,
             buffers: Buffers::default(),
             status,
             changed: false,
@@ -389,6 +389,8 @@ impl Life {
         let mut errors = self.remove_containers();
         errors.extend(teardown(&self.spec.id, Some(&self.spec)));
         self.namespaces.clear();
+        // Before anything is forked that would keep them taken for a moment longer than this process lives.
+        self.held_ports.clear();
         for directory in [self.spec.places.state.join(CONTAINERS_NAME), self.spec.places.run.clone()] {
             if let Err(cause) = remove_tree(&directory) {
                 errors.push(format!("cannot remove {}: {cause}", directory.display()));
