@@ -48,7 +48,7 @@ fn t01_the_program_cannot_be_written_through_proc_self_exe() {
     let before = sum(host.program());
     host.import_probe();
     // The watcher is process 1 and sees every process that the runtime brings in; the second is the image's own trick.
-    let task = host.detach(&definition::probe(&["watch-exe", "4000"]), &[]);
+    let task = host.detach(&definition::probe(&["watch-exe", "10000"]), &[]);
     wait_for("the watcher", || host.coracle(["logs", &task]).stdout.contains("watching").then_some(()));
     for command in
         [&["/proc/self/exe", "--version"][..], &["/bin/probe", "exit", "0"], &["/proc/self/exe", "hello", "--help"]]
@@ -376,6 +376,8 @@ fn t09_a_damaged_state_file_harms_nobody() {
     host.import_probe();
     for damage in ["", "{", r#"{"pid":1}"#] {
         let task = host.detach(&definition::probe(&["wait", "3"]), &[]);
+        // Only then does it answer the stop signal.
+        wait_for("the probe", || host.coracle(["logs", &task]).stdout.contains("waiting").then_some(()));
         for file in find(&host.places.run_dir(), "state.json") {
             fs::write(file, damage).expect("tests run as root");
         }
