@@ -1,6 +1,7 @@
 //! Staying with a task: its output, its changes of state, and this terminal's Ctrl-C, until it has stopped.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
 
 use agent::driver::Started;
 use agent::recovery::Network;
@@ -8,7 +9,7 @@ use agent::{Host, ending, events};
 use agent_protocol::{TaskSpec, TaskStatus};
 use ecs::ContainerName;
 use ecs::task::{ContainerLastStatus, LastStatus, StopCode};
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use runtime::client::{self, ClientError};
 use runtime::logs::{self, ReadOptions};
 use runtime::task_dir;
@@ -24,6 +25,11 @@ const AHEAD: usize = 4096;
 /// "If the parameter isn't specified, then the default value of 30 seconds is used": API_ContainerDefinition,
 /// stopTimeout.
 const DEFAULT_STOP_TIMEOUT_S: u32 = 30;
+/// A signal repeated so soon is the same one: timeout(1) signals its command, then the command's whole group. A
+/// person's quick second Ctrl-C takes longer.
+const ONE_INTERRUPT: Duration = Duration::from_millis(200);
+/// SIGTERM comes from programs, which may send it twice and mean it once.
+const ONE_TERMINATION: Duration = Duration::from_secs(1);
 
 pub(super) struct AtEnd {
     /// The task's directories go with it.
@@ -36,13 +42,13 @@ enum Happening {
     LogsEnded(Option<logs::ReadError>),
     Status(Box<TaskStatus>),
     WatchEnded(Option<ClientError>),
-    Signal,
+    Signal { signal: Signal, at: Instant },
 }
 
 /// Gives the exit code of `coracle run`.
 pub(super) fn stay(host: &Host, started: &Started, report: &mut Report, at_end: AtEnd) -> Result<i32, Failure> {
     let happenings = watch_all(&started.spec)?;
-    let mut stay = Stay { spec: &started.spec, last: None, held: Vec::new(), signals: 0, logs: true, watch: true };
+    let mut stay = Stay { spec: &started.spec, last: None, held: Vec::new(), signalled: None, logs: true, watch: true };
     while (stay.logs || stay.watch)
         && let Ok(happening) = happenings.recv()
     {
@@ -73,7 +79,8 @@ struct Stay<'a> {
     last: Option<TaskStatus>,
     /// The task's own end: told when all output has been.
     held: Vec<events::Event>,
-    signals: u32,
+    /// When the first signal came.
+    signalled: Option<Instant>,
     logs: bool,
     watch: bool,
 }
@@ -95,7 +102,7 @@ impl Stay<'_> {
                     report.problem(&agent::recovery::chain(&error));
                 }
             }
-            Happening::Signal => self.signal(report),
+            Happening::Signal { signal, at } => self.signal(signal, at, report),
         }
     }
 
@@ -110,22 +117,43 @@ impl Stay<'_> {
     }
 
     /// The first asks, as StopTask does; every further one kills.
-    fn signal(&mut self, report: &mut Report) {
-        self.signals += 1;
-        let asked = client::connect(&self.spec.places).and_then(|mut client| {
-            if self.signals == 1 {
+    fn signal(&mut self, signal: Signal, at: Instant, report: &mut Report) {
+        let wish = wish(signal, self.signalled.map(|first| at.saturating_duration_since(first)));
+        self.signalled.get_or_insert(at);
+        let asked = match wish {
+            Wish::Nothing => return,
+            Wish::Stop => {
                 report.stopping(&still_running(self.spec, self.last.as_ref()));
-                client.stop(StopCode::UserInitiated, stop::STOPPED_BY_USER)
-            } else {
-                report.killing();
-                client.kill(stop::STOPPED_BY_USER)
+                client::connect(&self.spec.places)
+                    .and_then(|mut client| client.stop(StopCode::UserInitiated, stop::STOPPED_BY_USER))
             }
-        });
+            Wish::Kill => {
+                report.killing();
+                client::connect(&self.spec.places).and_then(|mut client| client.kill(stop::STOPPED_BY_USER))
+            }
+        };
         match asked {
             // It is ending or has ended; the watch tells.
             Ok(()) | Err(ClientError::Gone { .. } | ClientError::Ended) => {}
             Err(error) => report.problem(&agent::recovery::chain(&error)),
         }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wish {
+    Nothing,
+    Stop,
+    Kill,
+}
+
+/// What a signal means that comes so long after the first one.
+fn wish(signal: Signal, after_first: Option<Duration>) -> Wish {
+    let one = if signal == Signal::SIGINT { ONE_INTERRUPT } else { ONE_TERMINATION };
+    match after_first {
+        None => Wish::Stop,
+        Some(after) if after <= one => Wish::Nothing,
+        Some(_) => Wish::Kill,
     }
 }
 
@@ -159,7 +187,11 @@ fn watch_all(spec: &TaskSpec) -> Result<Receiver<Happening>, Failure> {
 }
 
 fn watch_signals(signals: SigSet, sender: SyncSender<Happening>) {
-    std::thread::spawn(move || while signals.wait().is_ok() && sender.send(Happening::Signal).is_ok() {});
+    std::thread::spawn(move || {
+        while let Ok(signal) = signals.wait()
+            && sender.send(Happening::Signal { signal, at: Instant::now() }).is_ok()
+        {}
+    });
 }
 
 fn watch_status(spec: &TaskSpec, sender: SyncSender<Happening>) {
@@ -201,4 +233,27 @@ pub(super) fn final_status(host: &Host, spec: &TaskSpec) -> Result<TaskStatus, F
     stopped(read()?).ok_or_else(|| {
         Failure::new(format!("how task {} ended is not known", spec.id)).next(format!("coracle inspect {}", spec.id))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_repeat_that_a_person_could_mean_kills() {
+        let after = |ms| Some(Duration::from_millis(ms));
+        let table = [
+            (Signal::SIGINT, None, Wish::Stop),
+            (Signal::SIGTERM, None, Wish::Stop),
+            (Signal::SIGINT, after(0), Wish::Nothing),
+            (Signal::SIGINT, after(200), Wish::Nothing),
+            (Signal::SIGINT, after(300), Wish::Kill),
+            (Signal::SIGTERM, after(0), Wish::Nothing),
+            (Signal::SIGTERM, after(900), Wish::Nothing),
+            (Signal::SIGTERM, after(1_100), Wish::Kill),
+        ];
+        for (signal, since, expected) in table {
+            assert_eq!(wish(signal, since), expected, "{signal} after {since:?}");
+        }
+    }
 }
