@@ -1,14 +1,14 @@
 //! `coracle image export`.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use images::{Reference, Store};
 
-use crate::failure::{Explain, Failure, Outcome};
+use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
 
 /// Write images into one archive, for a host without a registry
 #[derive(Args, Debug)]
@@ -41,6 +41,11 @@ pub(super) fn run(store: &Store, arguments: &Arguments) -> Outcome {
         Format::Docker => images::Format::DockerArchive,
     };
     if arguments.output == Path::new("-") {
+        if std::io::stdout().is_terminal() {
+            return Err(Failure::new("standard output is a terminal, and an archive is no text")
+                .exit(BAD_INPUT)
+                .next("write to a file: --output FILE"));
+        }
         images::export(store, &references, &mut std::io::stdout().lock(), format)
             .doing("exporting to standard output")?;
     } else {
