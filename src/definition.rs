@@ -4,8 +4,10 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use agent::recovery::chain;
 use ecs::input::{self, Document};
 use ecs::lint::{self, CpuArchitecture, Finding, HostFacts, Report, Severity};
+use images::{NotAReference, Reference};
 use serde_json::{Value, json};
 
 use crate::failure::{BAD_INPUT, Explain, Failure};
@@ -46,7 +48,39 @@ pub(crate) fn check(document: &Document) -> Result<Report, Failure> {
     })?;
     let privileged_disabled =
         std::env::var("ECS_DISABLE_PRIVILEGED").is_ok_and(|value| value == "true" || value == "1");
-    Ok(lint::check(document, &HostFacts { cpu_architecture, privileged_disabled }))
+    let mut report = lint::check(document, &HostFacts { cpu_architecture, privileged_disabled });
+    check_images(document, &mut report);
+    Ok(report)
+}
+
+/// What an image's name may be.
+pub(crate) const IMAGE_NAMES: &str = "a name such as nginx, nginx:1.27 or registry.example:5000/team/app@sha256:…";
+
+pub(crate) fn image_name(text: &str) -> Result<Reference, NotAReference> {
+    text.parse()
+}
+
+/// The grammar of images' names is the store's, which lint's own rules do not know.
+fn check_images(document: &Document, report: &mut Report) {
+    let containers = document.value.get("containerDefinitions").and_then(Value::as_array);
+    for (index, container) in containers.into_iter().flatten().enumerate() {
+        let path = format!("containerDefinitions[{index}].image");
+        let Some(image) = container.get("image").and_then(Value::as_str) else { continue };
+        if report.errors().any(|finding| finding.path == path) {
+            continue;
+        }
+        let Err(error) = image_name(image) else { continue };
+        let name = container.get("name").and_then(Value::as_str).unwrap_or("without a name");
+        report.definition = None;
+        report.findings.push(Finding {
+            severity: Severity::Error,
+            message: format!("container {name}: {}", chain(&error)),
+            hint: Some(IMAGE_NAMES.to_owned()),
+            position: document.position(&path),
+            path,
+        });
+    }
+    report.findings.sort_by_key(|finding| finding.position);
 }
 
 /// One finding over at most three lines, the path first, so that an eye can run down the left edge.
@@ -74,4 +108,22 @@ pub(crate) fn finding_json(finding: &Finding) -> Value {
         Severity::Note => "note",
     };
     json!({"severity": severity, "path": finding.path, "message": finding.message, "hint": finding.hint})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_image_name_is_an_error_with_its_container_and_path() {
+        let text = br#"{"family": "f", "containerDefinitions": [
+            {"name": "good", "image": "nginx:1.27", "memory": 64},
+            {"name": "web", "image": "Nginx", "memory": 64}]}"#;
+        let report = check(&input::read(text).expect("it is JSON")).expect("this processor is known");
+        let errors: Vec<&Finding> = report.errors().collect();
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        assert_eq!(error.path, "containerDefinitions[1].image");
+        assert!(error.message.starts_with("container web: ") && error.message.contains("lower-case"), "{error}");
+        assert!(report.definition.is_none());
+    }
 }

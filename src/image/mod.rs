@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
 use crate::options::{Options, require_root};
-use crate::recovery;
+use crate::{definition, recovery};
 
 /// Pull, import, export, list and remove images
 #[derive(Args, Debug)]
@@ -55,11 +55,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
 }
 
 fn reference(text: &str) -> Result<Reference, Failure> {
-    text.parse::<Reference>().map_err(|error| {
-        Failure::from(error)
-            .exit(BAD_INPUT)
-            .next("a name such as nginx, nginx:1.27 or registry.example:5000/team/app@sha256:…")
-    })
+    definition::image_name(text).map_err(|error| Failure::from(error).exit(BAD_INPUT).next(definition::IMAGE_NAMES))
 }
 
 fn platform(text: Option<&str>) -> Result<Option<Platform>, Failure> {

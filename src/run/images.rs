@@ -72,7 +72,7 @@ pub(super) struct Wanted {
 impl Wanted {
     pub(super) fn of(host: &Host, plan: &Plan, pull: Pull, progress: Arc<dyn Progress>) -> Result<Self, Failure> {
         let wishes = plan.definition.container_definitions.iter().map(|definition| {
-            let reference = definition.image.parse::<Reference>();
+            let reference = crate::definition::image_name(&definition.image);
             reference.map(|reference| Wish { container: definition.name.clone(), reference })
         });
         let wishes = wishes.collect::<Result<Vec<_>, NotAReference>>().doing("an image's name is wrong");
