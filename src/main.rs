@@ -25,6 +25,7 @@ mod time_text;
 
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use failure::Outcome;
@@ -36,7 +37,6 @@ use options::Options;
     name = "coracle",
     version,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "Example:\n  sudo coracle run examples/hello.json\n\nSee `coracle COMMAND --help` for an example of each command."
 )]
 struct CommandLine {
@@ -66,7 +66,11 @@ fn main() -> ExitCode {
     if let Some(code) = task_supervisor::run_if_asked() {
         return code;
     }
-    let line = CommandLine::parse();
+    let line = match CommandLine::try_parse() {
+        Ok(line) => line,
+        Err(error) if error.kind() == ErrorKind::MissingSubcommand => return missing_command(),
+        Err(error) => without_set_options(exec::hint(error)).exit(),
+    };
     start_log(line.options.verbose);
     match dispatch(&line) {
         Ok(code) => code,
@@ -75,6 +79,29 @@ fn main() -> ExitCode {
             ExitCode::from(failure.exit)
         }
     }
+}
+
+/// The help of what was called. clap shows it by itself, but not where a variable of the environment is an option.
+fn missing_command() -> ExitCode {
+    let asked = std::env::args_os().chain(["--help".into()]);
+    if let Err(help) = CommandLine::try_parse_from(asked) {
+        eprint!("{}", help.render());
+    }
+    ExitCode::from(failure::BAD_INPUT)
+}
+
+/// clap takes an option that a variable of the environment has set for one that must be given, and its words on usage
+/// name it.
+fn without_set_options(mut error: clap::Error) -> clap::Error {
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => usage.to_string(),
+        _ => return error,
+    };
+    let shorter = options::USAGES.iter().fold(usage.clone(), |usage, option| usage.replace(option, ""));
+    if shorter != usage {
+        error.insert(ContextKind::Usage, ContextValue::StyledStr(shorter.into()));
+    }
+    error
 }
 
 fn dispatch(line: &CommandLine) -> Outcome {

@@ -9,6 +9,9 @@ use crate::failure::{BAD_INPUT, Explain, Failure};
 
 const EVERY_COMMAND: &str = "Options of every command";
 
+/// The options below as clap shows them in a line of usage.
+pub(crate) const USAGES: [&str; 3] = ["--data-dir <DIR> ", "--run-dir <DIR> ", "--cgroup-parent <NAME> "];
+
 #[derive(Args, Debug)]
 pub(crate) struct Options {
     /// Where images, tasks and their logs are kept.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use agent::ending;
 use agent_protocol::command::Exec;
 use clap::Args;
+use clap::error::{ContextKind, ContextValue};
 use ecs::ContainerName;
 use ecs::task::ContainerLastStatus;
 use runtime::client::{self, ClientError};
@@ -49,6 +50,17 @@ pub(crate) struct Arguments {
     command: Vec<String>,
 }
 
+/// Adds what clap cannot know to its words about a command line without `--`.
+pub(crate) fn hint(mut error: clap::Error) -> clap::Error {
+    let is_ours = matches!(error.get(ContextKind::Usage),
+        Some(ContextValue::StyledStr(usage)) if usage.to_string().contains("coracle exec"));
+    if is_ours && !std::env::args_os().any(|argument| argument == "--") {
+        let tip = "put the command after `--`, for example: coracle exec web -- ls -l".to_owned();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     require_root("exec")?;
     let stdin_is_terminal = std::io::stdin().is_terminal();
@@ -58,6 +70,12 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
             .next("leave -t out, or run this in a terminal"));
     }
     let task = task_dir::find(&options.roots()?, &arguments.task).doing("no task to run a process in")?;
+    if let Some(status) = task.status.as_ref().filter(|_| task.is_stopped()) {
+        let code = ending::exit_code(&task.spec, status);
+        let id = ps::short_id(&task);
+        return Err(Failure::new(format!("task {id} has stopped (exit code {code}), so nothing can be run in it"))
+            .next(format!("coracle logs {}", arguments.task)));
+    }
     let exec = request(&task, arguments)?;
     let client =
         client::connect(&task.spec.places).doing(format!("asking the supervisor of task {}", ps::short_id(&task)))?;
