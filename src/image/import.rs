@@ -65,6 +65,11 @@ pub(super) fn run(store: &Store, arguments: &Arguments) -> Outcome {
     let options = import_options(arguments)?;
     let progress = progress::for_standard_error(arguments.output.is_json());
     let images = images::import(store, source, &options, progress.as_ref())
+        .map_err(|error| {
+            let is_damaged = matches!(error, images::Error::ArchiveRead { .. } | images::Error::Layer { .. });
+            let failure = Failure::from(error);
+            if is_damaged { failure.next("copy the file again; it is damaged or cut short") } else { failure }
+        })
         .doing(format!("{} cannot be imported", crate::definition::shown(&arguments.file)))?;
     if arguments.output.is_json() {
         output::print_json(&images.iter().map(super::summary).collect::<Vec<Value>>())?;

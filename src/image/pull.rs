@@ -42,7 +42,9 @@ pub(super) fn run(store: &Store, arguments: &Arguments) -> Outcome {
     let mut images: Vec<Value> = Vec::new();
     for reference in &references {
         let pulled = registries::pull(store, reference, &options, &progress).doing("a pull cannot be started")?;
-        let image = pulled.doing(format!("image {reference} cannot be pulled"))?;
+        let image = pulled
+            .doing(format!("image {reference} cannot be pulled"))
+            .next("check the image's name, or bring the image as a file: coracle image import FILE")?;
         if arguments.output.is_json() {
             images.push(super::summary(&image));
         } else {

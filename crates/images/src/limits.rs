@@ -49,6 +49,8 @@ pub const MAX_CHALLENGES: u32 = 2;
 pub const MAX_TOKEN_BYTES: u64 = 1024 * 1024;
 /// Attempts in a row that bring nothing new: no answer, `429`, `5xx`, or a download that breaks at the same byte.
 pub const MAX_FRUITLESS_ATTEMPTS: u32 = 5;
+/// Attempts where no connection comes about: nobody listens, or nobody knows the name. Waiting seldom changes that.
+pub const MAX_CONNECTING_ATTEMPTS: u32 = 3;
 /// Attempts for one blob altogether, however little each brings.
 pub const MAX_ATTEMPTS: u32 = 100;
 /// Stalls of one blob after which its registry is given up.

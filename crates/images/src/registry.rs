@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 
 use crate::digest::Digest;
 use crate::document;
-use crate::limits::{MAX_CHALLENGES, MAX_DOCUMENT_BYTES, MAX_FRUITLESS_ATTEMPTS, MAX_REDIRECTS, MAX_RETRY_AFTER_S};
+use crate::limits::{MAX_CHALLENGES, MAX_DOCUMENT_BYTES, MAX_REDIRECTS, MAX_RETRY_AFTER_S};
 use crate::pull::{Deadlines, PullError, PullOptions};
 use crate::reference::Reference;
 use connect::Client;
@@ -153,7 +153,7 @@ impl Registry {
         loop {
             attempt += 1;
             match self.once(path, accept, range, what).await {
-                Err(error) if error.is_transient() && attempt < MAX_FRUITLESS_ATTEMPTS => {
+                Err(error) if error.is_transient() && attempt < error.max_attempts() => {
                     tokio::time::sleep(self.pause(attempt, &error)).await;
                 }
                 result => return result,
@@ -227,7 +227,7 @@ impl Registry {
         let host = request.uri().authority().map_or(self.host(), |authority| authority.as_str()).to_owned();
         match tokio::time::timeout(self.deadlines.stall, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(connect::unreachable(host, error)),
+            Ok(Err(error)) => Err(connect::unreachable(host, connect::Broken(error))),
             Err(_) => Err(PullError::Stalled {
                 host,
                 what: "no answer came".to_owned(),

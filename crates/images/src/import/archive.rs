@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{At, Compression, FileChunks, MAX_DOCUMENT_BYTES, Source, Store, layer};
 use super::{Error, Ingest, archive_error, io as failed};
 use crate::limits::{BUFFER_BYTES, MAX_ARCHIVE_ENTRIES};
-use crate::tar::{self, Kind};
+use crate::tar::{self, Kind, TarError};
 
 /// Links from one member to another that are followed.
 const MAX_LINKS: u32 = 8;
@@ -100,12 +100,11 @@ fn spool(store: &Store, reader: Box<dyn Read + '_>) -> Result<(File, Option<Inge
 
 /// One pass over the headers.
 fn members(file: &File) -> Result<HashMap<Vec<u8>, Member>, Error> {
-    let broken = |error| Error::ArchiveRead { source: Box::new(error) };
     let file = file.try_clone().map_err(failed("read", "the archive"))?;
     let mut reader = tar::Reader::new(At { file, offset: 0 });
     let mut members = HashMap::new();
     let mut count = 0;
-    while let Some(entry) = reader.next().map_err(broken)? {
+    while let Some(entry) = reader.next().map_err(|error| unreadable(error, count))? {
         count += 1;
         if count > MAX_ARCHIVE_ENTRIES {
             return Err(archive_error(format!("the archive has more than {MAX_ARCHIVE_ENTRIES} members")));
@@ -128,7 +127,27 @@ fn members(file: &File) -> Result<HashMap<Vec<u8>, Member>, Error> {
         };
         members.insert(name, member);
     }
+    if count == 0 {
+        return Err(archive_error("this is no image archive: it is empty"));
+    }
     Ok(members)
+}
+
+/// What has no first member was never an archive; what breaks later has been damaged or cut short.
+fn unreadable(error: TarError, members_before: usize) -> Error {
+    let is_foreign = match &error {
+        TarError::Read(cause) => cause.kind() == io::ErrorKind::UnexpectedEof,
+        TarError::Malformed { .. } => true,
+    };
+    if is_foreign && members_before == 0 {
+        return archive_error(
+            "this is no image archive; one is made with `coracle image export`, `docker save` or `podman save`",
+        );
+    }
+    match error {
+        TarError::Read(cause) => Error::ArchiveRead { source: Box::new(cause) },
+        malformed @ TarError::Malformed { .. } => Error::ArchiveRead { source: Box::new(malformed) },
+    }
 }
 
 /// A bare root file system has names without number; an image archive has documents, blobs and layers.

@@ -15,7 +15,7 @@ use super::{Pull, PullError, Wanted, in_background};
 use crate::error::{Error, io as failed};
 use crate::ingest::{Ingest, Keep, Staged};
 use crate::layer::{self, At, Chunks, FileChunks, LayerError, Promised, Unpacked};
-use crate::limits::{MAX_ATTEMPTS, MAX_FRUITLESS_ATTEMPTS, MAX_STALLS, MAX_WAITING_CHUNKS, MIN_BYTES_PER_SECOND};
+use crate::limits::{MAX_ATTEMPTS, MAX_STALLS, MAX_WAITING_CHUNKS, MIN_BYTES_PER_SECOND};
 use crate::store::Store;
 
 pub(super) enum Outcome {
@@ -201,7 +201,7 @@ impl Download<'_> {
                 }
             };
             fruitless = if self.at > before { 1 } else { fruitless + 1 };
-            if !may_help || fruitless >= MAX_FRUITLESS_ATTEMPTS {
+            if !may_help || fruitless >= error.max_attempts() {
                 return Err(error);
             }
             tokio::time::sleep(self.work.registry.pause(fruitless, &error)).await;

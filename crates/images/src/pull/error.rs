@@ -1,9 +1,12 @@
 //! Why a pull failed, and what would change that. The caller shows it behind ECS's `CannotPullContainerError:`.
 
+use std::error::Error as StdError;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::Error;
+use crate::limits::{MAX_CONNECTING_ATTEMPTS, MAX_FRUITLESS_ATTEMPTS};
 
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
@@ -47,7 +50,27 @@ fn in_its_words(said: &Option<String>) -> String {
     said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default()
 }
 
+/// Nobody listens there, no way leads there, or the name means nothing.
+fn is_without_connection(error: &(dyn StdError + 'static)) -> bool {
+    let refused = error.downcast_ref::<io::Error>().is_some_and(|cause| {
+        matches!(
+            cause.kind(),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable
+        )
+    });
+    // hyper-util says so in words only.
+    refused || error.to_string().starts_with("dns error") || error.source().is_some_and(is_without_connection)
+}
+
 impl PullError {
+    /// How many attempts in a row may end like this.
+    pub(crate) fn max_attempts(&self) -> u32 {
+        match self {
+            PullError::Unreachable { source, .. } if is_without_connection(source.as_ref()) => MAX_CONNECTING_ATTEMPTS,
+            _ => MAX_FRUITLESS_ATTEMPTS,
+        }
+    }
+
     /// Whether the same request may succeed in a moment.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

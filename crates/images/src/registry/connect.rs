@@ -1,6 +1,7 @@
 //! Connections: name resolution that leaves link-local addresses out, proxies of the environment, TLS.
 
 use std::error::Error as StdError;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -86,6 +87,25 @@ fn certificate_files(dir: &Path) -> Result<Vec<std::path::PathBuf>, PullError> {
         }
     }
     Ok(paths)
+}
+
+/// The client's error without its own words, which say only that there is one: its cause stands for it.
+#[derive(Debug)]
+pub(super) struct Broken(pub(super) hyper_util::client::legacy::Error);
+
+impl fmt::Display for Broken {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.source() {
+            Some(cause) => fmt::Display::fmt(cause, out),
+            None => fmt::Display::fmt(&self.0, out),
+        }
+    }
+}
+
+impl StdError for Broken {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source()?.source()
+    }
 }
 
 /// No connection, or one that broke, with a hint where the cause has a known cure.
