@@ -138,7 +138,7 @@ fn foreign_object(object: &Map<String, Value>) -> Option<Foreign> {
     let has = |name: &str| object.contains_key(name);
     if has("containerDefinitions") || has("taskDefinition") {
         None
-    } else if has("services") && !has("family") {
+    } else if object.get("services").is_some_and(Value::is_object) && !has("family") {
         Some(COMPOSE)
     } else if has("apiVersion") && has("kind") {
         Some(KUBERNETES)
