@@ -136,12 +136,20 @@ fn e20_the_lan_does_not_reach_the_hosts_loopback() {
     wait_for("the server", || host.coracle(["logs", &task]).stdout.contains("listening").then_some(()));
     neighbour.route_through_host(Ipv4Addr::new(127, 0, 0, 0), Ipv4Addr::new(255, 0, 0, 0));
     neighbour.route_through_host(Ipv4Addr::new(169, 254, 170, 0), Ipv4Addr::new(255, 255, 255, 0));
-    for (address, port) in [([127, 0, 0, 1], 9999), ([127, 0, 0, 1], 8080), ([169, 254, 170, 2], 80)] {
+    // A container's own address is no way around the published ports either.
+    let hosts = host.coracle(["exec", &task, "--", "/bin/probe", "read", "/etc/hosts"]).ok().stdout;
+    let addresses = hosts.lines().filter_map(|line| line.split_whitespace().next()?.parse::<Ipv4Addr>().ok());
+    let container = addresses.filter(|address| !address.is_loopback()).last().expect("a container knows its address");
+    neighbour.route_through_host(container, Ipv4Addr::BROADCAST);
+    let loopback = Ipv4Addr::LOCALHOST;
+    for (address, port) in
+        [(loopback, 9999), (loopback, 8080), (Ipv4Addr::new(169, 254, 170, 2), 80), (container, 80), (container, 8080)]
+    {
         let reached = neighbour.namespace.enter(|| {
             TcpStream::connect_timeout(&SocketAddr::from((address, port)), Duration::from_millis(700))
                 .map(|mut stream| stream.read(&mut [0u8; 1]))
         });
-        assert!(reached.is_err(), "{address:?}:{port} is reached from the LAN");
+        assert!(reached.is_err(), "{address}:{port} is reached from the LAN");
     }
     // The container is inside, too: the host's loopback is not its.
     host.coracle(["exec", &task, "--", "/bin/probe", "tcp-say", "127.0.0.1:9999", "x"]).expect_code(1);
