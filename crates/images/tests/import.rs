@@ -108,6 +108,25 @@ fn an_oci_layout_is_imported_from_a_tar_and_from_a_folder() {
 }
 
 #[test]
+fn what_is_no_archive_is_told_from_one_that_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path());
+    let whole = tar(&[("etc/", 0o755, None), ("etc/large", 0o644, Some(&[7; 4096]))]);
+    let refused = |bytes: &[u8]| {
+        let source = Source::Reader(Box::new(bytes));
+        import(&store, source, &named("rootfs:1"), &Silent).unwrap_err()
+    };
+    for foreign in [&b""[..], b"hello", &[7; 4096], &gzip(b"hello")] {
+        let error = refused(foreign);
+        assert!(error.to_string().starts_with("this is no image archive"), "{foreign:?}: {error}");
+    }
+    for damaged in [&whole[..2048], &gzip(&whole)[..64]] {
+        let error = refused(damaged);
+        assert!(matches!(error, Error::ArchiveRead { .. }), "{error}");
+    }
+}
+
+#[test]
 fn a_docker_archive_gives_every_name_it_has() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path());

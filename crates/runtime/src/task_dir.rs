@@ -458,6 +458,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_directory_that_is_gone_is_nothing_to_claim_and_a_claimed_one_neither() {
+        let around = tempfile::tempdir().expect("a directory");
+        assert!(claim(&around.path().join("gone")).expect("no error").is_none());
+        let held = claim(around.path()).expect("claimed");
+        assert!(held.is_some() && claim(around.path()).expect("no error").is_none());
+    }
+
+    #[test]
     fn a_tree_deeper_than_any_limit_of_descriptors_goes_and_what_a_link_names_stays() {
         const DEPTH: u32 = 30_000;
         let around = tempfile::tempdir().expect("a directory");
