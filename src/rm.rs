@@ -63,7 +63,8 @@ pub(crate) fn forget(host: &Host, id: &TaskId) -> Result<(), Failure> {
     let deadline = Instant::now() + SUPERVISOR_END;
     loop {
         match task_dir::remove(&host.roots, id) {
-            Err(TaskDirError::Running { .. }) if Instant::now() < deadline => {
+            // Its supervisor is not gone yet, or another coracle looks whether it must clean up after it.
+            Err(TaskDirError::Running { .. } | TaskDirError::Claimed { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             Err(TaskDirError::CutShort { .. }) if Instant::now() < deadline => {
