@@ -138,8 +138,8 @@ fn e20_the_lan_does_not_reach_the_hosts_loopback() {
     neighbour.route_through_host(Ipv4Addr::new(169, 254, 170, 0), Ipv4Addr::new(255, 255, 255, 0));
     // A container's own address is no way around the published ports either.
     let hosts = host.coracle(["exec", &task, "--", "/bin/probe", "read", "/etc/hosts"]).ok().stdout;
-    let addresses = hosts.lines().filter_map(|line| line.split_whitespace().next()?.parse::<Ipv4Addr>().ok());
-    let container = addresses.filter(|address| !address.is_loopback()).last().expect("a container knows its address");
+    let mut addresses = hosts.lines().filter_map(|line| line.split_whitespace().next()?.parse::<Ipv4Addr>().ok());
+    let container = addresses.rfind(|address| !address.is_loopback()).expect("a container knows its address");
     neighbour.route_through_host(container, Ipv4Addr::BROADCAST);
     let loopback = Ipv4Addr::LOCALHOST;
     for (address, port) in

@@ -192,11 +192,11 @@ impl Cgroups {
     /// Every step that failed; the others were still taken.
     pub fn remove(&self, path: &Path) -> Vec<CgroupError> {
         // The rule is that all of it has ended: the kernel removes what is empty, and nothing else, in one call.
-        let emptied = |mount: &Path| match fs::remove_dir(below(mount, path)) {
-            Ok(()) => true,
-            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        let stays = |mount: &&Path| match fs::remove_dir(below(mount, path)) {
+            Ok(()) => false,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
-        if self.mounts().fold(true, |all, mount| emptied(mount) && all) {
+        if self.mounts().filter(stays).count() == 0 {
             return Vec::new();
         }
         let mut errors = Vec::new();
