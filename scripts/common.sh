@@ -30,6 +30,9 @@ install_missing() {
     $AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 }
 
+# Build scripts are linked for this machine's own C library, everything else for musl.
+BUILD_PACKAGES=(cc=gcc /usr/include/stdlib.h=libc6-dev musl-gcc=musl-tools)
+
 need_rust() {
     command -v cargo >/dev/null || fail "Rust is missing: https://rustup.rs, then run this again"
     if command -v rustup >/dev/null; then
