@@ -238,12 +238,14 @@ impl Life {
 
     fn wait_and_serve(&mut self) {
         let deadline = self.run.deadline();
+        let now = self.clock.now();
+        let shed = self.shed_at.take_if(|at| now >= *at);
         let timers = [deadline, self.unwritten, self.reserve_at, self.shed_at, self.tell_lost_output_at];
         let next = timers.into_iter().flatten().min();
         if next.is_none() {
             self.clock.set_right();
         }
-        let ready = self.wait(next);
+        let ready = self.wait(next, shed);
         if ready.contains(&self.process.signals.as_raw_fd()) {
             self.serve_signals();
         }
@@ -264,22 +266,23 @@ impl Life {
                 Err(error) => self.journal.complain(self.clock.now(), "no room for the last status", &error),
             }
         }
-        if self.shed_at.is_some_and(|at| self.clock.now() >= at) {
-            self.shed_at = None;
-            if let Err(cause) = memory::shed() {
-                self.journal.complain(self.clock.now(), "no memory given back", &cause);
-            }
-        }
     }
 
     /// The descriptors on which something happened before `deadline`.
-    fn wait(&mut self, deadline: Option<Timestamp>) -> Vec<RawFd> {
+    fn wait(&mut self, deadline: Option<Timestamp>, shed: Option<Timestamp>) -> Vec<RawFd> {
         let mut interest = vec![readable(self.process.signals.as_raw_fd())];
         interest.extend(self.containers.iter().flat_map(Container::outputs).map(readable));
         if let Some(ctl) = &self.ctl {
             interest.extend(ctl.interest().map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));
         }
-        if let Err(cause) = poll(&mut interest, self.clock.poll_timeout(deadline)) {
+        let timeout = self.clock.poll_timeout(deadline);
+        // The very last thing before the wait: each function that runs after it brings sixteen pages back.
+        if shed.is_some()
+            && let Err(cause) = memory::shed()
+        {
+            self.journal.complain(self.clock.now(), "no memory given back", &cause);
+        }
+        if let Err(cause) = poll(&mut interest, timeout) {
             // Out of kernel memory: the next turn tries again.
             self.journal.complain(self.clock.now(), "poll", &cause);
         }
