@@ -20,8 +20,7 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(host: &Host, store: &Store, arguments: &Arguments) -> Outcome {
-    let in_use = recovery::layers_in_use(host).doing("finding out which layers are in use")?;
-    let freed = store.gc(&in_use).doing("collecting garbage")?;
+    let freed = store.gc(|| Ok(recovery::layers_in_use(host)?)).doing("collecting garbage")?;
     if arguments.output.is_json() {
         let names = |digests: &[Digest]| digests.iter().map(ToString::to_string).collect::<Vec<_>>();
         output::print_json(&json!({

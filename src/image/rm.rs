@@ -24,9 +24,8 @@ pub(super) fn run(host: &Host, store: &Store, arguments: &Arguments) -> Outcome 
     let mut exit = ExitCode::SUCCESS;
     for text in &arguments.images {
         let reference = super::reference(text)?;
-        // Asked for each again: a task may have started meanwhile.
-        let in_use = recovery::layers_in_use(host).doing("finding out which layers are in use")?;
-        match store.remove(&reference, &in_use).doing(format!("removing image {reference}")) {
+        let removed = store.remove(&reference, || Ok(recovery::layers_in_use(host)?));
+        match removed.doing(format!("removing image {reference}")) {
             Ok(freed) => output::print(&format!("{reference}  {} freed\n", output::bytes(freed.bytes)))?,
             Err(failure) => {
                 eprint!("{failure}");

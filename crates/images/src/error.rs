@@ -45,6 +45,8 @@ pub enum Error {
     },
     #[error("the archive names an image wrongly")]
     Name(#[source] NotAReference),
+    #[error("it is not known which layers are in use, so nothing was removed")]
+    InUse(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("blob {digest} of {reference} is not in the store any more; remove the image and pull it again")]
     BlobGone { reference: Box<Reference>, digest: crate::Digest },
 }

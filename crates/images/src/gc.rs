@@ -11,6 +11,9 @@ use crate::lock;
 use crate::reference::Reference;
 use crate::store::{Layer, Store};
 
+/// The paths of layers, as `Image` gave them, that running tasks use.
+pub type InUse = Result<Vec<PathBuf>, Box<dyn std::error::Error + Send + Sync>>;
+
 /// What was freed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Freed {
@@ -21,9 +24,8 @@ pub struct Freed {
 }
 
 impl Store {
-    /// Takes the name away, and then everything that only this name kept. Layers in `in_use` (the paths that `Image`
-    /// gave) stay.
-    pub fn remove(&self, reference: &Reference, in_use: &[PathBuf]) -> Result<Freed, Error> {
+    /// Takes the name away, and then everything that only this name kept. `in_use` as in `gc`.
+    pub fn remove(&self, reference: &Reference, in_use: impl FnOnce() -> InUse) -> Result<Freed, Error> {
         if !self.forget(reference)? {
             return Err(Error::NotFound { reference: Box::new(reference.clone()) });
         }
@@ -31,12 +33,13 @@ impl Store {
     }
 
     /// Removes layers and blobs that no name, no living pull or import and none of `in_use` needs, and downloads that
-    /// nobody goes on with.
-    pub fn gc(&self, in_use: &[PathBuf]) -> Result<Freed, Error> {
+    /// nobody goes on with. `in_use` is asked when the leases are known and no new one can be had: a task that has
+    /// let its lease go is written down by then.
+    pub fn gc(&self, in_use: impl FnOnce() -> InUse) -> Result<Freed, Error> {
         let mut freed = Freed::default();
         let exclusive = lock::exclusive(self)?;
         let mut used = lease::leased(self)?;
-        used.extend(in_use.iter().filter_map(|path| diff_id_of(path)));
+        used.extend(in_use().map_err(Error::InUse)?.iter().filter_map(|path| diff_id_of(path)));
         for record in self.records()? {
             used.extend([record.digest, record.config_digest]);
             used.extend(record.index_digest);

@@ -29,7 +29,7 @@ pub use digest::{Digest, NotADigest};
 pub use document::{Config, DocumentError};
 pub use error::Error;
 pub use export::{Format, export};
-pub use gc::Freed;
+pub use gc::{Freed, InUse};
 pub use import::{ImportOptions, Source, import};
 pub use layer::LayerError;
 pub use lease::Lease;
