@@ -280,6 +280,24 @@ fn t07_no_descriptor_and_no_listen_variable_is_inherited() {
     host.finish();
 }
 
+/// The container's root is the host's: what it could open again through /proc/self/fd it could also change.
+#[test]
+fn what_exec_itself_has_open_stays_outside() {
+    let host = Host::new();
+    host.import_probe();
+    let task = host.detach(&definition::probe(&["wait"]), &[]);
+    let secret = host.file("secret", "of the host");
+    let mut exec = host.command(["exec", "-i", &task, "--", "/bin/probe", "report"]);
+    exec.stdin(fs::File::open(secret).expect("just written"));
+    let report = Running::start(&mut exec).wait().ok().json();
+    for number in ["0", "1", "2"] {
+        let target = report["descriptors"][number].to_string();
+        assert!(target.contains("pipe:["), "descriptor {number} is {target}");
+    }
+    host.coracle(["rm", "--force", &task]).ok();
+    host.finish();
+}
+
 /// What `run` and its supervisor are, apart from what they mean to be.
 fn nature(pid: i32) -> BTreeMap<&'static str, String> {
     let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default().trim().to_owned();
