@@ -8,6 +8,7 @@ use ecs::ContainerName;
 use ecs::task::StopCode;
 use serde::{Deserialize, Serialize};
 
+use crate::secrets::ContainerSecrets;
 use crate::status::TaskStatus;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub enum Command {
         pull_started_at: Option<ecs::Timestamp>,
         #[serde(default)]
         pull_stopped_at: Option<ecs::Timestamp>,
+        #[serde(default)]
+        secrets: Vec<ContainerSecrets>,
     },
     /// As StopTask: the stop signal, each container's stopTimeout, SIGKILL. Answered when the request is taken.
     #[serde(rename_all = "camelCase")]
@@ -51,6 +54,9 @@ pub struct Exec {
     pub working_directory: Option<String>,
     #[serde(default)]
     pub terminal: bool,
+    /// Rows and columns that the terminal begins with.
+    #[serde(default)]
+    pub terminal_size: Option<(u16, u16)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +79,7 @@ pub enum Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secrets::SecretValue;
 
     /// A member that has the name of an enum's tag would be written twice and never read again.
     #[test]
@@ -84,10 +91,21 @@ mod tests {
             user: Some("1000".to_owned()),
             working_directory: None,
             terminal: true,
+            terminal_size: Some((24, 80)),
         };
         let reason = "because".to_owned();
         let commands = [
-            Command::Go { network_namespaces: 2, pull_started_at: None, pull_stopped_at: None },
+            Command::Go {
+                network_namespaces: 2,
+                pull_started_at: None,
+                pull_stopped_at: None,
+                secrets: vec![ContainerSecrets {
+                    container: ContainerName::try_from("web".to_owned()).expect("a good name"),
+                    environment: vec![("A".to_owned(), SecretValue("1".to_owned()))],
+                    files: vec![("/run/a".into(), SecretValue("2".to_owned()))],
+                    log_options: [("splunk-token".to_owned(), SecretValue("3".to_owned()))].into(),
+                }],
+            },
             Command::Stop { stop_code: StopCode::UserInitiated, reason: reason.clone() },
             Command::Kill { reason: reason.clone() },
             Command::Watch,

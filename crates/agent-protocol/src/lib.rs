@@ -5,9 +5,11 @@
 //! Pure: types, their JSON, and what follows from them. Nobody here opens a file or a socket.
 
 pub mod command;
+pub mod secrets;
 pub mod status;
 pub mod task_spec;
 
 pub use command::{Answer, Command};
+pub use secrets::{ContainerSecrets, SecretValue};
 pub use status::{ContainerStatus, ProcessIdentity, TaskStatus};
-pub use task_spec::{ContainerSpec, MetadataFile, TaskSpec};
+pub use task_spec::{Bind, ContainerSpec, MetadataFile, TaskSpec, VolumeSource, VolumeSpec};

@@ -1,6 +1,6 @@
 //! `status.json`: how a task stands. One writer, its supervisor, which replaces the file whole.
 
-use ecs::task::{ContainerLastStatus, DesiredStatus, LastStatus, StopCode};
+use ecs::task::{ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, StopCode};
 use ecs::{ContainerName, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,8 @@ pub struct TaskStatus {
     #[serde(default)]
     pub ended_by: Option<ContainerName>,
     pub containers: Vec<ContainerStatus>,
+    #[serde(default)]
+    pub health_status: HealthStatus,
     /// What teardown could not undo, each with its cause; empty is the rule.
     #[serde(default)]
     pub teardown_errors: Vec<String>,
@@ -58,6 +60,15 @@ pub struct ContainerStatus {
     /// `Name: text` in Amazon's words, at most 1,024 characters.
     #[serde(default)]
     pub reason: Option<String>,
+    /// What Docker would report as the exit code of a container that could not be started: 127 without a program,
+    /// 126 with one that cannot be executed.
+    #[serde(default)]
+    pub start_exit_code: Option<i32>,
+    #[serde(default)]
+    pub health_status: HealthStatus,
+    /// How often its restart policy has started it again.
+    #[serde(default)]
+    pub restart_count: u32,
     /// Microseconds spent in each stage of the start, in order: `rootfs`, `cgroup`, `libcontainer`, `exec`.
     #[serde(default)]
     pub start_stages_us: Vec<(String, u64)>,

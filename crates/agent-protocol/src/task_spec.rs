@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ecs::task::NetworkBinding;
-use ecs::task_definition::{ContainerDefinition, NetworkMode, Tag};
+use ecs::task_definition::{ContainerDefinition, IpcMode, KeyValuePair, NetworkMode, PidMode, Tag};
 use ecs::{TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,16 @@ pub struct TaskSpec {
     pub memory_mib: Option<u64>,
     /// The most processes and threads the whole task may have.
     pub pids_limit: u32,
+    #[serde(default)]
+    pub pid_mode: Option<PidMode>,
+    #[serde(default)]
+    pub ipc_mode: Option<IpcMode>,
+    /// Every volume of the definition, resolved to what is on this host.
+    #[serde(default)]
+    pub volumes: Vec<VolumeSpec>,
+    /// The quota of the task's writable layers and its task-lived volumes together.
+    #[serde(default)]
+    pub ephemeral_storage_gib: Option<u64>,
     pub containers: Vec<ContainerSpec>,
     #[serde(default)]
     pub tags: Vec<Tag>,
@@ -63,8 +73,46 @@ pub struct ContainerSpec {
     pub network: ContainerNetwork,
     /// Docker's notion of a container id, 64 hexadecimal digits; DescribeTasks calls it runtimeId.
     pub runtime_id: String,
+    /// Of the definition's environment files: only names that `environment` does not have.
+    #[serde(default)]
+    pub environment_from_files: Vec<KeyValuePair>,
+    /// What the agent puts in, over everything else.
+    #[serde(default)]
+    pub injected_environment: Vec<KeyValuePair>,
+    /// What the agent has made for the container on the host, beside the definition's own mount points.
+    #[serde(default)]
+    pub binds: Vec<Bind>,
     #[serde(default)]
     pub metadata_file: Option<MetadataFile>,
+}
+
+/// A volume of the task: the source of mount points.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    pub name: String,
+    pub source: VolumeSource,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum VolumeSource {
+    /// A path of the host; a directory is made where there is none.
+    Host { path: PathBuf },
+    /// An empty directory that lives as long as the task.
+    Scratch,
+    /// The directory of a volume that outlives the task.
+    Shared { path: PathBuf },
+    /// A file system that the supervisor mounts in its own mount namespace: `nfs4`, `tmpfs`, …
+    Mount { file_system: String, device: String, options: String },
+}
+
+/// A file or directory of the host in a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    pub source: PathBuf,
+    /// In the container; absolute.
+    pub target: PathBuf,
+    pub read_only: bool,
 }
 
 /// ECS's container metadata file, which the driver has composed and the container finds below its image's files

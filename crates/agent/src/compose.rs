@@ -91,6 +91,9 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         .zip(parts.images)
         .zip(parts.attachment.containers)
         .map(|(((definition, runtime_id), image), attached)| ContainerSpec {
+            environment_from_files: Vec::new(),
+            injected_environment: Vec::new(),
+            binds: Vec::new(),
             metadata_file: None,
             definition: definition.clone(),
             image,
@@ -114,6 +117,10 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         cpu: definition.cpu.as_deref().map(size::cpu_units).transpose()?,
         memory_mib: definition.memory.as_deref().map(size::memory_mib).transpose()?,
         pids_limit: PIDS_LIMIT,
+        pid_mode: definition.pid_mode,
+        ipc_mode: definition.ipc_mode,
+        volumes: Vec::new(),
+        ephemeral_storage_gib: definition.ephemeral_storage.map(|storage| storage.size_in_gib),
         containers,
         tags: definition.tags.clone(),
         places: parts.places,

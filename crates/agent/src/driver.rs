@@ -116,6 +116,7 @@ where
         held_ports: composed.held_ports,
         pull_started_at: Some(pull_started_at),
         pull_stopped_at: Some(pull_stopped_at),
+        secrets: Vec::new(),
     };
     stages.measure("handover", || supervisor.go(handover)).map_err(StartError::Handover)?;
     Ok(Started { spec: composed.spec, stages, said })

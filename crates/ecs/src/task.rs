@@ -39,6 +39,18 @@ pub enum ContainerLastStatus {
     Stopped,
 }
 
+/// Of a container with a health check, and of a task that has such a container
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_HealthCheck.html>).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum HealthStatus {
+    Healthy,
+    Unhealthy,
+    /// Being evaluated, or there is no health check.
+    #[default]
+    Unknown,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum StopCode {
     TaskFailedToStart,

@@ -3,8 +3,25 @@
 //! Shapes: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>. Members whose
 //! content coracle does not read yet are kept as JSON, so that nothing a file says is lost on the way.
 
+mod environment;
+mod life;
+mod linux;
+mod log;
+mod volume;
+
+pub use environment::{EnvironmentFile, RepositoryCredentials, Secret};
+pub use life::{HealthCheck, RestartPolicy};
+pub use linux::{
+    Device, DevicePermission, IpcMode, KernelCapabilities, LinuxParameters, PidMode, ResourceRequirement, ResourceType,
+    Tmpfs,
+};
+pub use log::{FirelensConfiguration, FirelensType, LogConfiguration};
+pub use volume::{
+    DockerVolumeConfiguration, EfsAuthorizationConfig, EfsVolumeConfiguration, FsxAuthorizationConfig,
+    FsxWindowsFileServerVolumeConfiguration, HostVolumeProperties, MountPoint, Scope, Volume, VolumeFrom,
+};
+
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::ContainerName;
 
@@ -33,11 +50,13 @@ pub struct TaskDefinition {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_platform: Option<RuntimePlatform>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pid_mode: Option<String>,
+    pub pid_mode: Option<PidMode>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ipc_mode: Option<String>,
+    pub ipc_mode: Option<IpcMode>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub volumes: Vec<Value>,
+    pub volumes: Vec<Volume>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_storage: Option<EphemeralStorage>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
 }
@@ -76,6 +95,12 @@ pub struct RuntimePlatform {
     pub cpu_architecture: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operating_system_family: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EphemeralStorage {
+    #[serde(rename = "sizeInGiB")]
+    pub size_in_gib: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +171,30 @@ pub struct ContainerDefinition {
     pub linux_parameters: Option<LinuxParameters>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log_configuration: Option<LogConfiguration>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<EnvironmentFile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<Secret>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository_credentials: Option<RepositoryCredentials>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mount_points: Vec<MountPoint>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes_from: Vec<VolumeFrom>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interactive: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pseudo_terminal: Option<bool>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_requirements: Vec<ResourceRequirement>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firelens_configuration: Option<FirelensConfiguration>,
 }
 
 fn yes() -> bool {
@@ -230,30 +279,4 @@ pub struct Ulimit {
 pub struct SystemControl {
     pub namespace: String,
     pub value: String,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LinuxParameters {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub capabilities: Option<KernelCapabilities>,
-    /// MiB of /dev/shm; 64 when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shared_memory_size: Option<u64>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KernelCapabilities {
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub add: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub drop: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LogConfiguration {
-    pub log_driver: String,
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub options: std::collections::BTreeMap<String, String>,
 }

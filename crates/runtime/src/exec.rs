@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 
 use agent_protocol::command::Exec;
-use agent_protocol::{ContainerSpec, TaskSpec};
+use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
 
 use crate::cgroup::{self, Cgroups};
 use crate::enter::{Entry, EntryError};
@@ -61,6 +61,7 @@ pub fn start(
     cgroups: &Cgroups,
     task: &TaskSpec,
     container: &ContainerSpec,
+    secrets: Option<&ContainerSecrets>,
     started: &Started,
     wanted: &Exec,
     stdio: Option<[BorrowedFd<'_>; 3]>,
@@ -69,7 +70,7 @@ pub fn start(
     let refused = |reason: String| ExecError::Refused { container: name.to_owned(), reason };
     let io = |step| move |source| ExecError::Io { container: name.to_owned(), step, source };
     sealed_exe::verify().map_err(|error| refused(chain(&error)))?;
-    let plan = plan(container, wanted, stdio.is_none()).map_err(refused)?;
+    let plan = plan(container, secrets, wanted, stdio.is_none()).map_err(refused)?;
     let path = cgroup::of_container(task, &container.definition.name);
     let birthplace = cgroups.birthplace(&path).map_err(|error| refused(chain(&error)))?;
     let null = File::options().read(true).write(true).open("/dev/null").map_err(io("open /dev/null"))?;
@@ -113,7 +114,12 @@ pub fn start(
 }
 
 /// The container's own process, with what was asked for in its place.
-fn plan(container: &ContainerSpec, wanted: &Exec, terminal: bool) -> Result<ProcessPlan, String> {
+fn plan(
+    container: &ContainerSpec,
+    secrets: Option<&ContainerSecrets>,
+    wanted: &Exec,
+    terminal: bool,
+) -> Result<ProcessPlan, String> {
     if wanted.command.is_empty() {
         return Err("No exec command specified".to_owned());
     }
@@ -127,7 +133,7 @@ fn plan(container: &ContainerSpec, wanted: &Exec, terminal: bool) -> Result<Proc
     if let Some(user) = wanted.user.as_deref().filter(|user| !user.is_empty()) {
         container.definition.user = Some(user.to_owned());
     }
-    let mut plan = spec::process_plan(&container).map_err(|error| chain(&error))?;
+    let mut plan = spec::process_plan(&container, secrets).map_err(|error| chain(&error))?;
     if terminal && process::get(&plan.environment, "TERM").is_none() {
         process::set(&mut plan.environment, "TERM=xterm".to_owned());
     }

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
-use agent_protocol::{ContainerSpec, ProcessIdentity, TaskSpec};
+use agent_protocol::{ContainerSecrets, ContainerSpec, ProcessIdentity, TaskSpec};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
@@ -48,6 +48,7 @@ pub struct StartInput<'a> {
     /// Standard input, output and error.
     pub stdio: [BorrowedFd<'a>; 3],
     pub cgroups: &'a Cgroups,
+    pub secrets: Option<&'a ContainerSecrets>,
 }
 
 #[derive(Debug)]
@@ -99,7 +100,8 @@ pub fn state_of(task: &TaskSpec, container: &ContainerSpec) -> PathBuf {
 pub fn create_and_start(input: &StartInput<'_>) -> Result<Started, StartError> {
     let clock = Instant::now();
     sealed_exe::verify().map_err(|error| StartError::create(chain(&error)))?;
-    let plan = spec::process_plan(input.container).map_err(|error| StartError::create(error.to_string()))?;
+    let plan =
+        spec::process_plan(input.container, input.secrets).map_err(|error| StartError::create(error.to_string()))?;
     input.cgroups.prepare_container(input.task, input.container).map_err(|error| StartError::create(chain(&error)))?;
     make_directories(input.task, input.container)
         .map_err(|(path, error)| StartError::create(format!("cannot make {}: {error}", path.display())))?;

@@ -1,8 +1,9 @@
 //! What a container's process is: its arguments, environment and working directory, out of the container definition
 //! and the image, by the rules that Docker follows. Pure.
 
+use agent_protocol::ContainerSecrets;
 use agent_protocol::task_spec::{ContainerSpec, ImageConfig};
-use ecs::task_definition::ContainerDefinition;
+use ecs::task_definition::{ContainerDefinition, KeyValuePair};
 
 /// Docker's PATH for an image that sets none.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -39,17 +40,32 @@ pub(crate) fn arguments(definition: &ContainerDefinition, image: &ImageConfig) -
 }
 
 /// In Docker's order: PATH and HOSTNAME, then the container definition's variables, then those of the image that
-/// these do not replace. HOME is added later, by who knows the user.
+/// these do not replace. The definition's are, in the order of Amazon's agent: `environment`, environment files' where
+/// the name is new, secrets over both, and what the agent puts in. HOME is added later, by who knows the user.
 ///
 /// # Errors
 /// A variable could not be passed to a program.
-pub(crate) fn environment(container: &ContainerSpec) -> Result<Vec<String>, NoProcess> {
+pub(crate) fn environment(
+    container: &ContainerSpec,
+    secrets: Option<&ContainerSecrets>,
+) -> Result<Vec<String>, NoProcess> {
     let mut environment = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={}", container.network.hostname)];
     let image = &container.image.config.env;
-    let own = &container.definition.environment;
-    let image_only = image.iter().filter(|variable| own.iter().all(|pair| pair.name != name_of(variable)));
-    let own = own.iter().map(|pair| format!("{}={}", pair.name, pair.value));
-    for variable in own.chain(image_only.cloned()) {
+    let pair = |pair: &KeyValuePair| format!("{}={}", pair.name, pair.value);
+    let mut own = Vec::new();
+    container.definition.environment.iter().for_each(|variable| set(&mut own, pair(variable)));
+    for variable in &container.environment_from_files {
+        if get(&own, &variable.name).is_none() {
+            own.push(pair(variable));
+        }
+    }
+    for (name, value) in secrets.iter().flat_map(|secrets| &secrets.environment) {
+        set(&mut own, format!("{name}={}", value.0));
+    }
+    container.injected_environment.iter().for_each(|variable| set(&mut own, pair(variable)));
+    let image_only = image.iter().filter(|variable| get(&own, name_of(variable)).is_none());
+    let image_only: Vec<String> = image_only.cloned().collect();
+    for variable in own.into_iter().chain(image_only) {
         set(&mut environment, variable);
     }
     if let Some(file) = &container.metadata_file {
@@ -126,7 +142,7 @@ mod tests {
             "metadata_file": {"place": "/opt/ecs/metadata/y/x.json", "content": "{}"}
         });
         let container: ContainerSpec = serde_json::from_value(container).unwrap();
-        let environment = environment(&container).unwrap();
+        let environment = environment(&container, None).unwrap();
         assert_eq!(get(&environment, "ECS_CONTAINER_METADATA_FILE"), Some("/opt/ecs/metadata/y/x.json"));
     }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use agent_protocol::task_spec::FORMAT;
 use agent_protocol::{ContainerStatus, ProcessIdentity, TaskSpec, TaskStatus};
-use ecs::task::{ContainerLastStatus, DesiredStatus, LastStatus, StopCode};
+use ecs::task::{ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, StopCode};
 use ecs::{TaskId, Timestamp};
 
 use crate::cgroup::Cgroups;
@@ -201,6 +201,9 @@ fn never_began(spec: &TaskSpec, cleaner: ProcessIdentity) -> TaskStatus {
         finished_at: None,
         exit_code: None,
         reason: None,
+        start_exit_code: None,
+        health_status: HealthStatus::Unknown,
+        restart_count: 0,
         start_stages_us: Vec::new(),
         log_lost_bytes: 0,
         log_error: None,
@@ -222,6 +225,7 @@ fn never_began(spec: &TaskSpec, cleaner: ProcessIdentity) -> TaskStatus {
         stopped_reason: None,
         ended_by: None,
         containers: containers.collect(),
+        health_status: HealthStatus::Unknown,
         teardown_errors: Vec::new(),
     }
 }

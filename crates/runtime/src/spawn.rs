@@ -7,8 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use agent_protocol::Command;
 use agent_protocol::task_spec::Places;
+use agent_protocol::{Command, ContainerSecrets};
 use ecs::{TaskId, Timestamp};
 
 use crate::cgroup::Cgroups;
@@ -89,6 +89,8 @@ pub struct Handover {
     pub held_ports: Vec<OwnedFd>,
     pub pull_started_at: Option<Timestamp>,
     pub pull_stopped_at: Option<Timestamp>,
+    /// Over the socket only; nobody writes them down.
+    pub secrets: Vec<ContainerSecrets>,
 }
 
 /// Starts the supervisor of a task whose directories were just made. It needs neither `task.json` nor the network
@@ -122,6 +124,7 @@ impl StartHandle {
             network_namespaces: handover.network_namespaces.len(),
             pull_started_at: handover.pull_started_at,
             pull_stopped_at: handover.pull_stopped_at,
+            secrets: handover.secrets,
         };
         match self.client.ask(&go, &descriptors) {
             // A supervisor that could not begin has said why before it ended.

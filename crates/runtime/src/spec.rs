@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use agent_protocol::ContainerSpec;
+use agent_protocol::{ContainerSecrets, ContainerSpec};
 use oci_spec::runtime::{
     LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec,
     SpecBuilder, UserBuilder,
@@ -59,7 +59,10 @@ pub(crate) struct ProcessPlan {
 
 /// # Errors
 /// The container definition asks for something that does not exist.
-pub(crate) fn process_plan(container: &ContainerSpec) -> Result<ProcessPlan, SpecError> {
+pub(crate) fn process_plan(
+    container: &ContainerSpec,
+    secrets: Option<&ContainerSecrets>,
+) -> Result<ProcessPlan, SpecError> {
     let definition = &container.definition;
     let image = &container.image.config;
     let privileged = definition.privileged == Some(true);
@@ -78,7 +81,7 @@ pub(crate) fn process_plan(container: &ContainerSpec) -> Result<ProcessPlan, Spe
     });
     Ok(ProcessPlan {
         arguments: process::arguments(definition, image)?,
-        environment: process::environment(container)?,
+        environment: process::environment(container, secrets)?,
         working_directory: process::working_directory(definition, image)?,
         user: definition.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| image.user.clone()),
         capabilities: Capabilities::of_container(changes, privileged)?,

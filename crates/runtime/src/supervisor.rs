@@ -24,7 +24,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use agent_protocol::{Answer, Command, TaskSpec};
+use agent_protocol::{Answer, Command, ContainerSecrets, TaskSpec};
 use ecs::{TaskId, Timestamp};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
@@ -39,8 +39,9 @@ use clock::Clock;
 use journal::{Journal, chain};
 use report::TaskFacts;
 
-/// `Go` is one short line, with a descriptor for each container's network namespace and each published host port.
-const GO_LIMITS: Limits = Limits { line_bytes: 64 << 10, descriptors: 4096 };
+/// `Go` is one line, with a descriptor for each container's network namespace and each published host port. Secrets
+/// are what may make it long: 64 KiB each (Secrets Manager's limit), for each of ten containers.
+const GO_LIMITS: Limits = Limits { line_bytes: 8 << 20, descriptors: 4096 };
 
 /// Runs one task to its end. To be called in a process of its own that has one thread, with the start socket as
 /// descriptor 3.
@@ -153,6 +154,7 @@ struct Go {
     held_ports: Vec<OwnedFd>,
     pull_started_at: Option<Timestamp>,
     pull_stopped_at: Option<Timestamp>,
+    secrets: Vec<ContainerSecrets>,
 }
 
 /// Nothing when the driver has gone, or when we are told to end.
@@ -172,10 +174,10 @@ fn wait_for_go(socket: &OwnedFd, signals: &SignalFd) -> io::Result<Option<Go>> {
         }
         let Some(line) = incoming.line() else { continue };
         return match serde_json::from_slice(&line) {
-            Ok(Command::Go { network_namespaces, pull_started_at, pull_stopped_at }) => {
+            Ok(Command::Go { network_namespaces, pull_started_at, pull_stopped_at, secrets }) => {
                 let mut namespaces = incoming.descriptors();
                 let held_ports = namespaces.split_off(network_namespaces.min(namespaces.len()));
-                Ok(Some(Go { network_namespaces: namespaces, held_ports, pull_started_at, pull_stopped_at }))
+                Ok(Some(Go { network_namespaces: namespaces, held_ports, pull_started_at, pull_stopped_at, secrets }))
             }
             Ok(Command::Stop { .. } | Command::Kill { .. } | Command::Watch | Command::Exec(_)) => {
                 Err(io::Error::other("the start socket takes no command but Go"))

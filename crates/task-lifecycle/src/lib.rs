@@ -12,5 +12,6 @@ mod run;
 pub mod state;
 
 pub use run::{
-    Action, ContainerProgress, ContainerRules, DEFAULT_STOP_TIMEOUT_S, Event, Progress, Signal, TaskRun, words,
+    Action, ContainerProgress, ContainerRules, DEFAULT_STOP_TIMEOUT_S, Event, HealthRules, Progress, RestartRules,
+    Signal, TaskRun, words,
 };

@@ -1,6 +1,6 @@
 //! The machine itself: events in, actions out, and the progress that a status file shows.
 
-use ecs::task::{ContainerLastStatus, DesiredStatus, LastStatus, StopCode};
+use ecs::task::{ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, StopCode};
 use ecs::task_definition::ContainerDependency;
 use ecs::{ContainerName, Timestamp};
 
@@ -31,6 +31,24 @@ pub struct ContainerRules {
     pub stop_timeout_s: u32,
     /// Seconds from this container's start within which the conditions on it must be met.
     pub start_timeout_s: Option<u32>,
+    pub health_check: Option<HealthRules>,
+    pub restart: Option<RestartRules>,
+}
+
+/// When a container's health is looked at, with Amazon's defaults filled in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthRules {
+    pub interval_s: u32,
+    pub timeout_s: u32,
+    pub retries: u32,
+    pub start_period_s: u32,
+}
+
+/// When a container that exits is started again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestartRules {
+    pub ignored_exit_codes: Vec<i32>,
+    pub attempt_period_s: u32,
 }
 
 /// What happened. An event about a container that the task does not have, or that comes late or twice, changes
@@ -51,9 +69,11 @@ pub enum Event {
         container: ContainerName,
         reason: String,
     },
-    ContainerHealth {
+    /// `exit_code`: what the check's command ended with; none when it could not be run. One that
+    /// `Action::AbandonHealthCheck` was given out for is not awaited any more.
+    HealthCheckEnded {
         container: ContainerName,
-        healthy: bool,
+        exit_code: Option<i32>,
     },
     /// An empty reason stands for Amazon's own.
     StopRequested {
@@ -71,6 +91,10 @@ pub enum Event {
 pub enum Action {
     Start(ContainerName),
     Signal(ContainerName, Signal),
+    /// Run its health check's command now, then say `Event::HealthCheckEnded`.
+    CheckHealth(ContainerName),
+    /// The check has taken longer than its timeout: SIGKILL it and forget it.
+    AbandonHealthCheck(ContainerName),
     /// Every container has stopped: remove what they used, then say `Event::CleanedUp`.
     Finished,
 }
@@ -99,6 +123,7 @@ pub struct Progress {
     pub ended_by: Option<ContainerName>,
     /// In the order of the definition.
     pub containers: Vec<ContainerProgress>,
+    pub health_status: HealthStatus,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +135,8 @@ pub struct ContainerProgress {
     /// Absent when it never ran.
     pub exit_code: Option<i32>,
     pub reason: Option<String>,
+    pub health_status: HealthStatus,
+    pub restart_count: u32,
 }
 
 /// One run of one task, from its first container's start to its last one's end.
@@ -198,9 +225,9 @@ impl TaskRun {
             Event::ContainerFailedToStart { container, reason } => {
                 self.ended(&container, ContainerStep::FailedToStart, None, Some(reason));
             }
-            Event::ContainerHealth { container, healthy } => {
+            Event::HealthCheckEnded { container, exit_code } => {
                 if let Some(place) = self.place(&container) {
-                    self.containers[place].healthy = healthy;
+                    self.containers[place].healthy = exit_code == Some(0);
                 }
             }
             Event::StopRequested { code, reason } => self.begin_stop(code, reason),
@@ -272,8 +299,11 @@ impl TaskRun {
                     finished_at: container.finished_at,
                     exit_code: container.exit_code,
                     reason: container.reason.clone(),
+                    health_status: HealthStatus::Unknown,
+                    restart_count: 0,
                 })
                 .collect(),
+            health_status: HealthStatus::Unknown,
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use agent_protocol::task_spec::NetworkNamespace;
-use agent_protocol::{ContainerSpec, TaskSpec};
+use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
 use ecs::{ContainerName, Timestamp};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use task_lifecycle::Signal;
@@ -63,6 +63,14 @@ enum Pumped {
     Ended,
 }
 
+/// What a start needs that is the supervisor's.
+pub(super) struct Surroundings<'a> {
+    pub(super) secrets: Option<&'a ContainerSecrets>,
+    pub(super) cgroups: &'a Cgroups,
+    /// Network namespaces by index.
+    pub(super) namespaces: &'a [OwnedFd],
+}
+
 impl Container {
     pub(super) fn new(task: &TaskSpec, spec: &ContainerSpec) -> Container {
         let definition = &spec.definition;
@@ -83,8 +91,7 @@ impl Container {
         &mut self,
         task: &TaskSpec,
         spec: &ContainerSpec,
-        cgroups: &Cgroups,
-        namespaces: &[OwnedFd],
+        around: &Surroundings<'_>,
         now: Timestamp,
     ) -> Result<(), String> {
         self.facts.created_at = Some(now);
@@ -93,14 +100,15 @@ impl Container {
             pipes().map_err(|cause| cannot("CannotCreateContainerError: no pipes for its output", &cause))?;
         let network = match spec.network.namespace {
             NetworkNamespace::Host => None,
-            NetworkNamespace::Received { index } => namespaces.get(index).map(AsFd::as_fd),
+            NetworkNamespace::Received { index } => around.namespaces.get(index).map(AsFd::as_fd),
         };
         let started = launch::create_and_start(&StartInput {
             task,
             container: spec,
             network_namespace: network,
             stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
-            cgroups,
+            cgroups: around.cgroups,
+            secrets: around.secrets,
         })
         .map_err(|error| error.to_string())?;
         self.facts.process = Some(started.init.clone());

@@ -2,8 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use agent_protocol::TaskSpec;
 use agent_protocol::command::Exec;
+use agent_protocol::{ContainerSecrets, TaskSpec};
 
 use super::container::Container;
 use super::journal::chain;
@@ -28,6 +28,16 @@ struct Execution {
     pidfd: OwnedFd,
 }
 
+/// Where a process is to be started.
+#[derive(Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub(super) task: &'a TaskSpec,
+    /// Nothing where the task has none of the name.
+    pub(super) container: Option<&'a Container>,
+    pub(super) secrets: Option<&'a ContainerSecrets>,
+    pub(super) cgroups: &'a Cgroups,
+}
+
 impl Executions {
     /// Starts a process. Returns the master side of its terminal if it asked for one; the error is for its client.
     pub(super) fn start(
@@ -35,9 +45,7 @@ impl Executions {
         client: ClientId,
         wanted: &Exec,
         descriptors: Vec<OwnedFd>,
-        task: &TaskSpec,
-        container: Option<&Container>,
-        cgroups: &Cgroups,
+        around: &Around<'_>,
     ) -> Result<Option<OwnedFd>, String> {
         if self.running.len() >= MAX_EXECUTIONS {
             return Err(format!("{MAX_EXECUTIONS} processes were started by exec and still run; wait for one to end"));
@@ -46,6 +54,7 @@ impl Executions {
             return Err("this connection has a process already; open another".to_owned());
         }
         let name = &wanted.container;
+        let Around { task, container, secrets, cgroups } = *around;
         let container = container.ok_or_else(|| format!("the task has no container {name}"))?;
         let started = container.started().ok_or_else(|| format!("container {name} is not running"))?;
         let spec = task.containers.iter().find(|spec| spec.definition.name == *name);
@@ -58,7 +67,8 @@ impl Executions {
             }
         };
         let stdio = stdio.as_ref().map(|stdio| stdio.each_ref().map(AsFd::as_fd));
-        let executed = exec::start(cgroups, task, spec, started, wanted, stdio).map_err(|error| chain(&error))?;
+        let executed =
+            exec::start(cgroups, task, spec, secrets, started, wanted, stdio).map_err(|error| chain(&error))?;
         self.running.push(Execution { client: Some(client), pid: executed.pid, pidfd: executed.pidfd });
         Ok(executed.terminal)
     }

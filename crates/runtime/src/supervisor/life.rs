@@ -3,15 +3,15 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
-use agent_protocol::{Answer, Command, TaskSpec, TaskStatus};
+use agent_protocol::{Answer, Command, ContainerSecrets, TaskSpec, TaskStatus};
 use ecs::task::StopCode;
 use ecs::{ContainerName, TaskId, Timestamp};
 use nix::sys::signal::Signal;
 use task_lifecycle::{Action, ContainerRules, DEFAULT_STOP_TIMEOUT_S, Event, TaskRun};
 
 use super::clock::Clock;
-use super::container::{Buffers, Container};
-use super::execution::Executions;
+use super::container::{Buffers, Container, Surroundings};
+use super::execution::{Around, Executions};
 use super::journal::{Journal, chain};
 use super::report::{self, ContainerFacts, TaskFacts};
 use super::{Go, Process, TOLD_TO_STOP, abandon, memory, poll, read_signals, readable};
@@ -50,6 +50,8 @@ pub(super) struct Life {
     ctl: Option<Ctl>,
     run: TaskRun,
     containers: Vec<Container>,
+    /// In memory only.
+    secrets: Vec<ContainerSecrets>,
     executions: Executions,
     namespaces: Vec<OwnedFd>,
     /// Held, never used: as long as they are open, nobody else gets these ports.
@@ -97,6 +99,7 @@ impl Life {
             ctl: None,
             run,
             containers,
+            secrets: go.secrets,
             executions: Executions::default(),
             namespaces: go.network_namespaces,
             held_ports: go.held_ports,
@@ -159,6 +162,8 @@ impl Life {
                         self.journal.complain(now, &format!("cannot signal {name}"), &cause);
                     }
                 }
+                // Health checks are wired with the asynchronous exec.
+                Action::CheckHealth(_) | Action::AbandonHealthCheck(_) => {}
                 Action::Finished => return true,
             }
         }
@@ -172,7 +177,10 @@ impl Life {
             Some(reason) => Err(reason.clone()),
             None => {
                 let spec = &self.spec.containers[place];
-                self.containers[place].start(&self.spec, spec, &self.process.cgroups, &self.namespaces, begun)
+                let secrets = self.secrets.iter().find(|secrets| secrets.container == *name);
+                let surroundings =
+                    Surroundings { secrets, cgroups: &self.process.cgroups, namespaces: &self.namespaces };
+                self.containers[place].start(&self.spec, spec, &surroundings, begun)
             }
         };
         self.shed_at = Some(self.clock.now().plus_ms(SHED_AFTER_MS));
@@ -366,7 +374,13 @@ impl Life {
             }
             Command::Exec(exec) => {
                 let started = self.containers.iter().find(|container| container.name == exec.container);
-                match self.executions.start(client, &exec, descriptors, &self.spec, started, &self.process.cgroups) {
+                let around = Around {
+                    task: &self.spec,
+                    container: started,
+                    secrets: self.secrets.iter().find(|secrets| secrets.container == exec.container),
+                    cgroups: &self.process.cgroups,
+                };
+                match self.executions.start(client, &exec, descriptors, &around) {
                     Ok(Some(terminal)) => {
                         if let Some(ctl) = &mut self.ctl {
                             ctl.answer(client, &Answer::Terminal, Some(terminal));
@@ -456,6 +470,8 @@ fn rules(container: &agent_protocol::ContainerSpec) -> ContainerRules {
         depends_on: definition.depends_on.clone(),
         stop_timeout_s: definition.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT_S),
         start_timeout_s: definition.start_timeout,
+        health_check: None,
+        restart: None,
     }
 }
 

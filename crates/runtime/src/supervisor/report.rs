@@ -19,6 +19,7 @@ pub(crate) struct TaskFacts {
 pub(crate) struct ContainerFacts {
     pub(crate) process: Option<ProcessIdentity>,
     pub(crate) created_at: Option<Timestamp>,
+    pub(crate) start_exit_code: Option<i32>,
     pub(crate) start_stages_us: Vec<(String, u64)>,
     pub(crate) log_lost_bytes: u64,
     pub(crate) log_error: Option<String>,
@@ -41,6 +42,7 @@ pub(crate) fn status(task: &TaskFacts, containers: &[ContainerFacts], progress: 
         stop_code: progress.stop_code,
         stopped_reason: progress.stopped_reason,
         ended_by: progress.ended_by,
+        health_status: progress.health_status,
         containers: progress.containers.into_iter().zip(containers).map(container).collect(),
         teardown_errors: task.teardown_errors.clone(),
     }
@@ -56,6 +58,9 @@ fn container((progress, facts): (ContainerProgress, &ContainerFacts)) -> Contain
         finished_at: progress.finished_at,
         exit_code: progress.exit_code,
         reason: progress.reason,
+        start_exit_code: facts.start_exit_code,
+        health_status: progress.health_status,
+        restart_count: progress.restart_count,
         start_stages_us: facts.start_stages_us.clone(),
         log_lost_bytes: facts.log_lost_bytes,
         log_error: facts.log_error.clone(),
