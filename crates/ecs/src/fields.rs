@@ -62,6 +62,8 @@ pub struct Member {
     pub required: bool,
     pub rule: Rule,
     pub here: Here,
+    /// The test that shows it, from the repository's top: `tests/host/volumes.rs: name_of_the_test`.
+    pub shown_by: Option<&'static str>,
 }
 
 /// One of Amazon's structures.
@@ -114,7 +116,7 @@ fn add_rows(prefix: &str, shape: &'static Shape, rows: &mut Vec<Row>) {
 }
 
 const fn member(name: &'static str, kind: Kind, here: Here) -> Member {
-    Member { name, kind, required: false, rule: Rule::Any, here }
+    Member { name, kind, required: false, rule: Rule::Any, here, shown_by: None }
 }
 
 /// A member that works as Amazon says.
@@ -141,6 +143,11 @@ const fn read_only(name: &'static str, kind: Kind) -> Member {
 impl Member {
     const fn required(mut self) -> Self {
         self.required = true;
+        self
+    }
+
+    const fn shown_by(mut self, test: &'static str) -> Self {
+        self.shown_by = Some(test);
         self
     }
 

@@ -36,7 +36,8 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
         works("workingDirectory", Kind::Text).rule(Rule::Grammar(grammar::working_directory)),
         works("disableNetworking", Kind::Boolean),
         partly("privileged", Kind::Boolean, "unless the host disables privileged containers"),
-        works("readonlyRootFilesystem", Kind::Boolean),
+        works("readonlyRootFilesystem", Kind::Boolean)
+            .shown_by("tests/host/confinement.rs: a_read_only_root_file_system_is_read_only"),
         works("dnsServers", TEXTS).rule(Rule::Grammar(grammar::ip_address)),
         works("dnsSearchDomains", TEXTS).rule(Rule::Grammar(grammar::search_domain)),
         works("extraHosts", Kind::List(&Kind::Structure(&HOST_ENTRY))),
