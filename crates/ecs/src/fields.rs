@@ -9,10 +9,12 @@
 
 mod container;
 mod overrides;
+mod page;
 mod task;
 
 pub use container::CONTAINER_DEFINITION;
 pub use overrides::TASK_OVERRIDE;
+pub use page::{Row, json, markdown, rows};
 pub use task::TASK_DEFINITION;
 
 /// What becomes of a member that a file sets.
@@ -90,31 +92,6 @@ impl Kind {
     }
 }
 
-/// One row of the member list, for documentation: `containerDefinitions[].portMappings[].hostPort` and what it does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    pub path: String,
-    pub here: Here,
-}
-
-/// Every member below `shape` in order. Members of what is not effective as a whole are not listed one by one.
-pub fn rows(shape: &'static Shape) -> Vec<Row> {
-    let mut rows = Vec::new();
-    add_rows("", shape, &mut rows);
-    rows
-}
-
-fn add_rows(prefix: &str, shape: &'static Shape, rows: &mut Vec<Row>) {
-    for member in shape.members {
-        let list = if matches!(member.kind, Kind::List(_)) { "[]" } else { "" };
-        let path = format!("{prefix}{}{list}", member.name);
-        rows.push(Row { path: path.clone(), here: member.here });
-        if let (Here::Effective | Here::Partly(_), Some(inner)) = (member.here, member.kind.shape()) {
-            add_rows(&format!("{path}."), inner, rows);
-        }
-    }
-}
-
 const fn member(name: &'static str, kind: Kind, here: Here) -> Member {
     Member { name, kind, required: false, rule: Rule::Any, here, shown_by: None }
 }
@@ -168,20 +145,3 @@ impl Member {
 const TEXTS: Kind = Kind::List(&Kind::Text);
 /// The model's `integer`: 32 bits with a sign.
 const INT_MAX: i64 = i32::MAX as i64;
-
-/// The member list as a table in Markdown: `MEMBERS.md` of this crate is this text.
-pub fn markdown() -> String {
-    let mut text = String::from("| Member | Here |\n|---|---|\n");
-    for Row { path, here } in rows(&TASK_DEFINITION) {
-        let here = match here {
-            Here::Effective => "works".to_owned(),
-            Here::Partly(what) => format!("works in part: {what}"),
-            Here::Mapped(what) => format!("mapped: {what}"),
-            Here::NoEffect(why) => format!("no effect: {why}"),
-            Here::Refused { why, instead } => format!("refused: {why}; {instead}"),
-            Here::ReadOnly => "read-only, ignored".to_owned(),
-        };
-        text.push_str(&format!("| `{path}` | {here} |\n"));
-    }
-    text
-}

@@ -1,24 +1,29 @@
 //! RegisterTaskDefinition's input as types: what a task definition says, each field under Amazon's name.
 //!
-//! Shapes: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>. Members whose
-//! content coracle does not read yet are kept as JSON, so that nothing a file says is lost on the way.
+//! Shapes: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>. Members without
+//! effect here are kept as well: whoever registers a definition gets all of it back.
 
 mod environment;
 mod life;
 mod linux;
 mod log;
+mod place;
 mod volume;
 
 pub use environment::{EnvironmentFile, RepositoryCredentials, Secret};
 pub use life::{HealthCheck, RestartPolicy};
 pub use linux::{
-    Device, DevicePermission, IpcMode, KernelCapabilities, LinuxParameters, PidMode, ResourceRequirement, ResourceType,
-    Tmpfs,
+    Device, DevicePermission, IpcMode, KernelCapabilities, LinuxParameters, NvidiaMpsAllocation, PidMode,
+    ResourceRequirement, ResourceType, SharingStrategy, Tmpfs,
 };
 pub use log::{FirelensConfiguration, FirelensType, LogConfiguration};
+pub use place::{
+    InferenceAccelerator, PlacementConstraint, ProxyConfiguration, ProxyProperty, TrustedExecutionConfiguration,
+};
 pub use volume::{
     DockerVolumeConfiguration, EfsAuthorizationConfig, EfsVolumeConfiguration, FsxAuthorizationConfig,
-    FsxWindowsFileServerVolumeConfiguration, HostVolumeProperties, MountPoint, Scope, Volume, VolumeFrom,
+    FsxWindowsFileServerVolumeConfiguration, HostVolumeProperties, MountPoint, S3FilesVolumeConfiguration, Scope,
+    Volume, VolumeFrom,
 };
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +62,16 @@ pub struct TaskDefinition {
     pub volumes: Vec<Volume>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<EphemeralStorage>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub placement_constraints: Vec<PlacementConstraint>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_configuration: Option<ProxyConfiguration>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inference_accelerators: Vec<InferenceAccelerator>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_fault_injection: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trusted_execution_configuration: Option<TrustedExecutionConfiguration>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<Tag>,
 }
@@ -195,6 +210,10 @@ pub struct ContainerDefinition {
     pub resource_requirements: Vec<ResourceRequirement>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firelens_configuration: Option<FirelensConfiguration>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_consistency: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub credential_specs: Vec<String>,
 }
 
 fn yes() -> bool {

@@ -1,11 +1,11 @@
-//! The table of members against Amazon's own list, and against the page that documents it.
+//! The table of members against Amazon's own list, against the page that documents it, and against the tests it names.
 //!
 //! `data/model-members.txt` has every member of RegisterTaskDefinition's input, of the task definition in answers and
 //! of RunTask's overrides, one a line, from the service model of botocore 1.44.5: name, type, `required`, values.
 
 use std::collections::{BTreeMap, HashSet};
 
-use ecs::fields::{Here, Kind, Rule, Shape, TASK_DEFINITION, TASK_OVERRIDE, markdown};
+use ecs::fields::{Here, Kind, Rule, Shape, TASK_DEFINITION, TASK_OVERRIDE, markdown, rows};
 
 fn type_of(kind: &Kind) -> String {
     match kind {
@@ -73,5 +73,23 @@ fn the_table_has_every_member_of_amazons_model_and_no_other() {
 #[test]
 fn the_page_of_members_is_the_table() {
     let page = include_str!("../MEMBERS.md");
-    assert!(page.ends_with(&markdown()), "MEMBERS.md is to end with:\n{}", markdown());
+    assert!(page == markdown(), "MEMBERS.md is to be the output of `cargo run -p ecs --example members`");
+}
+
+/// `tests/host/volumes.rs: a_scratch_volume_is_shared`: the file is there, and has a function of this name.
+#[test]
+fn the_tests_that_the_table_names_exist() {
+    let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut wrong = Vec::new();
+    for row in rows(&TASK_DEFINITION).into_iter().chain(rows(&TASK_OVERRIDE)) {
+        let Some(shown_by) = row.member.shown_by else { continue };
+        let found = shown_by.split_once(": ").is_some_and(|(file, name)| {
+            let source = std::fs::read_to_string(top.join(file)).unwrap_or_default();
+            source.contains(&format!("fn {name}("))
+        });
+        if !found {
+            wrong.push(format!("{}: {shown_by}", row.path));
+        }
+    }
+    assert!(wrong.is_empty(), "no such tests:\n{}", wrong.join("\n"));
 }

@@ -84,12 +84,34 @@ pub struct Tmpfs {
 
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ResourceRequirement.html>
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ResourceRequirement {
     #[serde(rename = "type")]
     pub kind: ResourceType,
     /// A number, or `ALL`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sharing_strategy: Option<SharingStrategy>,
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_SharingStrategy.html>
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SharingStrategy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nvidia_mps: Option<NvidiaMpsAllocation>,
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_NvidiaMpsAllocation.html>
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NvidiaMpsAllocation {
+    /// MiB of the GPU.
+    pub memory: u32,
+    /// Percent of the GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_compute_percent: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
