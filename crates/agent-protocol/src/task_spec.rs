@@ -91,6 +91,11 @@ pub struct ContainerSpec {
 pub struct VolumeSpec {
     pub name: String,
     pub source: VolumeSource,
+    /// One of this host's store, by the same name, which outlives the task.
+    #[serde(default)]
+    pub shared: bool,
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
