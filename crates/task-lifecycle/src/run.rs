@@ -1,17 +1,23 @@
 //! The machine itself: events in, actions out, and the progress that a status file shows.
 
-use ecs::task::{ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, StopCode};
-use ecs::task_definition::ContainerDependency;
+use ecs::task::{DesiredStatus, StopCode};
 use ecs::{ContainerName, Timestamp};
 
-use crate::depends::{Dependency, Verdict, judge};
+use crate::container::{ContainerRun, cut};
+use crate::depends::{Verdict, in_a_circle, judge};
+use crate::health::Health;
+use crate::progress::{Progress, task_health};
+use crate::rules::ContainerRules;
 use crate::state::{ContainerState, ContainerStep, TaskState, TaskStep};
 
-/// The agent's ECS_CONTAINER_STOP_TIMEOUT when neither it nor the container says otherwise.
-pub const DEFAULT_STOP_TIMEOUT_S: u32 = 30;
-
-/// Amazon cuts `reason` and `stoppedReason` at this many characters.
-const MAX_REASON_CHARS: usize = 1024;
+/// Errors of one container that Amazon tells of the whole task: its `stoppedReason` is theirs.
+const ERRORS_OF_THE_TASK: [&str; 5] = [
+    "CannotPullContainerError",
+    "CannotPullImageManifestError",
+    "CannotPullECRContainerError",
+    "CannotPullContainerAuthError",
+    "ResourceInitializationError",
+];
 
 /// Amazon's own texts.
 pub mod words {
@@ -19,36 +25,6 @@ pub mod words {
     pub const FAILED_TO_START: &str = "Task failed to start";
     pub const STOPPED_BY_USER: &str = "Task stopped by user";
     pub const OUT_OF_MEMORY: &str = "OutOfMemoryError: Container killed due to memory usage";
-}
-
-/// What the task definition says about one container's order and end.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ContainerRules {
-    pub name: ContainerName,
-    pub essential: bool,
-    pub depends_on: Vec<ContainerDependency>,
-    /// Seconds between the stop signal and SIGKILL.
-    pub stop_timeout_s: u32,
-    /// Seconds from this container's start within which the conditions on it must be met.
-    pub start_timeout_s: Option<u32>,
-    pub health_check: Option<HealthRules>,
-    pub restart: Option<RestartRules>,
-}
-
-/// When a container's health is looked at, with Amazon's defaults filled in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HealthRules {
-    pub interval_s: u32,
-    pub timeout_s: u32,
-    pub retries: u32,
-    pub start_period_s: u32,
-}
-
-/// When a container that exits is started again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RestartRules {
-    pub ignored_exit_codes: Vec<i32>,
-    pub attempt_period_s: u32,
 }
 
 /// What happened. An event about a container that the task does not have, or that comes late or twice, changes
@@ -64,13 +40,13 @@ pub enum Event {
         exit_code: i32,
         oom: bool,
     },
-    /// `reason`: `Name: text`, in Amazon's words.
+    /// `reason`: `Name: text`, in Amazon's words. Also the answer to a SIGKILL that has aborted the start.
     ContainerFailedToStart {
         container: ContainerName,
         reason: String,
     },
-    /// `exit_code`: what the check's command ended with; none when it could not be run. One that
-    /// `Action::AbandonHealthCheck` was given out for is not awaited any more.
+    /// `exit_code`: what the check's command ended with; none when it could not be run. Of a check that
+    /// `Action::AbandonHealthCheck` was given out for, nothing is said any more.
     HealthCheckEnded {
         container: ContainerName,
         exit_code: Option<i32>,
@@ -87,13 +63,20 @@ pub enum Event {
     TimePassed,
 }
 
+/// Each is given out once, and answered by an event where it says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Then say `ContainerStarted` or `ContainerFailedToStart`, whenever that is known. Given out again for a
+    /// container that has exited and whose restart policy starts it again: with the same root file system.
     Start(ContainerName),
+    /// A stop signal is for a container whose start was reported. SIGKILL may also come before that: then it aborts
+    /// the start, which is answered by `ContainerFailedToStart`, or by `ContainerExited` when it did run. If
+    /// `ContainerStarted` is said after all, SIGKILL comes once more.
     Signal(ContainerName, Signal),
-    /// Run its health check's command now, then say `Event::HealthCheckEnded`.
+    /// Run its health check's command now, then say `Event::HealthCheckEnded`. At most one at a time for a container.
     CheckHealth(ContainerName),
-    /// The check has taken longer than its timeout: SIGKILL it and forget it.
+    /// SIGKILL its running check and forget it: it took longer than its timeout, its container has exited, or the
+    /// task stops. Each check ends with this or with `Event::HealthCheckEnded`, also after its container's end.
     AbandonHealthCheck(ContainerName),
     /// Every container has stopped: remove what they used, then say `Event::CleanedUp`.
     Finished,
@@ -105,38 +88,6 @@ pub enum Signal {
     Stop,
     /// SIGKILL.
     Kill,
-}
-
-/// How the task stands, for its status file.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Progress {
-    pub last_status: LastStatus,
-    pub desired_status: DesiredStatus,
-    pub started_at: Option<Timestamp>,
-    pub stopping_at: Option<Timestamp>,
-    /// The end of the first essential container.
-    pub execution_stopped_at: Option<Timestamp>,
-    pub stopped_at: Option<Timestamp>,
-    pub stop_code: Option<StopCode>,
-    pub stopped_reason: Option<String>,
-    /// The essential container whose end ended the task.
-    pub ended_by: Option<ContainerName>,
-    /// In the order of the definition.
-    pub containers: Vec<ContainerProgress>,
-    pub health_status: HealthStatus,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ContainerProgress {
-    pub name: ContainerName,
-    pub last_status: ContainerLastStatus,
-    pub started_at: Option<Timestamp>,
-    pub finished_at: Option<Timestamp>,
-    /// Absent when it never ran.
-    pub exit_code: Option<i32>,
-    pub reason: Option<String>,
-    pub health_status: HealthStatus,
-    pub restart_count: u32,
 }
 
 /// One run of one task, from its first container's start to its last one's end.
@@ -164,39 +115,19 @@ struct Stop {
     reason: String,
 }
 
-#[derive(Clone, Debug)]
-struct ContainerRun {
-    rules: ContainerRules,
-    /// Places of the containers it depends on, in the order of `rules.depends_on`; none for a name that is not here.
-    depends_on: Vec<Option<usize>>,
-    state: ContainerState,
-    healthy: bool,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    kill_at: Option<Timestamp>,
-    exit_code: Option<i32>,
-    reason: Option<String>,
-}
-
 impl TaskRun {
-    /// The graph is expected to be checked already: an unknown dependency or a cycle leaves containers that never
-    /// start, and a task that must be stopped from outside.
+    /// The graph is expected to be checked already; with an unknown dependency or a circle the task stops at once.
     pub fn new(rules: &[ContainerRules], now: Timestamp) -> TaskRun {
         let place = |name: &ContainerName| rules.iter().position(|rules| rules.name == *name);
-        let containers = rules
+        let containers: Vec<ContainerRun> = rules
             .iter()
-            .map(|rules| ContainerRun {
-                depends_on: rules.depends_on.iter().map(|dependency| place(&dependency.container_name)).collect(),
-                rules: rules.clone(),
-                state: ContainerState::Waiting,
-                healthy: false,
-                started_at: None,
-                finished_at: None,
-                kill_at: None,
-                exit_code: None,
-                reason: None,
+            .map(|rules| {
+                let depends_on = rules.depends_on.iter().map(|dependency| place(&dependency.container_name));
+                ContainerRun::new(rules, depends_on.collect(), now)
             })
             .collect();
+        let graph: Vec<Vec<usize>> =
+            containers.iter().map(|container| container.depends_on.iter().copied().flatten().collect()).collect();
         let mut run = TaskRun {
             now,
             state: TaskState::Pending,
@@ -210,24 +141,39 @@ impl TaskRun {
             kill: false,
             told_finished: false,
         };
+        let circle = in_a_circle(&graph);
+        if !circle.is_empty() {
+            let names: Vec<&str> = circle.iter().map(|place| run.containers[*place].rules.name.as_str()).collect();
+            let names = names.join(", ");
+            let reason = format!("TaskDependencyError: Task dependencies cannot be resolved, containers: {names}");
+            run.begin_stop(StopCode::TaskFailedToStart, reason);
+        }
         run.settle();
         run
     }
 
     pub fn on(&mut self, event: Event, now: Timestamp) {
         self.now = self.now.max(now);
+        let now = self.now;
         match event {
-            Event::ContainerStarted { container } => self.started(&container),
+            Event::ContainerStarted { container } => {
+                if let Some(container) = self.find(&container) {
+                    container.started(now);
+                }
+            }
             Event::ContainerExited { container, exit_code, oom } => {
                 let reason = oom.then(|| words::OUT_OF_MEMORY.to_owned());
-                self.ended(&container, ContainerStep::Exited, Some(exit_code), reason);
+                let restartable = self.stop.is_none();
+                if let Some(run) = self.find(&container)
+                    && run.exited(exit_code, reason, now, restartable)
+                {
+                    self.ended(&container, StopCode::EssentialContainerExited, words::ESSENTIAL_EXITED.to_owned());
+                }
             }
-            Event::ContainerFailedToStart { container, reason } => {
-                self.ended(&container, ContainerStep::FailedToStart, None, Some(reason));
-            }
+            Event::ContainerFailedToStart { container, reason } => self.failed_to_start(&container, reason),
             Event::HealthCheckEnded { container, exit_code } => {
-                if let Some(place) = self.place(&container) {
-                    self.containers[place].healthy = exit_code == Some(0);
+                if let Some(health) = self.find(&container).and_then(|container| container.health.as_mut()) {
+                    health.check_ended(exit_code, now);
                 }
             }
             Event::StopRequested { code, reason } => self.begin_stop(code, reason),
@@ -247,8 +193,11 @@ impl TaskRun {
 
     /// The next thing to do, if any. Each is given out once; ask until there is none.
     pub fn poll(&mut self) -> Option<Action> {
+        if let Some(abandon) = self.next_abandon() {
+            return Some(abandon);
+        }
         match self.state {
-            TaskState::Pending | TaskState::Running => self.next_start(),
+            TaskState::Pending | TaskState::Running => self.next_start().or_else(|| self.next_check()),
             TaskState::Stopping => self.next_signal(),
             TaskState::CleaningUp if !self.told_finished => {
                 self.told_finished = true;
@@ -258,16 +207,17 @@ impl TaskRun {
         }
     }
 
-    /// When to say `Event::TimePassed` if nothing else happens before.
+    /// When to say `Event::TimePassed` if nothing else happens before. Of what has been polled for already.
     pub fn deadline(&self) -> Option<Timestamp> {
         match self.state {
-            TaskState::Pending | TaskState::Running => self
-                .open_conditions()
-                .filter_map(|(_, verdict)| match verdict {
+            TaskState::Pending | TaskState::Running => {
+                let give_up = self.open_conditions().filter_map(|(_, verdict)| match verdict {
                     Verdict::Open(gives_up_at) => gives_up_at,
                     Verdict::Met | Verdict::Hopeless(_) => None,
-                })
-                .min(),
+                });
+                let checks = self.containers.iter().filter_map(|container| container.health.as_ref()?.deadline());
+                give_up.chain(checks).min()
+            }
             TaskState::Stopping => self
                 .containers
                 .iter()
@@ -289,48 +239,37 @@ impl TaskRun {
             stop_code: self.stop.as_ref().map(|stop| stop.code),
             stopped_reason: self.stop.as_ref().map(|stop| stop.reason.clone()),
             ended_by: self.ended_by.clone(),
-            containers: self
-                .containers
-                .iter()
-                .map(|container| ContainerProgress {
-                    name: container.rules.name.clone(),
-                    last_status: container.state.last_status(),
-                    started_at: container.started_at,
-                    finished_at: container.finished_at,
-                    exit_code: container.exit_code,
-                    reason: container.reason.clone(),
-                    health_status: HealthStatus::Unknown,
-                    restart_count: 0,
-                })
-                .collect(),
-            health_status: HealthStatus::Unknown,
+            containers: self.containers.iter().map(ContainerRun::progress).collect(),
+            health_status: task_health(
+                self.containers
+                    .iter()
+                    .filter(|container| container.rules.essential)
+                    .filter_map(|container| container.health.as_ref().map(Health::status)),
+            ),
         }
     }
 
-    fn started(&mut self, name: &ContainerName) {
-        let Some(place) = self.place(name) else { return };
+    fn failed_to_start(&mut self, name: &ContainerName, reason: String) {
         let now = self.now;
-        let container = &mut self.containers[place];
-        if container.step(ContainerStep::Started) {
-            container.started_at = Some(now);
-        }
-    }
-
-    fn ended(&mut self, name: &ContainerName, how: ContainerStep, exit_code: Option<i32>, reason: Option<String>) {
-        let Some(place) = self.place(name) else { return };
-        let now = self.now;
-        let container = &mut self.containers[place];
-        if !container.step(how) {
+        let Some(container) = self.find(name) else { return };
+        if !container.failed_to_start(reason.clone(), now) {
             return;
         }
-        container.finished_at = Some(now);
-        container.exit_code = exit_code;
-        container.reason = reason.map(cut);
-        if exit_code.is_some() && container.started_at.is_none() {
-            // It ended before its start was reported: it did run.
-            container.started_at = Some(now);
+        if container.started_at.is_some() {
+            // It could not be started again: the agent sees a container that has exited.
+            self.ended(name, StopCode::EssentialContainerExited, words::ESSENTIAL_EXITED.to_owned());
+            return;
         }
-        if !container.rules.essential {
+        let error = reason.split(':').next().unwrap_or_default();
+        let of_the_task = ERRORS_OF_THE_TASK.contains(&error);
+        let told = if of_the_task { reason } else { words::FAILED_TO_START.to_owned() };
+        self.ended(name, StopCode::TaskFailedToStart, told);
+    }
+
+    /// A container has stopped for good; with an essential one the task stops.
+    fn ended(&mut self, name: &ContainerName, code: StopCode, reason: String) {
+        let now = self.now;
+        if self.find(name).is_none_or(|container| !container.rules.essential) {
             return;
         }
         self.execution_stopped_at.get_or_insert(now);
@@ -338,11 +277,7 @@ impl TaskRun {
             self.ended_by = Some(name.clone());
             // A task whose one essential container ends at once was RUNNING, however short.
             self.settle_up();
-            let (code, reason) = match how == ContainerStep::FailedToStart {
-                true => (StopCode::TaskFailedToStart, words::FAILED_TO_START),
-                false => (StopCode::EssentialContainerExited, words::ESSENTIAL_EXITED),
-            };
-            self.begin_stop(code, reason.to_owned());
+            self.begin_stop(code, reason);
         }
     }
 
@@ -358,6 +293,12 @@ impl TaskRun {
 
     /// Everything that follows from the state by itself.
     fn settle(&mut self) {
+        if self.stop.is_none() {
+            let now = self.now;
+            self.containers.iter_mut().filter_map(|container| container.health.as_mut()).for_each(|health| {
+                health.time_passed(now);
+            });
+        }
         let hopeless = self.open_conditions().find_map(|(_, verdict)| match verdict {
             Verdict::Hopeless(why) => Some(why),
             Verdict::Met | Verdict::Open(_) => None,
@@ -371,31 +312,66 @@ impl TaskRun {
             self.begin_stop(StopCode::EssentialContainerExited, words::ESSENTIAL_EXITED.to_owned());
         }
         if self.state == TaskState::Stopping {
-            for container in &mut self.containers {
-                container.step(ContainerStep::Abandon);
-            }
-            if self.all_in(&[ContainerState::Stopped]) {
-                self.step(TaskStep::AllStopped);
-            }
+            self.settle_down();
         }
     }
 
     /// RUNNING is reached when every container runs or has stopped without ending the task.
     fn settle_up(&mut self) {
         let ran = |container: &ContainerRun| match container.state {
-            ContainerState::Waiting | ContainerState::Starting => false,
-            ContainerState::Running | ContainerState::Stopping | ContainerState::Killing => true,
-            ContainerState::Stopped => !container.rules.essential || container.exit_code.is_some(),
+            ContainerState::Stopped => !container.rules.essential || container.started_at.is_some(),
+            ContainerState::Waiting
+            | ContainerState::Starting
+            | ContainerState::Aborting
+            | ContainerState::Running
+            | ContainerState::Stopping
+            | ContainerState::Killing
+            | ContainerState::Restarting => container.started_at.is_some(),
         };
         if self.stop.is_none() && self.containers.iter().all(ran) && self.step(TaskStep::AllUp) {
             self.started_at = Some(self.now);
         }
     }
 
+    /// What is not to start any more has stopped, and nobody's health is looked at any more.
+    fn settle_down(&mut self) {
+        for container in &mut self.containers {
+            container.end_health();
+            if container.abandon() && container.rules.essential {
+                self.execution_stopped_at.get_or_insert(self.now);
+            }
+        }
+        if self.all_in(&[ContainerState::Stopped]) {
+            self.step(TaskStep::AllStopped);
+        }
+    }
+
+    fn next_abandon(&mut self) -> Option<Action> {
+        self.containers.iter_mut().find_map(|container| {
+            let abandoned = container.health.as_mut()?.take_abandoned();
+            abandoned.then(|| Action::AbandonHealthCheck(container.rules.name.clone()))
+        })
+    }
+
+    fn next_check(&mut self) -> Option<Action> {
+        let now = self.now;
+        self.containers.iter_mut().find_map(|container| {
+            let due = container.health.as_mut()?.take_due(now);
+            due.then(|| Action::CheckHealth(container.rules.name.clone()))
+        })
+    }
+
     fn next_start(&mut self) -> Option<Action> {
-        let ready = (0..self.containers.len()).find(|&place| {
-            self.containers[place].state == ContainerState::Waiting
-                && self.verdicts(place).all(|verdict| verdict == Verdict::Met)
+        let ready = (0..self.containers.len()).find(|&place| match self.containers[place].state {
+            ContainerState::Waiting => self.verdicts(place).all(|verdict| verdict == Verdict::Met),
+            // Its conditions were met once, and that is all they ask.
+            ContainerState::Restarting => true,
+            ContainerState::Starting
+            | ContainerState::Aborting
+            | ContainerState::Running
+            | ContainerState::Stopping
+            | ContainerState::Killing
+            | ContainerState::Stopped => false,
         })?;
         let container = &mut self.containers[ready];
         container.step(ContainerStep::Start);
@@ -453,39 +429,13 @@ impl TaskRun {
         self.containers.iter().all(|container| states.contains(&container.state))
     }
 
-    fn place(&self, name: &ContainerName) -> Option<usize> {
-        self.containers.iter().position(|container| container.rules.name == *name)
+    fn find(&mut self, name: &ContainerName) -> Option<&mut ContainerRun> {
+        self.containers.iter_mut().find(|container| container.rules.name == *name)
     }
 
     fn step(&mut self, step: TaskStep) -> bool {
         let next = self.state.next(step);
         self.state = next.unwrap_or(self.state);
         next.is_some()
-    }
-}
-
-impl ContainerRun {
-    fn step(&mut self, step: ContainerStep) -> bool {
-        let next = self.state.next(step);
-        self.state = next.unwrap_or(self.state);
-        next.is_some()
-    }
-
-    fn as_dependency(&self) -> Dependency<'_> {
-        Dependency {
-            name: &self.rules.name,
-            state: self.state,
-            exit_code: self.exit_code,
-            healthy: self.healthy,
-            started_at: self.started_at,
-            start_timeout_s: self.rules.start_timeout_s,
-        }
-    }
-}
-
-fn cut(reason: String) -> String {
-    match reason.char_indices().nth(MAX_REASON_CHARS) {
-        Some((end, _)) => reason[..end].to_owned(),
-        None => reason,
     }
 }

@@ -3,10 +3,15 @@
 //! A container:
 //!
 //! ```text
-//!  Waiting ──Start──► Starting ──Started──► Running ──Stop──► Stopping ──Kill──► Killing
-//!     │                  │                     │  └────────Kill────────────────►   │
-//!   Abandon      Exited, FailedToStart       Exited            Exited            Exited
-//!     └──────────────────┴─────────────────────┴─────────────────┴─────────────────┴──────► Stopped
+//! Waiting ──Start──► Starting ──Started──► Running ──Stop──► Stopping ──Kill──► Killing
+//!                     │    ▲                │  └────────────────Kill──────────────►
+//!                    Kill  └──Start── Restarting ◄──Restart── Running, Starting
+//!                     ▼
+//!                  Aborting ──Started──► Running
+//!
+//! Waiting, Restarting ──Abandon──►              Stopped
+//! Starting, Aborting ──Exited, FailedToStart──► Stopped
+//! Running, Stopping, Killing ──Exited──►        Stopped
 //! ```
 //!
 //! A task:
@@ -15,6 +20,12 @@
 //!  Pending ──AllUp──► Running ──Stop──► Stopping ──AllStopped──► CleaningUp ──CleanedUp──► Stopped
 //!     └───────────────Stop─────────────────►
 //! ```
+//!
+//! Amazon's other task states have no meaning while a supervisor runs a task on its own host: PROVISIONING and
+//! DEPROVISIONING stand for an elastic network interface or a volume that the service attaches before the agent hears
+//! of the task and detaches after it, ACTIVATING and DEACTIVATING for a load balancer or service discovery. What this
+//! host itself makes and removes is part of PENDING and of STOPPING, as it is for Amazon's tasks in the network modes
+//! bridge and host.
 
 use ecs::task::{ContainerLastStatus, LastStatus};
 
@@ -24,11 +35,15 @@ pub enum ContainerState {
     Waiting,
     /// `Action::Start` was given out; no word yet.
     Starting,
+    /// SIGKILL was given out before the start was reported.
+    Aborting,
     Running,
     /// The stop signal was given out.
     Stopping,
     /// SIGKILL was given out.
     Killing,
+    /// It has exited and its restart policy starts it again; `Action::Start` is not given out yet.
+    Restarting,
     Stopped,
 }
 
@@ -39,46 +54,69 @@ pub enum ContainerStep {
     FailedToStart,
     Stop,
     Kill,
+    /// For good.
     Exited,
-    /// The task ends before this container's turn came.
+    /// It has exited, and its restart policy starts it again.
+    Restart,
+    /// The task ends before this container's turn came, the first or the next one.
     Abandon,
 }
 
 impl ContainerState {
-    pub const ALL: [ContainerState; 6] =
-        [Self::Waiting, Self::Starting, Self::Running, Self::Stopping, Self::Killing, Self::Stopped];
+    pub const ALL: [ContainerState; 8] = [
+        Self::Waiting,
+        Self::Starting,
+        Self::Aborting,
+        Self::Running,
+        Self::Stopping,
+        Self::Killing,
+        Self::Restarting,
+        Self::Stopped,
+    ];
 
     /// The state after `step`, or nothing where the step is late, repeated or impossible: it changes nothing then.
     ///
-    /// A container that is starting is not signalled: nobody knows yet whom to signal. It is signalled as soon as it
-    /// has started.
+    /// A container that is starting gets no stop signal: nobody knows yet whom to signal. It is signalled as soon as
+    /// it has started. SIGKILL does not wait: it aborts the start. One that was aborted too late runs, and is killed
+    /// again.
     pub fn next(self, step: ContainerStep) -> Option<ContainerState> {
         use ContainerState::*;
         match (self, step) {
-            (Waiting, ContainerStep::Start) => Some(Starting),
-            (Waiting, ContainerStep::Abandon) => Some(Stopped),
-            (Starting, ContainerStep::Started) => Some(Running),
-            (Starting, ContainerStep::Exited | ContainerStep::FailedToStart) => Some(Stopped),
+            (Waiting | Restarting, ContainerStep::Start) => Some(Starting),
+            (Waiting | Restarting, ContainerStep::Abandon) => Some(Stopped),
+            (Starting | Aborting, ContainerStep::Started) => Some(Running),
+            (Starting | Aborting, ContainerStep::FailedToStart) => Some(Stopped),
+            (Starting, ContainerStep::Kill) => Some(Aborting),
             (Running, ContainerStep::Stop) => Some(Stopping),
             (Running | Stopping, ContainerStep::Kill) => Some(Killing),
-            (Running | Stopping | Killing, ContainerStep::Exited) => Some(Stopped),
-            (Waiting | Starting | Running | Stopping | Killing | Stopped, _) => None,
+            (Starting | Running, ContainerStep::Restart) => Some(Restarting),
+            (Starting | Aborting | Running | Stopping | Killing, ContainerStep::Exited) => Some(Stopped),
+            (Waiting | Starting | Aborting | Running | Stopping | Killing | Restarting | Stopped, _) => None,
         }
     }
 
-    /// What clients see. Everything before RUNNING is PENDING, everything until the end is RUNNING.
+    /// What clients see of a container that has not been up before. Everything before RUNNING is PENDING, everything
+    /// until the end is RUNNING.
     pub fn last_status(self) -> ContainerLastStatus {
         match self {
-            Self::Waiting | Self::Starting => ContainerLastStatus::Pending,
-            Self::Running | Self::Stopping | Self::Killing => ContainerLastStatus::Running,
+            Self::Waiting | Self::Starting | Self::Aborting => ContainerLastStatus::Pending,
+            Self::Running | Self::Stopping | Self::Killing | Self::Restarting => ContainerLastStatus::Running,
             Self::Stopped => ContainerLastStatus::Stopped,
         }
     }
 }
 
 impl ContainerStep {
-    pub const ALL: [ContainerStep; 7] =
-        [Self::Start, Self::Started, Self::FailedToStart, Self::Stop, Self::Kill, Self::Exited, Self::Abandon];
+    pub const ALL: [ContainerStep; 8] = [
+        Self::Start,
+        Self::Started,
+        Self::FailedToStart,
+        Self::Stop,
+        Self::Kill,
+        Self::Exited,
+        Self::Restart,
+        Self::Abandon,
+    ];
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use task_lifecycle::state::{ContainerState, ContainerStep, TaskState, TaskStep};
 
 #[test]
 fn every_state_against_every_step() {
-    let containers = table(10, &ContainerState::ALL, &ContainerStep::ALL, |state, step| state.next(step));
+    let containers = table(11, &ContainerState::ALL, &ContainerStep::ALL, |state, step| state.next(step));
     let tasks = table(12, &TaskState::ALL, &TaskStep::ALL, |state, step| state.next(step));
     assert_eq!(format!("container\n{containers}\ntask\n{tasks}"), include_str!("matrix.txt"));
 }

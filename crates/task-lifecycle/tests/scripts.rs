@@ -1,123 +1,11 @@
-//! Tasks as scripts: what the definition says, what happens when, and the whole of what the machine does and reports.
+//! Tasks as scripts: order, ends and stops.
 
-use std::fmt::Write;
+mod player;
 
+use ecs::Timestamp;
 use ecs::task::StopCode;
-use ecs::task_definition::{ContainerCondition, ContainerDependency};
-use ecs::{ContainerName, Timestamp};
-use task_lifecycle::{Action, ContainerRules, Event, TaskRun};
-
-fn name(name: &str) -> ContainerName {
-    ContainerName::try_from(name.to_owned()).expect("the tests use good names")
-}
-
-/// `web! <db:HEALTHY <migrate:SUCCESS stop=5 start=10`: `!` is essential.
-fn rules(line: &str) -> ContainerRules {
-    let mut words = line.split_whitespace();
-    let first = words.next().expect("a name");
-    let mut rules = ContainerRules {
-        name: name(first.trim_end_matches('!')),
-        essential: first.ends_with('!'),
-        depends_on: Vec::new(),
-        stop_timeout_s: 30,
-        start_timeout_s: None,
-    };
-    for word in words {
-        if let Some((container, condition)) = word.strip_prefix('<').and_then(|word| word.split_once(':')) {
-            let condition = match condition {
-                "START" => ContainerCondition::Start,
-                "COMPLETE" => ContainerCondition::Complete,
-                "SUCCESS" => ContainerCondition::Success,
-                "HEALTHY" => ContainerCondition::Healthy,
-                other => panic!("no condition {other}"),
-            };
-            rules.depends_on.push(ContainerDependency { container_name: name(container), condition });
-        } else if let Some(seconds) = word.strip_prefix("stop=") {
-            rules.stop_timeout_s = seconds.parse().expect("seconds");
-        } else if let Some(seconds) = word.strip_prefix("start=") {
-            rules.start_timeout_s = Some(seconds.parse().expect("seconds"));
-        }
-    }
-    rules
-}
-
-/// `exit web 3`, `oom web`, `up web`, `broken web REASON`, `healthy web`, `stop [REASON]`, `kill`, `clean`, `tick`.
-fn event(line: &str) -> Event {
-    let mut words = line.splitn(3, ' ');
-    let verb = words.next().expect("a verb");
-    let first = words.next().unwrap_or_default();
-    let second = words.next().unwrap_or_default();
-    match verb {
-        "up" => Event::ContainerStarted { container: name(first) },
-        "exit" => {
-            let exit_code = second.parse().expect("a code");
-            Event::ContainerExited { container: name(first), exit_code, oom: false }
-        }
-        "oom" => Event::ContainerExited { container: name(first), exit_code: 137, oom: true },
-        "broken" => Event::ContainerFailedToStart { container: name(first), reason: second.to_owned() },
-        "healthy" => Event::ContainerHealth { container: name(first), healthy: true },
-        "stop" => Event::StopRequested { code: StopCode::UserInitiated, reason: first.to_owned() },
-        "kill" => Event::KillRequested,
-        "clean" => Event::CleanedUp,
-        "tick" => Event::TimePassed,
-        other => panic!("no event {other}"),
-    }
-}
-
-fn drain(run: &mut TaskRun, out: &mut String) {
-    while let Some(action) = run.poll() {
-        let _ = match action {
-            Action::Start(container) => writeln!(out, "    start {container}"),
-            Action::Signal(container, signal) => writeln!(out, "    {signal:?} {container}"),
-            Action::Finished => writeln!(out, "    finished"),
-        };
-    }
-}
-
-/// Plays `SECONDS EVENT` lines; tells each event with what it led to, then the end.
-fn play(definition: &[&str], script: &[&str]) -> String {
-    let rules: Vec<ContainerRules> = definition.iter().map(|line| rules(line)).collect();
-    let mut run = TaskRun::new(&rules, Timestamp::from_epoch_ms(0));
-    let mut out = String::new();
-    drain(&mut run, &mut out);
-    for line in script {
-        let (seconds, what) = line.split_once(' ').expect("seconds and an event");
-        let at = Timestamp::from_epoch_ms(seconds.parse::<u64>().expect("seconds") * 1000);
-        let _ = writeln!(out, "{line}");
-        run.on(event(what), at);
-        drain(&mut run, &mut out);
-        if let Some(deadline) = run.deadline() {
-            let _ = writeln!(out, "    until {}", deadline.epoch_ms / 1000);
-        }
-    }
-    let end = run.progress();
-    let seconds = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| (at.epoch_ms / 1000).to_string());
-    let _ = writeln!(
-        out,
-        "{:?}/{:?} started {} stopping {} executionStopped {} stopped {}",
-        end.last_status,
-        end.desired_status,
-        seconds(end.started_at),
-        seconds(end.stopping_at),
-        seconds(end.execution_stopped_at),
-        seconds(end.stopped_at)
-    );
-    if let (Some(code), Some(reason)) = (end.stop_code, end.stopped_reason) {
-        let by = end.ended_by.map_or(String::new(), |by| format!(" by {by}"));
-        let _ = writeln!(out, "{code:?}{by}: {reason}");
-    }
-    for container in end.containers {
-        let code = container.exit_code.map_or("-".to_owned(), |code| code.to_string());
-        let reason = container.reason.unwrap_or_default();
-        let _ = writeln!(out, "{} {:?} {code} {reason}", container.name, container.last_status);
-    }
-    out.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
-}
-
-fn check(definition: &[&str], script: &[&str], expected: &str) {
-    let expected = expected.lines().map(|line| line.strip_prefix("        ").unwrap_or(line)).collect::<Vec<_>>();
-    assert_eq!(play(definition, script), expected.join("\n").trim_matches('\n'));
-}
+use player::check;
+use task_lifecycle::{Event, TaskRun};
 
 #[test]
 fn the_one_container_ends() {
@@ -373,25 +261,6 @@ fn the_start_timeout_counts_from_the_dependencys_start() {
 }
 
 #[test]
-fn a_healthy_dependency_is_waited_for() {
-    check(
-        &["db!", "app! <db:HEALTHY"],
-        &["1 up db", "2 tick", "3 healthy db", "4 up app"],
-        "
-            start db
-        1 up db
-        2 tick
-        3 healthy db
-            start app
-        4 up app
-        Running/Running started 4 stopping - executionStopped - stopped -
-        db Running -
-        app Running -
-        ",
-    );
-}
-
-#[test]
 fn an_essential_container_that_cannot_start_fails_the_task() {
     check(
         &["side", "app!"],
@@ -452,9 +321,90 @@ fn an_unknown_dependency_is_hopeless_at_once() {
 
 #[test]
 fn a_reason_is_cut_at_amazons_length() {
-    let rules = [rules("app!")];
+    let rules = [player::rules("app!")];
     let mut run = TaskRun::new(&rules, Timestamp::from_epoch_ms(0));
     let reason = "é".repeat(2000);
     run.on(Event::StopRequested { code: StopCode::UserInitiated, reason }, Timestamp::from_epoch_ms(1));
     assert_eq!(run.progress().stopped_reason, Some("é".repeat(1024)));
+}
+
+#[test]
+fn a_circle_stops_at_once() {
+    check(
+        &["db! <app:START", "app <side:START", "side <db:START", "tail <side:START", "free"],
+        &["1 clean"],
+        "
+            finished
+        1 clean
+        Stopped/Stopped started - stopping 0 executionStopped - stopped 1
+        TaskFailedToStart: TaskDependencyError: Task dependencies cannot be resolved, containers: db, app, side, tail
+        db Stopped -
+        app Stopped -
+        side Stopped -
+        tail Stopped -
+        free Stopped -
+        ",
+    );
+}
+
+#[test]
+fn a_kill_aborts_a_start() {
+    check(
+        &["app!", "side"],
+        &["1 up side", "2 kill", "3 exit side 137", "3 broken app CannotStartContainerError: aborted", "4 clean"],
+        "
+            start app
+            start side
+        1 up side
+        2 kill
+            Kill app
+            Kill side
+        3 exit side 137
+        3 broken app CannotStartContainerError: aborted
+            finished
+        4 clean
+        Stopped/Stopped started - stopping 2 executionStopped 3 stopped 4
+        UserInitiated: Task stopped by user
+        app Stopped - CannotStartContainerError: aborted
+        side Stopped 137
+        ",
+    );
+}
+
+#[test]
+fn a_start_that_was_aborted_too_late_is_killed_again() {
+    check(
+        &["app!"],
+        &["1 kill", "2 up app", "3 exit app 137", "4 clean"],
+        "
+            start app
+        1 kill
+            Kill app
+        2 up app
+            Kill app
+        3 exit app 137
+            finished
+        4 clean
+        Stopped/Stopped started - stopping 1 executionStopped 3 stopped 4
+        UserInitiated: Task stopped by user
+        app Stopped 137
+        ",
+    );
+}
+
+#[test]
+fn errors_that_amazon_tells_of_the_task_are_its_reason() {
+    check(
+        &["app!"],
+        &["1 broken app ResourceInitializationError: unable to pull secrets", "2 clean"],
+        "
+            start app
+        1 broken app ResourceInitializationError: unable to pull secrets
+            finished
+        2 clean
+        Stopped/Stopped started - stopping 1 executionStopped 1 stopped 2
+        TaskFailedToStart by app: ResourceInitializationError: unable to pull secrets
+        app Stopped - ResourceInitializationError: unable to pull secrets
+        ",
+    );
 }

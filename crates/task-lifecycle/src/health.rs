@@ -1,0 +1,135 @@
+//! One container's health: when its check runs, and what the results make of it.
+//!
+//! The rules are those of Docker, which runs the checks for the ECS agent: the first check comes one interval after
+//! the start, the next one an interval after the previous one's end; at most one runs at a time.
+
+use ecs::Timestamp;
+use ecs::task::HealthStatus;
+
+use crate::rules::HealthRules;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Health {
+    rules: HealthRules,
+    status: HealthStatus,
+    failures_in_a_row: u32,
+    started_at: Timestamp,
+    check: Check,
+    /// A check was given out whose end nobody waits for any more, and it is still to be said so.
+    abandoned: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Check {
+    /// The container does not run.
+    Off,
+    Next {
+        at: Timestamp,
+    },
+    Runs {
+        since: Timestamp,
+    },
+}
+
+impl Health {
+    pub(crate) fn new(rules: HealthRules, now: Timestamp) -> Health {
+        Health {
+            rules,
+            status: HealthStatus::Unknown,
+            failures_in_a_row: 0,
+            started_at: now,
+            check: Check::Off,
+            abandoned: false,
+        }
+    }
+
+    pub(crate) fn status(&self) -> HealthStatus {
+        self.status
+    }
+
+    /// The container has started, for the first time or again: nothing that was known before counts.
+    pub(crate) fn begin(&mut self, now: Timestamp) {
+        self.status = HealthStatus::Unknown;
+        self.failures_in_a_row = 0;
+        self.started_at = now;
+        self.check = self.next(now);
+    }
+
+    /// No check from now on. The status stays, as the last thing that was known.
+    pub(crate) fn end(&mut self) {
+        if matches!(self.check, Check::Runs { .. }) {
+            self.abandoned = true;
+        }
+        self.check = Check::Off;
+    }
+
+    /// The container is to be started again: what was known of it is of the past.
+    pub(crate) fn forget(&mut self) {
+        self.end();
+        self.status = HealthStatus::Unknown;
+    }
+
+    /// The running check's command has ended, or could not be run. Changes nothing when no check is awaited.
+    pub(crate) fn check_ended(&mut self, exit_code: Option<i32>, now: Timestamp) {
+        if let Check::Runs { since } = self.check {
+            self.count(exit_code == Some(0), since);
+            self.check = self.next(now);
+        }
+    }
+
+    pub(crate) fn time_passed(&mut self, now: Timestamp) {
+        if let Check::Runs { since } = self.check
+            && now >= self.overdue_at(since)
+        {
+            self.abandoned = true;
+            self.count(false, since);
+            self.check = self.next(now);
+        }
+    }
+
+    /// True once for each check that is to be abandoned.
+    pub(crate) fn take_abandoned(&mut self) -> bool {
+        std::mem::take(&mut self.abandoned)
+    }
+
+    /// True when a check is to run now; it runs then.
+    pub(crate) fn take_due(&mut self, now: Timestamp) -> bool {
+        let due = matches!(self.check, Check::Next { at } if now >= at);
+        if due {
+            self.check = Check::Runs { since: now };
+        }
+        due
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Timestamp> {
+        match self.check {
+            Check::Off => None,
+            Check::Next { at } => Some(at),
+            Check::Runs { since } => Some(self.overdue_at(since)),
+        }
+    }
+
+    fn next(&self, now: Timestamp) -> Check {
+        Check::Next { at: now.plus_ms(u64::from(self.rules.interval_s) * 1000) }
+    }
+
+    fn overdue_at(&self, since: Timestamp) -> Timestamp {
+        since.plus_ms(u64::from(self.rules.timeout_s) * 1000)
+    }
+
+    fn count(&mut self, success: bool, since: Timestamp) {
+        if success {
+            self.failures_in_a_row = 0;
+            self.status = HealthStatus::Healthy;
+            return;
+        }
+        let start_period_ms = u64::from(self.rules.start_period_s) * 1000;
+        if self.status == HealthStatus::Unknown && since.ms_since(self.started_at) < start_period_ms {
+            return;
+        }
+        self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
+        if self.failures_in_a_row >= self.rules.retries {
+            self.status = HealthStatus::Unhealthy;
+        }
+    }
+}
