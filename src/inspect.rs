@@ -51,6 +51,10 @@ pub(crate) fn json(task: &Task) -> Value {
                 "createdAt": status.and_then(|status| status.created_at),
                 "startedAt": status.and_then(|status| status.started_at),
                 "finishedAt": status.and_then(|status| status.finished_at),
+                "restartCount": status.map(|status| status.restart_count),
+                "healthOutput": status.and_then(|status| status.health_output.as_ref()),
+                "stuck": status.and_then(|status| status.stuck.as_ref()),
+                "startExitCode": status.and_then(|status| status.start_exit_code),
                 "startStagesUs": status.map(|status| &status.start_stages_us),
                 "definition": container.definition,
             });

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use agent::recovery::Network;
+use agent_protocol::ContainerStatus;
 use clap::Args;
 use ecs::Timestamp;
-use ecs::task::{ContainerLastStatus, LastStatus};
+use ecs::task::{ContainerLastStatus, HealthStatus, LastStatus};
 use runtime::task_dir::{self, Task};
 use serde_json::Value;
 
@@ -89,6 +90,19 @@ fn status(task: &Task, now: Timestamp) -> String {
     }
 }
 
+/// What is worth knowing of a container that runs: ` (healthy, restarted 2×)`.
+fn notes(status: &ContainerStatus) -> String {
+    let health = match status.health_status {
+        HealthStatus::Healthy => Some("healthy".to_owned()),
+        HealthStatus::Unhealthy => Some("unhealthy".to_owned()),
+        HealthStatus::Unknown => None,
+    };
+    let restarts = (status.restart_count > 0).then(|| format!("restarted {}×", status.restart_count));
+    let stuck = status.stuck.as_ref().map(|_| "does not die".to_owned());
+    let notes: Vec<String> = health.into_iter().chain(restarts).chain(stuck).collect();
+    if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
+}
+
 /// Names; what is not running says how it stands.
 fn containers(task: &Task) -> String {
     let shown = task.spec.containers.iter().map(|container| {
@@ -96,7 +110,7 @@ fn containers(task: &Task) -> String {
         let status =
             task.status.as_ref().and_then(|status| status.containers.iter().find(|candidate| candidate.name == *name));
         match status.map(|status| (status.last_status, status.exit_code)) {
-            Some((ContainerLastStatus::Running, _)) => name.to_string(),
+            Some((ContainerLastStatus::Running, _)) => format!("{name}{}", status.map(notes).unwrap_or_default()),
             Some((ContainerLastStatus::Stopped, Some(code))) => format!("{name} ({code})"),
             Some((ContainerLastStatus::Stopped, None)) => format!("{name} (stopped)"),
             Some((ContainerLastStatus::Pending, _)) | None => format!("{name} (pending)"),

@@ -121,6 +121,7 @@ fn request(task: &Task, arguments: &Arguments) -> Result<Exec, Failure> {
         user: arguments.user.clone(),
         working_directory: arguments.workdir.clone(),
         terminal: arguments.tty,
+        terminal_size: if arguments.tty { terminal::size() } else { None },
     })
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use runtime::client::{ClientError, Execution};
-use rustix::termios::{self, OptionalActions, Termios};
+use rustix::termios::{self, OptionalActions, Termios, Winsize};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TerminalError {
@@ -83,11 +83,18 @@ pub(crate) fn attach(execution: Execution, master: OwnedFd, with_input: bool) ->
 /// How long output that is still under way is waited for after the process has ended.
 const LEFT_OVER_OUTPUT: std::time::Duration = std::time::Duration::from_millis(500);
 
+/// Rows and columns of our terminal, if we have one.
+pub(crate) fn size() -> Option<(u16, u16)> {
+    window().map(|size| (size.ws_row, size.ws_col))
+}
+
+fn window() -> Option<Winsize> {
+    [termios::tcgetwinsize(io::stdout()), termios::tcgetwinsize(io::stdin())].into_iter().find_map(Result::ok)
+}
+
 /// Gives the container's terminal the size of ours; where ours has none (a pipe), it keeps its own.
 fn resize(master: &OwnedFd) {
-    let size =
-        [termios::tcgetwinsize(io::stdout()), termios::tcgetwinsize(io::stdin())].into_iter().find_map(Result::ok);
-    if let Some(size) = size
+    if let Some(size) = window()
         && let Err(error) = termios::tcsetwinsize(master, size)
     {
         tracing::debug!(%error, "the size of the terminal was not passed on");

@@ -66,6 +66,12 @@ pub struct ContainerStatus {
     pub start_exit_code: Option<i32>,
     #[serde(default)]
     pub health_status: HealthStatus,
+    /// What its last health check wrote, the first 4,096 bytes, or why it could not be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_output: Option<String>,
+    /// What of it outlives SIGKILL, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stuck: Option<String>,
     /// How often its restart policy has started it again.
     #[serde(default)]
     pub restart_count: u32,

@@ -32,9 +32,11 @@ fn find<'a>(status: &'a TaskStatus, name: &ecs::ContainerName) -> Option<&'a Con
 
 /// What the shell would have said of a container whose first process could not be started.
 fn failed_start(container: &ContainerStatus) -> Option<i32> {
-    let reason = container.reason.as_deref()?;
-    let start = ["CannotStartContainerError", "CannotCreateContainerError"];
-    start.iter().any(|name| reason.starts_with(name)).then(|| code_of_refusal(reason))
+    match container.start_exit_code {
+        Some(code @ (NOT_FOUND | CANNOT_EXECUTE)) => Some(code),
+        Some(_) => Some(FAILED_TO_START),
+        None => None,
+    }
 }
 
 /// The exit code for a process that could not be started, out of the reason that the supervisor gave.
@@ -79,17 +81,25 @@ mod tests {
 
     #[test]
     fn a_start_that_failed_says_what_the_shell_would_say() {
-        let spec = example::spec(&["web"]);
-        for (reason, expected) in [
-            ("CannotStartContainerError: \"nope\": executable file not found in $PATH", 127),
-            ("CannotStartContainerError: /bin/tool: permission denied", 126),
-            ("CannotStartContainerError: mounting /proc: I/O error", 125),
-            ("CannotPullContainerError: manifest not found", 125),
-        ] {
-            let mut status = example::status(&["web"]);
+        let spec = example::spec(&["side", "web"]);
+        for (code, expected) in [(Some(127), 127), (Some(126), 126), (Some(128), 125), (None, 125)] {
+            let mut status = example::status(&["side", "web"]);
             status.stop_code = Some(StopCode::TaskFailedToStart);
-            status.containers[0].reason = Some(reason.to_owned());
-            assert_eq!(exit_code(&spec, &status), expected, "{reason}");
+            // The text decides nothing.
+            status.containers[0].reason = Some("CannotStartContainerError: no such file: \"x\"".to_owned());
+            status.containers[1].start_exit_code = code;
+            assert_eq!(exit_code(&spec, &status), expected, "{code:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_exec_is_told_by_its_words() {
+        for (reason, expected) in [
+            ("exec: \"nope\": executable file not found in $PATH", 127),
+            ("exec: \"/bin/tool\": permission denied", 126),
+            ("container web is not running", 125),
+        ] {
+            assert_eq!(code_of_refusal(reason), expected, "{reason}");
         }
     }
 

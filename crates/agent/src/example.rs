@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use agent_protocol::status::ProcessIdentity;
 use agent_protocol::task_spec::{ContainerNetwork, FORMAT, ImageConfig, NetworkNamespace, Places, ResolvedImage};
 use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec, TaskStatus};
-use ecs::task::{ContainerLastStatus, DesiredStatus, LastStatus};
+use ecs::task::{ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus};
 use ecs::task_definition::NetworkMode;
 use ecs::{ContainerName, TaskId, Timestamp};
 
@@ -31,6 +31,10 @@ pub(crate) fn spec(containers: &[&str]) -> TaskSpec {
         cpu: None,
         memory_mib: None,
         pids_limit: 64,
+        pid_mode: None,
+        ipc_mode: None,
+        volumes: Vec::new(),
+        ephemeral_storage_gib: None,
         containers: containers.iter().map(|container| container_spec(container)).collect(),
         tags: Vec::new(),
         places: Places {
@@ -60,6 +64,9 @@ fn container_spec(container: &str) -> ContainerSpec {
             ipv4_address: Some(std::net::Ipv4Addr::new(172, 29, 0, 2)),
         },
         runtime_id: "00112233445566778899aabbccddeeff".repeat(2),
+        environment_from_files: Vec::new(),
+        injected_environment: Vec::new(),
+        binds: Vec::new(),
         metadata_file: None,
     }
 }
@@ -93,11 +100,17 @@ pub(crate) fn status(containers: &[&str]) -> TaskStatus {
                 finished_at: None,
                 exit_code: None,
                 reason: None,
+                start_exit_code: None,
+                health_status: HealthStatus::Unknown,
+                health_output: None,
+                stuck: None,
+                restart_count: 0,
                 start_stages_us: Vec::new(),
                 log_lost_bytes: 0,
                 log_error: None,
             })
             .collect(),
+        health_status: HealthStatus::Unknown,
         teardown_errors: Vec::new(),
     }
 }

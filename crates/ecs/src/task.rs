@@ -71,6 +71,7 @@ pub struct Task {
     pub launch_type: String,
     pub last_status: LastStatus,
     pub desired_status: DesiredStatus,
+    pub health_status: HealthStatus,
     pub version: u64,
     pub created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +112,7 @@ pub struct Container {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime_id: Option<String>,
     pub last_status: ContainerLastStatus,
+    pub health_status: HealthStatus,
     /// Absent when the container never ran, or when its end was not seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,

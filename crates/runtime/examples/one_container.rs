@@ -17,7 +17,7 @@ use agent_protocol::TaskSpec;
 use agent_protocol::command::Exec;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use runtime::cgroup::{self, Cgroups};
-use runtime::exec;
+use runtime::exec::{self, ExecInput};
 use runtime::launch::{self, StartInput, Started};
 use serde_json::{Value, json};
 
@@ -59,6 +59,7 @@ fn run(task: &TaskSpec, cgroups: &Cgroups, output: &str) -> Result<(), Box<dyn s
         network_namespace: None,
         stdio: [input.as_fd(), output.as_fd(), output.as_fd()],
         cgroups,
+        secrets: None,
     });
     let started = match started {
         Ok(started) => started,
@@ -105,10 +106,12 @@ fn exec_in(
     let wanted: Exec = serde_json::from_str(request)?;
     let input = File::open("/dev/null")?;
     let stdio = (!wanted.terminal).then(|| [input.as_fd(), output.as_fd(), output.as_fd()]);
-    let executed = match exec::start(cgroups, task, &task.containers[0], started, &wanted, stdio) {
-        Ok(executed) => executed,
-        Err(error) => return Ok(json!({ "refused": error.to_string() })),
-    };
+    let container = &task.containers[0];
+    let executed =
+        match exec::start(&ExecInput { cgroups, task, container, secrets: None, started, wanted: &wanted, stdio }) {
+            Ok(executed) => executed,
+            Err(error) => return Ok(json!({ "refused": error.to_string() })),
+        };
     let mut shown = String::new();
     if let Some(terminal) = executed.terminal {
         // The read fails when the last user of the terminal has ended; what came before is what counts.

@@ -4,26 +4,29 @@
 //! libcontainer's way is not used: it joins no user namespace and applies no seccomp profile. A child joins the
 //! container's cgroup first and all its namespaces at once through the pidfd of its first process, so that a recycled
 //! number can never lead elsewhere; its child, which is in the pid namespace, is the process.
+//!
+//! A container can delay all of this (a file system that does not answer), so the caller is never made to wait.
 
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use agent_protocol::command::Exec;
 use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::cgroup::{self, Cgroups};
 use crate::enter::{Entry, EntryError};
 use crate::fork::{self, Fork, Parent};
 use crate::launch::{self, Started, chain};
-use crate::report::{self, Failure, Progress};
+use crate::report::{self, Failure, Heard, Progress};
 use crate::spec::{self, ProcessPlan};
 use crate::{process, process_identity, sealed_exe, terminal};
 
-/// How long it may take until the program is executed, milliseconds. A container can delay it (a file system that
-/// does not answer), but not for longer.
+/// How long it may take until the program is executed, milliseconds.
 const EXEC_TIMEOUT_MS: u64 = 20_000;
 
 const REPORT_FD: i32 = 3;
@@ -52,20 +55,38 @@ pub enum ExecError {
     },
 }
 
-/// Starts a process in the container of `started`. `stdio` is its standard input, output and error; without it, it
-/// gets a new terminal. The caller has one thread.
+/// What a process is started in and with.
+#[derive(Clone, Copy)]
+pub struct ExecInput<'a> {
+    pub cgroups: &'a Cgroups,
+    pub task: &'a TaskSpec,
+    pub container: &'a ContainerSpec,
+    pub secrets: Option<&'a ContainerSecrets>,
+    pub started: &'a Started,
+    pub wanted: &'a Exec,
+    /// Standard input, output and error; without them it gets a new terminal.
+    pub stdio: Option<[BorrowedFd<'a>; 3]>,
+}
+
+/// A process that is being started. Dropping it before the end kills what there is of it.
+#[derive(Debug)]
+pub struct Launch {
+    container: String,
+    /// The one that joins; ended by the time that the process runs.
+    helper: OwnedFd,
+    receiver: report::Receiver,
+    begun: Instant,
+    created: Option<(i32, OwnedFd)>,
+    terminal: Option<UnixStream>,
+}
+
+/// Begins to start a process in a running container. The caller has one thread, and reaps what ends: a helper, and
+/// later the process, become its children.
 ///
 /// # Errors
-/// The container or the program is not there, or a step failed; nothing runs then.
-pub fn start(
-    cgroups: &Cgroups,
-    task: &TaskSpec,
-    container: &ContainerSpec,
-    secrets: Option<&ContainerSecrets>,
-    started: &Started,
-    wanted: &Exec,
-    stdio: Option<[BorrowedFd<'_>; 3]>,
-) -> Result<Executed, ExecError> {
+/// The command makes no sense, or a first step failed; nothing runs then.
+pub fn begin(input: &ExecInput<'_>) -> Result<Launch, ExecError> {
+    let ExecInput { cgroups, task, container, secrets, started, wanted, stdio } = *input;
     let name = container.definition.name.as_str();
     let refused = |reason: String| ExecError::Refused { container: name.to_owned(), reason };
     let io = |step| move |source| ExecError::Io { container: name.to_owned(), step, source };
@@ -76,12 +97,14 @@ pub fn start(
     let null = File::options().read(true).write(true).open("/dev/null").map_err(io("open /dev/null"))?;
     let (receiver, sender) = report::channel().map_err(io("make a pipe"))?;
     let (ours, theirs) = UnixStream::pair().map_err(io("make a socket pair"))?;
+    let terminal = stdio.is_none();
     let joining = Joining {
         cgroups,
         path: &path,
         plan: &plan,
         namespaces: namespaces(started).map_err(io("look at its namespaces"))?,
-        terminal: stdio.is_none(),
+        terminal,
+        terminal_size: wanted.terminal_size,
     };
     let stdio = stdio.unwrap_or([null.as_fd(), null.as_fd(), null.as_fd()]);
     let mut placed = [
@@ -99,18 +122,92 @@ pub fn start(
             joining.run();
             Ok(())
         }),
-        Fork::Parent { pid } => pid,
+        Fork::Parent { pid } => process_identity::open_number(pid).map_err(|source| {
+            fork::kill_child(pid);
+            io("hold its helper")(source)
+        })?,
     };
-    drop((sender, theirs));
-    let outcome = receive(receiver);
-    fork::kill_child(helper);
-    fork::reap_child(helper);
-    let (pid, pidfd) = outcome.map_err(refused)?;
-    let terminal = match joining.terminal {
-        true => Some(terminal::receive(&ours).map_err(io("take over the terminal"))?),
-        false => None,
-    };
-    Ok(Executed { pid, pidfd, terminal })
+    let (container, terminal) = (name.to_owned(), terminal.then_some(ours));
+    Ok(Launch { container, helper, receiver, begun: Instant::now(), created: None, terminal })
+}
+
+/// `begin`, and the wait until it is done, for a caller that has nothing else to do.
+///
+/// # Errors
+/// The container or the program is not there, or a step failed; nothing runs then.
+pub fn start(input: &ExecInput<'_>) -> Result<Executed, ExecError> {
+    let mut launch = begin(input)?;
+    loop {
+        if let Some(outcome) = launch.advance() {
+            return outcome;
+        }
+        let left = PollTimeout::try_from(launch.left()).unwrap_or(PollTimeout::MAX);
+        // SAFETY: the launch holds the descriptor open for as long as it is borrowed.
+        let report = unsafe { BorrowedFd::borrow_raw(launch.interest()) };
+        // Whatever happens, the next look tells.
+        let _ = poll(&mut [PollFd::new(report, PollFlags::POLLIN)], left);
+    }
+}
+
+impl Launch {
+    /// For poll(2): when it is readable, `advance` may know more.
+    pub fn interest(&self) -> RawFd {
+        self.receiver.as_raw_fd()
+    }
+
+    /// How long `advance` may still answer nothing.
+    pub fn left(&self) -> Duration {
+        Duration::from_millis(EXEC_TIMEOUT_MS).saturating_sub(self.begun.elapsed())
+    }
+
+    /// Takes what was reported. Nothing while it is still under way; else the start is over. The report closes when
+    /// the program is executed.
+    ///
+    /// To be called before any ended child is waited for: the number that a report names is then still its process's.
+    pub fn advance(&mut self) -> Option<Result<Executed, ExecError>> {
+        let refused = |reason: String| ExecError::Refused { container: self.container.clone(), reason };
+        loop {
+            match self.receiver.take() {
+                Ok(Heard::Report(Progress::Created { pid, .. })) => match process_identity::open_number(pid) {
+                    Ok(pidfd) => self.created = Some((pid, pidfd)),
+                    Err(error) => return Some(Err(refused(format!("cannot hold process {pid}: {error}")))),
+                },
+                Ok(Heard::Report(Progress::Released)) => {}
+                Ok(Heard::Report(Progress::Failed(failure))) => return Some(Err(refused(failure.text))),
+                Ok(Heard::Closed) => return Some(self.executed()),
+                Ok(Heard::Nothing) if self.left().is_zero() => {
+                    return Some(Err(refused(format!("no answer in {EXEC_TIMEOUT_MS} ms"))));
+                }
+                Ok(Heard::Nothing) => return None,
+                Err(error) => return Some(Err(refused(error.to_string()))),
+            }
+        }
+    }
+
+    fn executed(&mut self) -> Result<Executed, ExecError> {
+        let terminal = match self.terminal.take().map(|socket| terminal::receive(&socket)).transpose() {
+            Ok(terminal) => terminal,
+            Err(source) => {
+                let (container, step) = (self.container.clone(), "take over the terminal");
+                return Err(ExecError::Io { container, step, source });
+            }
+        };
+        let (pid, pidfd) = self.created.take().ok_or_else(|| ExecError::Refused {
+            container: self.container.clone(),
+            reason: "no process was made; was it killed?".to_owned(),
+        })?;
+        Ok(Executed { pid, pidfd, terminal })
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        // They have nothing more to do, or have ended already.
+        let _ = process_identity::signal(self.helper.as_fd(), libc::SIGKILL);
+        if let Some((_, pidfd)) = &self.created {
+            let _ = process_identity::signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+    }
 }
 
 /// The container's own process, with what was asked for in its place.
@@ -146,42 +243,27 @@ fn plan(
     Ok(plan)
 }
 
-/// Which namespaces to join; the user namespace only where the container has one of its own, for nobody can enter
-/// the one they are in.
+/// Which namespaces to join: those that differ from ours. Nobody can enter the user namespace that they are in, and a
+/// task may share others with the host.
 fn namespaces(started: &Started) -> io::Result<i32> {
-    let own = fs::metadata("/proc/self/ns/user")?;
-    let theirs = fs::metadata(format!("/proc/{}/ns/user", started.init.pid))?;
-    let same = std::os::unix::fs::MetadataExt::ino(&own) == std::os::unix::fs::MetadataExt::ino(&theirs);
-    let user = if same { 0 } else { libc::CLONE_NEWUSER };
-    Ok(user
-        | libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWNET
-        | libc::CLONE_NEWIPC
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWCGROUP)
-}
-
-/// Until the report closes, which it does when the program is executed.
-fn receive(mut receiver: report::Receiver) -> Result<(i32, OwnedFd), String> {
-    let mut created = None;
-    let failed = loop {
-        match receiver.next(None, EXEC_TIMEOUT_MS) {
-            Ok(Some(Progress::Created { pid, .. })) => match process_identity::open_number(pid) {
-                Ok(pidfd) => created = Some((pid, pidfd)),
-                Err(error) => break format!("cannot hold process {pid}: {error}"),
-            },
-            Ok(Some(Progress::Released)) => {}
-            Ok(Some(Progress::Failed(failure))) => break failure.text,
-            Ok(None) => return created.ok_or_else(|| "no process was made; was it killed?".to_owned()),
-            Err(error) => break error.to_string(),
+    const KINDS: [(&str, i32); 7] = [
+        ("user", libc::CLONE_NEWUSER),
+        ("mnt", libc::CLONE_NEWNS),
+        ("pid", libc::CLONE_NEWPID),
+        ("net", libc::CLONE_NEWNET),
+        ("ipc", libc::CLONE_NEWIPC),
+        ("uts", libc::CLONE_NEWUTS),
+        ("cgroup", libc::CLONE_NEWCGROUP),
+    ];
+    let mut flags = 0;
+    for (kind, flag) in KINDS {
+        let own = fs::metadata(format!("/proc/self/ns/{kind}"))?;
+        let theirs = fs::metadata(format!("/proc/{}/ns/{kind}", started.init.pid))?;
+        if (own.dev(), own.ino()) != (theirs.dev(), theirs.ino()) {
+            flags |= flag;
         }
-    };
-    if let Some((pid, _)) = created {
-        fork::kill_child(pid);
-        fork::reap_child(pid);
     }
-    Err(failed)
+    Ok(flags)
 }
 
 struct Joining<'a> {
@@ -190,16 +272,27 @@ struct Joining<'a> {
     plan: &'a ProcessPlan,
     namespaces: i32,
     terminal: bool,
+    terminal_size: Option<(u16, u16)>,
 }
 
 impl Joining<'_> {
     fn run(&self) {
         let report = report::Sender::at(REPORT_FD);
-        match self.join() {
-            // The container's, and ours to report.
-            Ok(Fork::Parent { pid }) => report.send(&Progress::Created { pid, stages_us: Vec::new() }),
-            Ok(Fork::Child) => {
+        // The process goes on only when its number has been told: nobody would know whose end it is otherwise.
+        let joined = io::pipe().and_then(|gate| self.join().map(|fork| (gate, fork)));
+        match joined {
+            Ok(((_, mut go), Fork::Parent { pid })) => {
+                report.send(&Progress::Created { pid, stages_us: Vec::new() });
+                // It may have been killed already.
+                let _ = go.write_all(b"g");
+            }
+            Ok(((mut gate, go), Fork::Child)) => {
                 fork::die_with_parent();
+                drop(go);
+                if gate.read_exact(&mut [0]).is_err() {
+                    return;
+                }
+                drop(gate);
                 let Err(failure) = self.enter(&report);
                 report.send(&Progress::Failed(failure));
             }
@@ -240,7 +333,8 @@ impl Joining<'_> {
         if self.terminal {
             // SAFETY: the descriptor was placed there, and no object owns it.
             let socket = unsafe { OwnedFd::from_raw_fd(TERMINAL_FD) };
-            terminal::open_and_send(socket.as_fd(), entry.uid).map_err(step("open a terminal in the container"))?;
+            terminal::open_and_send(socket.as_fd(), entry.uid, self.terminal_size)
+                .map_err(step("open a terminal in the container"))?;
         }
         entry.execute(report.as_fd()).map_err(failed)
     }

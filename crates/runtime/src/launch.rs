@@ -9,17 +9,18 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use agent_protocol::{ContainerSecrets, ContainerSpec, ProcessIdentity, TaskSpec};
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::Spec;
 
@@ -28,12 +29,13 @@ use crate::cgroup_mounts;
 use crate::enter::{self, Entry, EntryError};
 use crate::fork::{self, Fork, Parent};
 use crate::mounts::{self, Mounts};
-use crate::report::{self, Failure, Progress};
+use crate::report::{self, Failure, Heard, Progress};
 use crate::spec::{self, ProcessPlan, Surroundings};
 use crate::{process, process_identity, rootfs, sealed_exe, seccomp, task_dir, users};
 
 /// How long a start may take before it is given up, milliseconds.
 const START_TIMEOUT_MS: u64 = 60_000;
+const LAUNCHER_ENDED: &str = "the launcher ended before the container's program was executed; was it killed?";
 /// libcontainer's name for the container, in a directory of its own.
 const NAME: &str = "c";
 /// Where the launcher puts the descriptors that it keeps.
@@ -93,32 +95,128 @@ pub fn state_of(task: &TaskSpec, container: &ContainerSpec) -> PathBuf {
     task.places.state.join("containers").join(container.definition.name.as_str())
 }
 
-/// Creates the container and starts its first process. The caller has one thread; the process is its child.
+/// A start under way. Dropping it ends the launcher; what the launcher has made is in the container's cgroup.
+#[derive(Debug)]
+pub struct Launch {
+    launcher: OwnedFd,
+    receiver: report::Receiver,
+    begun: Instant,
+    cgroup_us: u64,
+    created: Option<Created>,
+    released: bool,
+}
+
+#[derive(Debug)]
+struct Created {
+    started: Started,
+    after_us: u64,
+}
+
+/// Begins to create the container and to start its first process. The caller has one thread, and reaps what ends: the
+/// launcher, and later the process, become its children.
 ///
 /// # Errors
 /// In ECS's words. Nothing of the container runs then; `remove` clears what it left.
-pub fn create_and_start(input: &StartInput<'_>) -> Result<Started, StartError> {
-    let clock = Instant::now();
+pub fn begin(input: &StartInput<'_>) -> Result<Launch, StartError> {
+    let begun = Instant::now();
     sealed_exe::verify().map_err(|error| StartError::create(chain(&error)))?;
     let plan =
         spec::process_plan(input.container, input.secrets).map_err(|error| StartError::create(error.to_string()))?;
     input.cgroups.prepare_container(input.task, input.container).map_err(|error| StartError::create(chain(&error)))?;
     make_directories(input.task, input.container)
         .map_err(|(path, error)| StartError::create(format!("cannot make {}: {error}", path.display())))?;
-    let cgroup_us = elapsed_us(clock);
+    let cgroup_us = elapsed_us(begun);
     let path = cgroup::of_container(input.task, &input.container.definition.name);
-    let result = launch(input, &plan, &path);
-    match result {
-        Ok(mut started) => {
-            started.stages_us.insert(0, ("cgroup".to_owned(), cgroup_us));
-            Ok(started)
+    let (receiver, launcher) = fork_launcher(input, &plan, &path)?;
+    // Its own child, not yet waited for: the number is still its own.
+    let launcher = process_identity::open_number(launcher).map_err(|error| {
+        fork::kill_child(launcher);
+        StartError::create(format!("cannot hold the launcher: {error}"))
+    })?;
+    Ok(Launch { launcher, receiver, begun: Instant::now(), cgroup_us, created: None, released: false })
+}
+
+/// `begin`, and the wait until it is done, for a caller that has nothing else to do.
+///
+/// # Errors
+/// As `begin`; what a start that failed left is in the container's cgroup.
+pub fn create_and_start(input: &StartInput<'_>) -> Result<Started, StartError> {
+    let mut launch = begin(input)?;
+    loop {
+        if let Some(outcome) = launch.advance() {
+            return outcome;
         }
-        Err(error) => {
-            if let Err(error) = input.cgroups.kill(&path) {
-                tracing::warn!(task = %input.task.id, error = %chain(&error), "a failed start left processes");
+        let left = PollTimeout::try_from(launch.left()).unwrap_or(PollTimeout::MAX);
+        // SAFETY: the launch holds both descriptors open for as long as they are borrowed.
+        let held = launch.interest().map(|fd| unsafe { BorrowedFd::borrow_raw(fd) });
+        // Whatever happens, the next look tells.
+        let _ = poll(&mut held.map(|fd| PollFd::new(fd, PollFlags::POLLIN)), left);
+    }
+}
+
+impl Launch {
+    /// For poll(2): when one of them is readable, `advance` may know more.
+    pub fn interest(&self) -> [RawFd; 2] {
+        [self.receiver.as_raw_fd(), self.launcher.as_raw_fd()]
+    }
+
+    /// How long `advance` may still answer nothing.
+    pub fn left(&self) -> Duration {
+        Duration::from_millis(START_TIMEOUT_MS).saturating_sub(self.begun.elapsed())
+    }
+
+    /// Takes what the launcher has reported. Nothing while it is still at work; else the start is over. The report
+    /// closes when the container's program is executed.
+    ///
+    /// To be called before any ended child is waited for: the number that a report names is then still its process's.
+    pub fn advance(&mut self) -> Option<Result<Started, StartError>> {
+        // Looked at first: what a launcher says last is in the pipe before it ends.
+        let ended = process_identity::has_ended(self.launcher.as_fd());
+        loop {
+            match self.receiver.take() {
+                Ok(Heard::Report(Progress::Created { pid, stages_us })) => match self.hold(pid, stages_us) {
+                    Ok(created) => self.created = Some(created),
+                    Err(error) => return Some(Err(error)),
+                },
+                Ok(Heard::Report(Progress::Released)) => self.released = true,
+                Ok(Heard::Report(Progress::Failed(failure))) => return Some(Err(failure.into())),
+                Ok(Heard::Closed) => return Some(self.executed()),
+                // libcontainer's half-made process keeps the report open, and waits for its launcher for ever.
+                Ok(Heard::Nothing) if ended => return Some(Err(StartError::create(LAUNCHER_ENDED))),
+                Ok(Heard::Nothing) if self.left().is_zero() => {
+                    return Some(Err(StartError::create(format!("no answer in {START_TIMEOUT_MS} ms"))));
+                }
+                Ok(Heard::Nothing) => return None,
+                Err(error) => return Some(Err(StartError::create(error.to_string()))),
             }
-            Err(error)
         }
+    }
+
+    fn hold(&self, pid: i32, stages_us: Vec<(String, u64)>) -> Result<Created, StartError> {
+        // A child of the launcher or, after it, of ours: nobody else reaps it, so its number is its own.
+        let pidfd = process_identity::open_number(pid)
+            .map_err(|error| StartError::create(format!("cannot hold process {pid}: {error}")))?;
+        let init = process_identity::of(pid)
+            .map_err(|error| StartError::create(format!("cannot identify process {pid}: {error}")))?;
+        Ok(Created { started: Started { init, pidfd, stages_us }, after_us: elapsed_us(self.begun) })
+    }
+
+    fn executed(&mut self) -> Result<Started, StartError> {
+        match self.created.take() {
+            Some(Created { mut started, after_us }) if self.released => {
+                started.stages_us.insert(0, ("cgroup".to_owned(), self.cgroup_us));
+                started.stages_us.push(("exec".to_owned(), elapsed_us(self.begun).saturating_sub(after_us)));
+                Ok(started)
+            }
+            Some(_) | None => Err(StartError::create("the launcher ended without a report; was it killed?")),
+        }
+    }
+}
+
+impl Drop for Launch {
+    fn drop(&mut self) {
+        // It has nothing more to do, or has ended already.
+        let _ = process_identity::signal(self.launcher.as_fd(), libc::SIGKILL);
     }
 }
 
@@ -136,14 +234,18 @@ fn make_directories(task: &TaskSpec, container: &ContainerSpec) -> Result<(), (P
     Ok(())
 }
 
-fn launch(input: &StartInput<'_>, plan: &ProcessPlan, cgroup: &Path) -> Result<Started, StartError> {
+fn fork_launcher(
+    input: &StartInput<'_>,
+    plan: &ProcessPlan,
+    cgroup: &Path,
+) -> Result<(report::Receiver, i32), StartError> {
     let (receiver, sender) =
         report::channel().map_err(|error| StartError::create(format!("cannot make a pipe: {error}")))?;
     let birthplace = input.cgroups.birthplace(cgroup).map_err(|error| StartError::create(chain(&error)))?;
     let parent = std::process::id();
     let child = fork::fork_into(birthplace.as_ref().map(AsFd::as_fd), Parent::Caller)
         .map_err(|error| StartError::create(format!("cannot fork a launcher: {error}")))?;
-    let launcher = match child {
+    match child {
         Fork::Child => {
             drop(receiver);
             fork::run_child(parent, || {
@@ -152,48 +254,7 @@ fn launch(input: &StartInput<'_>, plan: &ProcessPlan, cgroup: &Path) -> Result<S
                 done.map_err(|failure| io::Error::other(failure.text))
             })
         }
-        Fork::Parent { pid } => pid,
-    };
-    drop(sender);
-    // Its own child, not yet waited for: the number is still its own.
-    let outcome = match process_identity::open_number(launcher) {
-        Ok(pidfd) => receive(receiver, pidfd.as_fd()),
-        Err(error) => Err(StartError::create(format!("cannot hold the launcher: {error}"))),
-    };
-    fork::kill_child(launcher);
-    fork::reap_child(launcher);
-    outcome
-}
-
-/// Until the report closes, which it does when the container's program is executed.
-fn receive(receiver: report::Receiver, launcher: BorrowedFd<'_>) -> Result<Started, StartError> {
-    let mut created: Option<Started> = None;
-    let mut released = false;
-    let clock = Instant::now();
-    let mut receiver = receiver;
-    let mut created_us = 0;
-    loop {
-        match receiver.next(Some(launcher), START_TIMEOUT_MS).map_err(|error| StartError::create(error.to_string()))? {
-            Some(Progress::Created { pid, stages_us }) => {
-                // A child of the launcher or, after it, of ours: nobody else reaps it, so its number is its own.
-                let pidfd = process_identity::open_number(pid)
-                    .map_err(|error| StartError::create(format!("cannot hold process {pid}: {error}")))?;
-                let init = process_identity::of(pid)
-                    .map_err(|error| StartError::create(format!("cannot identify process {pid}: {error}")))?;
-                created = Some(Started { init, pidfd, stages_us });
-                created_us = elapsed_us(clock);
-            }
-            Some(Progress::Released) => released = true,
-            Some(Progress::Failed(failure)) => return Err(failure.into()),
-            None => break,
-        }
-    }
-    match created {
-        Some(mut started) if released => {
-            started.stages_us.push(("exec".to_owned(), elapsed_us(clock).saturating_sub(created_us)));
-            Ok(started)
-        }
-        Some(_) | None => Err(StartError::create("the launcher ended without a report; was it killed?")),
+        Fork::Parent { pid } => Ok((receiver, pid)),
     }
 }
 

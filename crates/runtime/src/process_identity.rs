@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use agent_protocol::ProcessIdentity;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// # Errors
 /// The process is gone, or /proc cannot be read.
@@ -70,6 +71,13 @@ pub fn signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<bool> {
         error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
         error => Err(error),
     }
+}
+
+/// Whether it has ended, waited for or not.
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>) -> bool {
+    let mut watched = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    // An interrupted look has seen nothing yet.
+    matches!(poll(&mut watched, PollTimeout::ZERO), Ok(1))
 }
 
 /// # Errors

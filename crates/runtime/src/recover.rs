@@ -185,6 +185,7 @@ fn end_unseen(container: &ContainerStatus, now: Timestamp) -> ContainerStatus {
     ContainerStatus {
         last_status: ContainerLastStatus::Stopped,
         process: None,
+        stuck: None,
         finished_at: if running { Some(now) } else { container.finished_at },
         reason: if running { Some(UNSEEN.to_owned()) } else { container.reason.clone() },
         ..container.clone()
@@ -203,6 +204,8 @@ fn never_began(spec: &TaskSpec, cleaner: ProcessIdentity) -> TaskStatus {
         reason: None,
         start_exit_code: None,
         health_status: HealthStatus::Unknown,
+        health_output: None,
+        stuck: None,
         restart_count: 0,
         start_stages_us: Vec::new(),
         log_lost_bytes: 0,

@@ -2,10 +2,9 @@
 //! program is executed: that is the good news.
 
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 
 /// The longest report that is read, bytes.
@@ -51,13 +50,25 @@ pub(crate) struct Sender {
     pipe: PipeWriter,
 }
 
+#[derive(Debug)]
 pub(crate) struct Receiver {
     pipe: PipeReader,
     buffer: Vec<u8>,
 }
 
+/// One look at the pipe.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Heard {
+    Report(Progress),
+    Nothing,
+    /// Every writer has gone.
+    Closed,
+}
+
+/// The receiver never waits.
 pub(crate) fn channel() -> io::Result<(Receiver, Sender)> {
     let (reader, writer) = io::pipe()?;
+    fcntl(&reader, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok((Receiver { pipe: reader, buffer: Vec::new() }, Sender { pipe: writer }))
 }
 
@@ -81,48 +92,28 @@ impl Sender {
 }
 
 impl Receiver {
-    /// The next report; none when every writer has gone.
-    ///
-    /// A `launcher` that is killed leaves a writer behind: libcontainer's half-made process waits for it forever.
-    /// Where none is given, the end of the other side's first process says nothing.
+    /// For poll(2): readable when there may be a report, or when it closes.
+    pub(crate) fn as_raw_fd(&self) -> RawFd {
+        self.pipe.as_raw_fd()
+    }
+
+    /// The next report, if one is there.
     ///
     /// # Errors
-    /// The time is over, the launcher has ended without a word, or what came is no report.
-    pub(crate) fn next(&mut self, launcher: Option<BorrowedFd<'_>>, timeout_ms: u64) -> io::Result<Option<Progress>> {
-        const ENDED: &str = "the launcher ended before the container's program was executed; was it killed?";
-        let mut launcher_ended = false;
-        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+    /// What came is no report.
+    pub(crate) fn take(&mut self) -> io::Result<Heard> {
         loop {
             if let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();
-                return serde_json::from_slice(&line).map(Some).map_err(io::Error::from);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            let wait = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let wait = if launcher_ended { PollTimeout::ZERO } else { wait };
-            let watched = [Some(self.pipe.as_fd()), launcher];
-            let mut watched: Vec<_> =
-                watched.into_iter().flatten().map(|one| PollFd::new(one, PollFlags::POLLIN)).collect();
-            match poll(&mut watched, wait) {
-                // What it said last may have come between the looks at the two.
-                Ok(1) if watched[0].any() != Some(true) => {
-                    if launcher_ended {
-                        return Err(io::Error::new(io::ErrorKind::BrokenPipe, ENDED));
-                    }
-                    launcher_ended = true;
-                    continue;
-                }
-                Ok(0) => return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer in {timeout_ms} ms"))),
-                Ok(_) => {}
-                Err(nix::errno::Errno::EINTR) => continue,
-                Err(errno) => return Err(errno.into()),
+                return serde_json::from_slice(&line).map(Heard::Report).map_err(io::Error::from);
             }
             let mut chunk = [0; 4096];
             match self.pipe.read(&mut chunk) {
-                Ok(0) => return Ok(None),
+                Ok(0) => return Ok(Heard::Closed),
                 Ok(count) if self.buffer.len() + count <= MAX_REPORT => self.buffer.extend_from_slice(&chunk[..count]),
                 Ok(_) => return Err(io::Error::new(io::ErrorKind::InvalidData, "a report without an end")),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Heard::Nothing),
                 Err(error) => return Err(error),
             }
         }

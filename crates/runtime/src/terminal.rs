@@ -14,11 +14,12 @@ const DEVPTS_MAGIC: i64 = 0x1cd1;
 const MULTIPLEXER: libc::dev_t = libc::makedev(5, 2);
 
 /// Opens a terminal in the calling process's root, makes it the controlling terminal and the standard streams, gives
-/// it to `owner`, and sends the master side over the socket. The caller leads a session without a terminal.
+/// it to `owner`, and sends the master side over the socket. `size`: rows and columns that it begins with. The caller
+/// leads a session without a terminal.
 ///
 /// # Errors
 /// /dev/pts/ptmx is not a multiplexer of a devpts, or a step failed.
-pub(crate) fn open_and_send(socket: BorrowedFd<'_>, owner: u32) -> io::Result<()> {
+pub(crate) fn open_and_send(socket: BorrowedFd<'_>, owner: u32, size: Option<(u16, u16)>) -> io::Result<()> {
     let master = File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/pts/ptmx")?;
     let metadata = master.metadata()?;
     // SAFETY: statfs is plain numbers, for which zero is a value.
@@ -32,6 +33,11 @@ pub(crate) fn open_and_send(socket: BorrowedFd<'_>, owner: u32) -> io::Result<()
     let unlocked: libc::c_int = 0;
     // SAFETY: the request reads one int.
     check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) })?;
+    if let Some((rows, columns)) = size {
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: the request reads one winsize, which outlives the call.
+        check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) })?;
+    }
     // By the master and not by its name: names are the container's to arrange.
     // SAFETY: the request takes open flags and answers a new descriptor.
     let slave = check(unsafe {

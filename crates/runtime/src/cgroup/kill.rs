@@ -58,6 +58,57 @@ impl Cgroups {
         }
     }
 
+    /// Sends SIGKILL to everything in `path` and below it, frozen or not, without waiting. Returns what was still there
+    /// then: an ended process that nobody has waited for is not.
+    ///
+    /// # Errors
+    /// The tree cannot be read.
+    pub fn kill_once(&self, path: &Path) -> Result<Vec<i32>, CgroupError> {
+        if !self.is_populated(path) {
+            return Ok(Vec::new());
+        }
+        self.signal(path)?;
+        let listed = self.processes(path)?;
+        let mut held = Vec::new();
+        for pid in listed {
+            match process_identity::open_number(pid) {
+                Ok(pidfd) => held.push((pid, pidfd)),
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                Err(source) => {
+                    let path = PathBuf::from(format!("/proc/{pid}"));
+                    return Err(CgroupError::Io { action: "hold", path, source });
+                }
+            }
+        }
+        // What is still listed now was ours when its descriptor was opened.
+        let still = self.processes(path)?;
+        held.retain(|(pid, _)| still.contains(pid));
+        for (_, pidfd) in &held {
+            // It may have ended meanwhile; whatever else happens shows in the next look.
+            let _ = process_identity::signal(pidfd.as_fd(), libc::SIGKILL);
+        }
+        Ok(still.into_iter().collect())
+    }
+
+    /// Lets what is killed in a cgroup below `path` die though somebody froze `path` (v1; v2 kills what is frozen).
+    pub fn thaw(&self, path: &Path) {
+        if let Some(freezer) = self.v1_of("freezer") {
+            // Only what somebody froze needs it; without the cgroup there is nothing to thaw.
+            let _ = write(&below(&freezer.mount, path).join("freezer.state"), "THAWED");
+        }
+    }
+
+    /// Whether something runs in `path` or below it. Every process of a container is born in its v2 cgroup, so where
+    /// there is one it knows for all hierarchies.
+    fn is_populated(&self, path: &Path) -> bool {
+        let Some(unified) = &self.v2 else { return true };
+        match fs::read_to_string(below(&unified.mount, path).join("cgroup.events")) {
+            Ok(events) => !events.lines().any(|line| line == "populated 0"),
+            // Without the cgroup there is nothing in it; whatever else fails shows in what follows.
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
     /// Sends SIGKILL to everything in `path` and below it, without waiting.
     ///
     /// # Errors
@@ -74,9 +125,7 @@ impl Cgroups {
         }
         // A container's own processes must not be stopped where they could not die.
         if let Some(freezer) = self.v1_of("freezer") {
-            let state = below(&freezer.mount, path).join("freezer.state");
-            // Only what somebody froze needs it; without the cgroup there is nothing to thaw.
-            let _ = write(&state, "THAWED");
+            thaw(&below(&freezer.mount, path));
         }
         Ok(())
     }
@@ -91,6 +140,16 @@ impl Cgroups {
             collect(&below(mount, path), &mut found)?;
         }
         Ok(found)
+    }
+}
+
+/// Only what somebody froze needs it; without the cgroup there is nothing to thaw.
+fn thaw(directory: &Path) {
+    let _ = write(&directory.join("freezer.state"), "THAWED");
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            thaw(&entry.path());
+        }
     }
 }
 

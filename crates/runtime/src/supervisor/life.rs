@@ -1,32 +1,35 @@
 //! The loop: what the lifecycle asks for is carried out, what happens is told to it, every change is written down.
 
+mod finish;
+mod requests;
+
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::process::ExitCode;
 
-use agent_protocol::{Answer, Command, ContainerSecrets, TaskSpec, TaskStatus};
-use ecs::task::StopCode;
+use agent_protocol::{Answer, ContainerSecrets, TaskSpec, TaskStatus};
+use ecs::task::{DesiredStatus, StopCode};
 use ecs::{ContainerName, TaskId, Timestamp};
 use nix::sys::signal::Signal;
-use task_lifecycle::{Action, ContainerRules, DEFAULT_STOP_TIMEOUT_S, Event, TaskRun};
+use task_lifecycle::{Action, ContainerRules, Event, TaskRun};
 
 use super::clock::Clock;
-use super::container::{Buffers, Container, Surroundings};
+use super::container::{Buffers, Container, Outcome, Surroundings};
 use super::execution::{Around, Executions};
+use super::health::{self, Checks};
 use super::journal::{Journal, chain};
 use super::report::{self, ContainerFacts, TaskFacts};
-use super::{Go, Process, TOLD_TO_STOP, abandon, memory, poll, read_signals, readable};
-use crate::ctl::{ClientId, Ctl, Request};
-use crate::launch;
+use super::{Go, Process, TOLD_TO_STOP, memory, poll, read_signals, readable, reap};
+use crate::ctl::Ctl;
 use crate::socket::send;
-use crate::spawn::SupervisorArgs;
 use crate::status_file::{self, Durability, Reserve};
-use crate::task_dir::{self, CONTAINERS_NAME, CTL_NAME, remove_tree};
+use crate::task_dir::CTL_NAME;
 
 /// When a status that could not be written is tried again, milliseconds.
 const STATUS_RETRY_MS: u64 = 1_000;
 
-/// How often the last status, which must not be lost, is tried before the supervisor ends without it.
-const LAST_STATUS_TRIES: u32 = 60;
+/// Why a container did not start whose task was stopped meanwhile.
+const STOPPED_WHILE_STARTING: &str =
+    "CannotStartContainerError: the task was stopped before the container's program was executed";
 
 /// How long after the last start the supervisor gives back what starting needed, milliseconds: tasks that end at
 /// once are not slowed down by it.
@@ -53,6 +56,7 @@ pub(super) struct Life {
     /// In memory only.
     secrets: Vec<ContainerSecrets>,
     executions: Executions,
+    checks: Checks,
     namespaces: Vec<OwnedFd>,
     /// Held, never used: as long as they are open, nobody else gets these ports.
     held_ports: Vec<OwnedFd>,
@@ -83,8 +87,8 @@ impl Life {
         start_socket: OwnedFd,
     ) -> Life {
         let now = clock.now();
-        let rules: Vec<ContainerRules> = spec.containers.iter().map(rules).collect();
-        let run = TaskRun::new(&rules, now);
+        let definitions: Vec<_> = spec.containers.iter().map(|container| &container.definition).collect();
+        let run = TaskRun::new(&ContainerRules::of_task(&definitions), now);
         let containers: Vec<Container> =
             spec.containers.iter().map(|container| Container::new(&spec, container)).collect();
         let unstarted = vec![ContainerFacts::default(); containers.len()];
@@ -101,6 +105,7 @@ impl Life {
             containers,
             secrets: go.secrets,
             executions: Executions::default(),
+            checks: Checks::default(),
             namespaces: go.network_namespaces,
             held_ports: go.held_ports,
             buffers: Buffers::default(),
@@ -151,47 +156,115 @@ impl Life {
 
     /// Does what the lifecycle asks for. True when the task has ended and is to be cleaned up.
     fn carry_out(&mut self) -> bool {
-        while let Some(action) = self.run.poll() {
-            match action {
-                Action::Start(name) => self.start(&name),
-                Action::Signal(name, signal) => {
-                    let now = self.clock.now();
-                    if let Some(container) = self.containers.iter_mut().find(|container| container.name == name)
-                        && let Err(cause) = container.signal(signal)
-                    {
-                        self.journal.complain(now, &format!("cannot signal {name}"), &cause);
-                    }
+        loop {
+            while let Some(action) = self.run.poll() {
+                match action {
+                    Action::Start(name) => self.start(&name),
+                    Action::Signal(name, signal) => self.signal(&name, signal),
+                    Action::CheckHealth(name) => self.check_health(&name),
+                    Action::AbandonHealthCheck(name) => self.checks.abandon(&name, &self.spec, &self.process.cgroups),
+                    Action::Finished => return true,
                 }
-                // Health checks are wired with the asynchronous exec.
-                Action::CheckHealth(_) | Action::AbandonHealthCheck(_) => {}
-                Action::Finished => return true,
+            }
+            self.abort_starts();
+            // What failed at once, or was aborted, may have ended already, and then there is more to do.
+            if !self.advance() {
+                return false;
             }
         }
-        false
     }
 
     fn start(&mut self, name: &ContainerName) {
         let Some(place) = self.containers.iter().position(|container| container.name == *name) else { return };
-        let begun = self.clock.now();
-        let result = match &self.unready {
-            Some(reason) => Err(reason.clone()),
-            None => {
-                let spec = &self.spec.containers[place];
-                let secrets = self.secrets.iter().find(|secrets| secrets.container == *name);
-                let surroundings =
-                    Surroundings { secrets, cgroups: &self.process.cgroups, namespaces: &self.namespaces };
-                self.containers[place].start(&self.spec, spec, &surroundings, begun)
-            }
+        if let Some(reason) = self.unready.clone() {
+            return self.tell_failed_start(name.clone(), reason);
+        }
+        let secrets = self.secrets.iter().find(|secrets| secrets.container == *name);
+        let around = Surroundings { secrets, cgroups: &self.process.cgroups, namespaces: &self.namespaces };
+        self.containers[place].begin(&self.spec, &self.spec.containers[place], &around, self.clock.now());
+        self.changed = true;
+        self.give_back_memory_soon();
+    }
+
+    fn tell_failed_start(&mut self, container: ContainerName, reason: String) {
+        self.journal.say(self.clock.now(), &format!("{container}: {reason}"));
+        self.tell(Event::ContainerFailedToStart { container, reason });
+    }
+
+    fn signal(&mut self, name: &ContainerName, signal: task_lifecycle::Signal) {
+        let now = self.clock.now();
+        let Some(container) = self.containers.iter_mut().find(|container| container.name == *name) else { return };
+        if let Err(cause) = container.signal(signal, &self.spec, &self.process.cgroups, now) {
+            self.journal.say(now, &format!("cannot signal {name}: {cause}"));
+        }
+    }
+
+    /// A task that is to stop waits for no start: nobody knows how long a file system keeps one waiting.
+    fn abort_starts(&mut self) {
+        let starting = self.containers.iter().any(Container::is_starting);
+        if !starting || self.run.progress().desired_status == DesiredStatus::Running {
+            return;
+        }
+        let now = self.clock.now();
+        for container in &mut self.containers {
+            container.abort(STOPPED_WHILE_STARTING, now);
+        }
+    }
+
+    fn check_health(&mut self, name: &ContainerName) {
+        let container = self.containers.iter().find(|container| container.name == *name);
+        let around = Around {
+            task: &self.spec,
+            container,
+            secrets: self.secrets.iter().find(|secrets| secrets.container == *name),
+            cgroups: &self.process.cgroups,
         };
-        self.shed_at = Some(self.clock.now().plus_ms(SHED_AFTER_MS));
-        let container = name.clone();
-        match result {
-            Ok(()) => self.tell(Event::ContainerStarted { container }),
-            Err(reason) => {
-                self.journal.say(self.clock.now(), &format!("{name}: {reason}"));
-                self.tell(Event::ContainerFailedToStart { container, reason });
+        let definition = self.spec.containers.iter().map(|spec| &spec.definition).find(|one| one.name == *name);
+        let Some(check) = definition.and_then(|definition| definition.health_check.as_ref()) else { return };
+        if let Err(reason) = self.checks.begin(name, check, &around) {
+            self.tell_health(health::Ended { container: name.clone(), exit_code: None, output: reason });
+        }
+        self.give_back_memory_soon();
+    }
+
+    fn tell_health(&mut self, ended: health::Ended) {
+        let health::Ended { container, exit_code, output } = ended;
+        if let Some(found) = self.containers.iter_mut().find(|found| found.name == container) {
+            found.set_health_output(output);
+        }
+        self.tell(Event::HealthCheckEnded { container, exit_code });
+    }
+
+    /// What has become of everything that is under way. To be called before an ended child is waited for. True when
+    /// the lifecycle was told something.
+    fn advance(&mut self) -> bool {
+        let now = self.clock.now();
+        let mut outcomes = Vec::new();
+        for container in &mut self.containers {
+            let outcome = container.advance(&self.spec, &self.process.cgroups, now, &mut self.buffers);
+            outcomes.extend(outcome.map(|outcome| (container.name.clone(), outcome)));
+            self.changed |= container.look_for_stuck(&self.spec, &self.process.cgroups, now);
+        }
+        let news = self.executions.advance();
+        self.tell_clients(news);
+        let checks = self.checks.advance();
+        let told = !outcomes.is_empty() || !checks.is_empty();
+        checks.into_iter().for_each(|ended| self.tell_health(ended));
+        for (container, outcome) in outcomes {
+            match outcome {
+                Outcome::Started => {
+                    self.give_back_memory_soon();
+                    self.tell(Event::ContainerStarted { container });
+                }
+                Outcome::FailedToStart { reason } => self.tell_failed_start(container, reason),
+                Outcome::Exited { exit_code, oom } => self.tell(Event::ContainerExited { container, exit_code, oom }),
             }
         }
+        told
+    }
+
+    fn give_back_memory_soon(&mut self) {
+        self.shed_at = Some(self.clock.now().plus_ms(SHED_AFTER_MS));
     }
 
     fn tell(&mut self, event: Event) {
@@ -249,7 +322,9 @@ impl Life {
         let now = self.clock.now();
         let shed = self.shed_at.take_if(|at| now >= *at);
         let timers = [deadline, self.unwritten, self.reserve_at, self.shed_at, self.tell_lost_output_at];
-        let next = timers.into_iter().flatten().min();
+        let under_way = self.containers.iter().filter_map(|container| container.look_again_at(now));
+        let under_way = under_way.chain(self.executions.look_again_at(now)).chain(self.checks.look_again_at(now));
+        let next = timers.into_iter().flatten().chain(under_way).min();
         if next.is_none() {
             self.clock.set_right();
         }
@@ -258,6 +333,8 @@ impl Life {
             self.serve_signals();
         }
         self.serve_output(&ready);
+        self.checks.serve_output(&ready);
+        self.advance();
         self.serve_ctl(&ready);
         if deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
             self.tell(Event::TimePassed);
@@ -279,7 +356,8 @@ impl Life {
     /// The descriptors on which something happened before `deadline`.
     fn wait(&mut self, deadline: Option<Timestamp>, shed: Option<Timestamp>) -> Vec<RawFd> {
         let mut interest = vec![readable(self.process.signals.as_raw_fd())];
-        interest.extend(self.containers.iter().flat_map(Container::outputs).map(readable));
+        interest.extend(self.containers.iter().flat_map(Container::interest).map(readable));
+        interest.extend(self.executions.interest().chain(self.checks.interest()).map(readable));
         if let Some(ctl) = &self.ctl {
             interest.extend(ctl.interest().map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));
         }
@@ -309,20 +387,29 @@ impl Life {
         }
     }
 
-    /// Every process that has ended: containers, execs, and orphans that became ours.
+    /// Every process that has ended: containers, execs, health checks, helpers, and orphans that became ours.
     fn reap(&mut self) {
-        while let Some((pid, exit_code)) = next_ended() {
+        while let Some((pid, exit_code)) = reap::next_ended() {
+            // A report may name this number.
+            self.advance();
             self.ended(pid, exit_code);
-            wait_for(pid);
+            reap::wait_for(pid);
+            let now = self.clock.now();
+            self.containers.iter_mut().for_each(|container| container.hurry(now));
         }
     }
 
     fn ended(&mut self, pid: i32, exit_code: i32) {
         let now = self.clock.now();
         if let Some(container) = self.containers.iter_mut().find(|container| container.is_process(pid)) {
-            let oom = container.ended(&self.spec, &self.process.cgroups, now, &mut self.buffers);
-            let container = container.name.clone();
-            self.tell(Event::ContainerExited { container, exit_code, oom });
+            container.ended(exit_code, &self.spec, &self.process.cgroups, now);
+            let name = container.name.clone();
+            let news = self.executions.container_ended(&name);
+            self.tell_clients(news);
+            self.checks.container_ended(&name);
+            self.changed = true;
+        } else if let Some(ended) = self.checks.ended(pid, exit_code) {
+            self.tell_health(ended);
         } else if let Some(client) = self.executions.ended(pid)
             && let Some(ctl) = &mut self.ctl
         {
@@ -344,163 +431,4 @@ impl Life {
             self.changed = true;
         }
     }
-
-    fn serve_ctl(&mut self, ready: &[RawFd]) {
-        let Some(ctl) = &mut self.ctl else { return };
-        for request in ctl.serve(ready) {
-            match request {
-                Request::Command { client, command, descriptors } => self.obey(client, command, descriptors),
-                Request::Gone { client } => self.executions.hang_up(client),
-            }
-        }
-    }
-
-    fn obey(&mut self, client: ClientId, command: Command, descriptors: Vec<OwnedFd>) {
-        let answer = match command {
-            Command::Stop { stop_code, reason } => {
-                self.tell(Event::StopRequested { code: stop_code, reason });
-                Answer::Taken
-            }
-            Command::Kill { reason } => {
-                self.tell(Event::StopRequested { code: StopCode::UserInitiated, reason });
-                self.tell(Event::KillRequested);
-                Answer::Taken
-            }
-            Command::Watch => {
-                if let Some(ctl) = &mut self.ctl {
-                    ctl.watch(client);
-                }
-                return;
-            }
-            Command::Exec(exec) => {
-                let started = self.containers.iter().find(|container| container.name == exec.container);
-                let around = Around {
-                    task: &self.spec,
-                    container: started,
-                    secrets: self.secrets.iter().find(|secrets| secrets.container == exec.container),
-                    cgroups: &self.process.cgroups,
-                };
-                match self.executions.start(client, &exec, descriptors, &around) {
-                    Ok(Some(terminal)) => {
-                        if let Some(ctl) = &mut self.ctl {
-                            ctl.answer(client, &Answer::Terminal, Some(terminal));
-                        }
-                        return;
-                    }
-                    Ok(None) => Answer::Taken,
-                    Err(reason) => Answer::Refused { reason },
-                }
-            }
-            Command::Go { .. } => Answer::Refused { reason: "the task has been started already".to_owned() },
-        };
-        if let Some(ctl) = &mut self.ctl {
-            ctl.answer(client, &answer, None);
-        }
-    }
-
-    /// Everything of the task goes, then the last status is written. Only our own empty cgroup goes after it.
-    fn finish(mut self, teardown: impl FnOnce(&TaskId, Option<&TaskSpec>) -> Vec<String>) -> ExitCode {
-        // Told before the cleaning: an exit is visible at once.
-        self.changed = true;
-        self.publish();
-        let mut errors = self.remove_containers();
-        errors.extend(teardown(&self.spec.id, Some(&self.spec)));
-        self.namespaces.clear();
-        // Before anything is forked that would keep them taken for a moment longer than this process lives.
-        self.held_ports.clear();
-        for directory in [self.spec.places.state.join(CONTAINERS_NAME), self.spec.places.run.clone()] {
-            if let Err(cause) = remove_tree(&directory) {
-                errors.push(format!("cannot remove {}: {cause}", directory.display()));
-            }
-        }
-        for error in &errors {
-            self.journal.say(self.clock.now(), error);
-        }
-        self.facts.teardown_errors = errors;
-        self.run.on(Event::CleanedUp, self.clock.now());
-        self.status = self.new_status();
-        self.write_last_status();
-        self.tell_watchers();
-        let args = SupervisorArgs { id: self.spec.id.clone(), places: self.spec.places.clone() };
-        if let Err(error) = abandon::leave_own_cgroup(&self.process, &args) {
-            self.journal.say(self.clock.now(), &error);
-        }
-        if self.unwritten.is_some() {
-            return ExitCode::FAILURE;
-        }
-        if let Err(error) = task_dir::retire(&self.spec.places.state) {
-            self.journal.complain(self.clock.now(), "the lock stays", &error);
-        }
-        ExitCode::SUCCESS
-    }
-
-    fn write_last_status(&mut self) {
-        let reserved =
-            self.reserve.take().map(|reserve| reserve.spend(&self.spec.places.state, &self.status, Durability::Disk));
-        match reserved {
-            Some(Ok(())) => self.unwritten = None,
-            Some(Err(_)) | None => self.write_status(Durability::Disk),
-        }
-        for _ in 0..LAST_STATUS_TRIES {
-            if self.unwritten.is_none() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(STATUS_RETRY_MS));
-            self.write_status(Durability::Disk);
-        }
-    }
-
-    fn remove_containers(&mut self) -> Vec<String> {
-        let mut errors = Vec::new();
-        for container in &self.spec.containers {
-            errors.extend(launch::remove(&self.spec, container, &self.process.cgroups));
-        }
-        errors.extend(self.process.cgroups.remove_task(&self.spec).iter().map(|error| chain(error)));
-        // What was killed just now were our children or became them.
-        self.reap();
-        errors
-    }
-}
-
-fn rules(container: &agent_protocol::ContainerSpec) -> ContainerRules {
-    let definition = &container.definition;
-    ContainerRules {
-        name: definition.name.clone(),
-        essential: definition.essential,
-        depends_on: definition.depends_on.clone(),
-        stop_timeout_s: definition.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT_S),
-        start_timeout_s: definition.start_timeout,
-        health_check: None,
-        restart: None,
-    }
-}
-
-/// A child that has ended, with its exit code (a death by signal as 128 + its number). It is still to be waited for:
-/// until then its number cannot become anybody else's.
-fn next_ended() -> Option<(i32, i32)> {
-    let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    loop {
-        // SAFETY: a siginfo_t is plain data, for which all zero says that there is no such child.
-        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        // SAFETY: the kernel writes the struct that is lent to it, and nothing else.
-        if unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, flags) } < 0 {
-            match std::io::Error::last_os_error().kind() {
-                std::io::ErrorKind::Interrupted => continue,
-                // No child at all.
-                _ => return None,
-            }
-        }
-        // SAFETY: waitid has filled in the members of a SIGCHLD, or left all zero.
-        let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-        return match (pid, info.si_code) {
-            (0, _) => None,
-            (pid, libc::CLD_EXITED) => Some((pid, status & 0xff)),
-            (pid, _) => Some((pid, 128 + (status & 0x7f))),
-        };
-    }
-}
-
-fn wait_for(pid: i32) {
-    // SAFETY: a null siginfo is allowed; the child is ours and has ended, so this takes no time.
-    unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, std::ptr::null_mut(), libc::WEXITED | libc::WNOHANG) };
 }

@@ -36,6 +36,7 @@ fn shell(script: &str) -> Exec {
         user: None,
         working_directory: Some("/tmp".to_owned()),
         terminal: false,
+        terminal_size: None,
     }
 }
 

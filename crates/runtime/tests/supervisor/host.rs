@@ -68,6 +68,10 @@ impl Host {
             cpu: None,
             memory_mib: None,
             pids_limit: 256,
+            pid_mode: None,
+            ipc_mode: None,
+            volumes: Vec::new(),
+            ephemeral_storage_gib: None,
             containers: containers.iter().map(|members| self.container(members)).collect(),
             tags: Vec::new(),
         }
@@ -98,6 +102,9 @@ impl Host {
                 ipv4_address: None,
             },
             runtime_id: "0".repeat(64),
+            environment_from_files: Vec::new(),
+            injected_environment: Vec::new(),
+            binds: Vec::new(),
             metadata_file: None,
         }
     }
