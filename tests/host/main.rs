@@ -19,5 +19,6 @@ mod limits;
 mod lint;
 mod memory;
 mod network;
+mod resilience;
 mod rig;
 mod run;

@@ -106,10 +106,9 @@ pub(crate) fn forks(wanted: i32) -> Value {
     json!({ "made": made, "errno": error })
 }
 
-/// Writes zeroes to a file until an error; tells the bytes that fitted.
-pub(crate) fn fill(path: &str) -> Value {
+/// Writes zeroes to a file until an error, or until it has so many MiB; tells the bytes that fitted.
+pub(crate) fn fill(path: &str, most_mib: usize) -> Value {
     const STEP: usize = 4096;
-    const MOST: usize = 1 << 30;
     let mut written = 0;
     let failure = match std::fs::File::create(path) {
         Err(error) => error.raw_os_error(),
@@ -118,12 +117,36 @@ pub(crate) fn fill(path: &str) -> Value {
                 Ok(bytes) => written += bytes,
                 Err(error) => break error.raw_os_error(),
             }
-            if written >= MOST {
+            if written >= most_mib * MIB {
                 break None;
             }
         },
     };
     json!({ "bytes": written, "errno": failure })
+}
+
+/// Makes empty files in a new directory until an error; tells how many there are.
+pub(crate) fn files(directory: &str) -> Value {
+    const MOST: usize = 1_000_000;
+    let mut error = std::fs::create_dir(directory).err();
+    let mut made = 0;
+    while error.is_none() && made < MOST {
+        error = std::fs::File::create(format!("{directory}/{made}")).err();
+        made += usize::from(error.is_none());
+    }
+    json!({ "made": made, "errno": error.and_then(|error| error.raw_os_error()) })
+}
+
+/// Opens descriptors until an error; tells how many there were.
+pub(crate) fn descriptors() -> Value {
+    let mut held = Vec::new();
+    let error = loop {
+        match std::fs::File::open("/") {
+            Ok(file) => held.push(file),
+            Err(error) => break error.raw_os_error(),
+        }
+    };
+    json!({ "opened": held.len(), "errno": error })
 }
 
 /// Numbered lines of 100 bytes on standard output, as fast as they go.
