@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use ecs::task::NetworkBinding;
-use ecs::task_definition::{ContainerDefinition, IpcMode, KeyValuePair, NetworkMode, PidMode, Tag};
+use ecs::task_definition::{ContainerDefinition, Device, IpcMode, KeyValuePair, NetworkMode, PidMode, Tag};
 use ecs::{TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
@@ -76,12 +76,21 @@ pub struct ContainerSpec {
     /// Of the definition's environment files: only names that `environment` does not have.
     #[serde(default)]
     pub environment_from_files: Vec<KeyValuePair>,
+    /// What `links` tell of the linked containers: below everything else, the image's included, as Docker has it.
+    #[serde(default)]
+    pub link_environment: Vec<KeyValuePair>,
     /// What the agent puts in, over everything else.
     #[serde(default)]
     pub injected_environment: Vec<KeyValuePair>,
     /// What the agent has made for the container on the host, beside the definition's own mount points.
     #[serde(default)]
     pub binds: Vec<Bind>,
+    /// Devices of the host that the agent has assigned, beside the definition's own.
+    #[serde(default)]
+    pub devices: Vec<Device>,
+    /// The container's GPUs, nobody else's as long as the task lives. DescribeTasks calls them gpuIds.
+    #[serde(default)]
+    pub gpu_ids: Vec<String>,
     #[serde(default)]
     pub metadata_file: Option<MetadataFile>,
 }
@@ -159,6 +168,9 @@ pub struct ImageConfig {
     pub stop_signal: String,
     #[serde(default)]
     pub volumes: Vec<String>,
+    /// `80/tcp`.
+    #[serde(default)]
+    pub exposed_ports: Vec<String>,
     #[serde(default)]
     pub labels: std::collections::BTreeMap<String, String>,
 }
