@@ -37,6 +37,11 @@ pub(crate) fn container_name(text: &str) -> Verdict {
     wanted(is_name(text), format!("a container name is 1 to {MAX_NAME_LENGTH} letters, digits, '-' and '_'"))
 }
 
+/// "Up to 255 letters (uppercase and lowercase), numbers, underscores, and hyphens are allowed", `name` of API_Volume.
+pub(crate) fn volume_name(text: &str) -> Verdict {
+    wanted(is_name(text), format!("a volume name is 1 to {MAX_NAME_LENGTH} letters, digits, '-' and '_'"))
+}
+
 /// "The 255 character limit applies only to the repository URL and image name (everything before the @ sign)"; the
 /// rest of a reference's grammar is for whoever pulls it.
 pub(crate) fn image(text: &str) -> Verdict {
@@ -191,6 +196,25 @@ pub(crate) fn capability(text: &str) -> Verdict {
         Some(name) => format!("Amazon ECS spells it \"{name}\""),
         None => "no capability that Amazon ECS knows; names go without \"CAP_\", for example \"NET_ADMIN\"".to_owned(),
     })
+}
+
+/// "Valid values" of `mountOptions`, API_Tmpfs.
+#[rustfmt::skip]
+const TMPFS_OPTIONS: [&str; 39] = [
+    "defaults", "ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec", "sync", "async", "dirsync", "remount",
+    "mand", "nomand", "atime", "noatime", "diratime", "nodiratime", "bind", "rbind", "unbindable", "runbindable",
+    "private", "rprivate", "shared", "rshared", "slave", "rslave", "relatime", "norelatime", "strictatime",
+    "nostrictatime", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol",
+];
+const TMPFS_OPTIONS_WITH_VALUES: [&str; 6] = ["mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"];
+
+/// A word of Amazon's list; six of them have a value behind `=`.
+pub(crate) fn tmpfs_option(text: &str) -> Verdict {
+    let right = match text.split_once('=') {
+        Some((name, value)) => TMPFS_OPTIONS_WITH_VALUES.contains(&name) && !value.is_empty() && !value.contains(','),
+        None => TMPFS_OPTIONS.contains(&text),
+    };
+    wanted(right, format!("a tmpfs has the options {}", TMPFS_OPTIONS.join(", ")))
 }
 
 fn has_reserved_prefix(text: &str) -> bool {

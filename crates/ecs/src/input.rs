@@ -25,6 +25,11 @@ pub struct Document {
 }
 
 impl Document {
+    /// What RegisterTaskDefinition received. It comes from no file, so nothing in it has a line.
+    pub fn registration(value: Map<String, Value>) -> Self {
+        Self { value, origin: Origin::Input, positions: Positions::default() }
+    }
+
     /// Where the value at `path` stands in the file, or where the one does that it would stand in.
     pub fn position(&self, path: &str) -> Option<Position> {
         let mut ways = std::iter::successors(Some(path), |path| parent(path));
@@ -173,7 +178,7 @@ fn unwrapped(mut document: Document) -> Document {
 }
 
 /// Bytes of the definition as RegisterTaskDefinition would receive it.
-fn registered_size(value: &Map<String, Value>) -> usize {
+pub(crate) fn registered_size(value: &Map<String, Value>) -> usize {
     let sent =
         |name: &str| !matches!(fields::TASK_DEFINITION.member(name).map(|member| member.here), Some(Here::ReadOnly));
     let members = value.iter().filter(|(name, _)| sent(name));

@@ -13,6 +13,7 @@ pub mod lint;
 pub mod overrides;
 mod path;
 pub mod port;
+pub mod register;
 pub mod size;
 mod suggest;
 pub mod task;

@@ -4,14 +4,24 @@
 //! First `shape` walks the table in `fields`: types, missing and unknown members, values by themselves. Then the rules
 //! that need several members look at what was well formed. Nothing here asks the host; what is to be known about it is
 //! an argument.
+//!
+//! An error is one of two: Amazon's, which `register` gives as a ClientException too, in Amazon's words where they are
+//! known; or this host's, which may run less than Amazon registers. Words are called Amazon's where the service's
+//! answers are quoted in public reports; all others are ours.
 
 mod containers;
 mod dependencies;
+mod fargate;
+mod fetched;
+mod life;
 mod linux;
+mod logs;
+mod network;
 mod place;
 mod ports;
 mod shape;
 mod task;
+mod volumes;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -19,10 +29,10 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::fields;
-use crate::input::Document;
+use crate::input::{Document, Origin};
 use crate::json::Position;
 use crate::task_definition::TaskDefinition;
-use place::Place;
+pub(crate) use place::Place;
 pub(crate) use shape::check_shape;
 
 /// What the rules have to know of the host.
@@ -100,10 +110,10 @@ impl fmt::Display for Finding {
         if !self.path.is_empty() {
             write!(out, "{}: ", self.path)?;
         }
-        out.write_str(&self.message)?;
         match &self.hint {
-            Some(hint) => write!(out, "; {hint}"),
-            None => Ok(()),
+            // Amazon's sentences end with a full stop.
+            Some(hint) => write!(out, "{}; {hint}", self.message.trim_end_matches('.')),
+            None => out.write_str(&self.message),
         }
     }
 }
@@ -130,20 +140,58 @@ impl Report {
 /// Findings as they are made.
 #[derive(Default)]
 pub(crate) struct Findings {
-    list: Vec<Finding>,
+    list: Vec<Found>,
     /// Of the findings so far. A hostile file makes thousands, and each rule asks.
     paths: HashSet<String>,
 }
 
+struct Found {
+    finding: Finding,
+    exception: Exception,
+}
+
+/// What RegisterTaskDefinition says about a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Exception {
+    /// Nothing: it is no error, or this host's alone.
+    None,
+    /// A ClientException in words that are not known; the finding's own serve.
+    OurWords,
+    /// A ClientException in Amazon's words.
+    AmazonsWords(String),
+}
+
 impl Findings {
     pub(crate) fn add(&mut self, severity: Severity, path: impl Into<String>, message: impl Into<String>) {
-        let path = path.into();
-        self.paths.insert(path.clone());
-        self.list.push(Finding { severity, path, message: message.into(), hint: None, position: None });
+        self.push(severity, path.into(), message.into(), Exception::None);
     }
 
+    fn push(&mut self, severity: Severity, path: String, message: String, exception: Exception) {
+        self.paths.insert(path.clone());
+        self.list.push(Found { finding: Finding { severity, path, message, hint: None, position: None }, exception });
+    }
+
+    /// An error by Amazon's rules, in our words.
     pub(crate) fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.add(Severity::Error, path, message);
+        self.push(Severity::Error, path.into(), message.into(), Exception::OurWords);
+    }
+
+    /// An error by Amazon's rules, in Amazon's words.
+    pub(crate) fn client_exception(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        let message = message.into();
+        self.push(Severity::Error, path.into(), message.clone(), Exception::AmazonsWords(message));
+    }
+
+    /// An error of this host alone: Amazon registers it.
+    pub(crate) fn refuse(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.push(Severity::Error, path.into(), message.into(), Exception::None);
+    }
+
+    /// What Amazon calls the error found last.
+    pub(crate) fn amazon_says(&mut self, words: impl Into<String>) {
+        if let Some(last) = self.list.last_mut() {
+            last.exception = Exception::AmazonsWords(words.into());
+        }
     }
 
     pub(crate) fn note(&mut self, path: impl Into<String>, message: impl Into<String>) {
@@ -153,7 +201,7 @@ impl Findings {
     /// Adds what to do to the finding made last.
     pub(crate) fn hint(&mut self, hint: impl Into<String>) {
         if let Some(last) = self.list.last_mut() {
-            last.hint = Some(hint.into());
+            last.finding.hint = Some(hint.into());
         }
     }
 
@@ -163,12 +211,29 @@ impl Findings {
     }
 
     pub(crate) fn has_errors(&self) -> bool {
-        self.list.iter().any(|finding| finding.severity == Severity::Error)
+        self.list.iter().any(|found| found.finding.severity == Severity::Error)
+    }
+
+    /// Whether RegisterTaskDefinition would refuse.
+    pub(crate) fn has_exceptions(&self) -> bool {
+        self.list.iter().any(|found| found.exception != Exception::None)
+    }
+
+    /// What RegisterTaskDefinition answers: the message and the place of the first error that is Amazon's.
+    pub(crate) fn into_exception(self) -> Option<(String, String)> {
+        self.list.into_iter().find_map(|Found { finding, exception }| match exception {
+            Exception::None => None,
+            Exception::AmazonsWords(words) => Some((words, finding.path)),
+            Exception::OurWords => {
+                let at = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
+                Some((format!("{at}{}", finding.message), finding.path))
+            }
+        })
     }
 
     /// The findings with their places, in the order of the file. What is missing is shown where it would be.
     pub(crate) fn in_file_order(self, document: &Document) -> Vec<Finding> {
-        let mut findings = self.list;
+        let mut findings: Vec<Finding> = self.list.into_iter().map(|found| found.finding).collect();
         for finding in &mut findings {
             finding.position = document.position(&finding.path);
         }
@@ -182,17 +247,30 @@ pub fn check(document: &Document, host: &HostFacts) -> Report {
     let mut findings = Findings::default();
     let value = check_shape(&document.value, &fields::TASK_DEFINITION, &mut findings);
     let root = Place::root(&value);
-    task::check(&root, host, document.origin, &mut findings);
-    containers::check(&root, host, &mut findings);
-    dependencies::check(&root, &mut findings);
-    ports::check(&root, &mut findings);
-    linux::check(&root, &mut findings);
+    amazons_rules(&root, document.origin, &mut findings);
+    task::check_host(&root, host, &mut findings);
+    containers::check_host(&root, host, &mut findings);
     let definition = if findings.has_errors() { None } else { typed(value, &mut findings) };
     Report { findings: findings.in_file_order(document), definition }
 }
 
+/// The rules that need several members and no host.
+pub(crate) fn amazons_rules(root: &Place<'_>, origin: Origin, findings: &mut Findings) {
+    task::check(root, origin, findings);
+    containers::check(root, findings);
+    dependencies::check(root, findings);
+    network::check(root, findings);
+    ports::check(root, findings);
+    linux::check(root, findings);
+    volumes::check(root, findings);
+    fetched::check(root, findings);
+    life::check(root, findings);
+    logs::check(root, findings);
+    fargate::check(root, findings);
+}
+
 /// The last step from JSON to types. The table leaves nothing for it to refuse; should it, that is an error too.
-fn typed(value: Value, findings: &mut Findings) -> Option<TaskDefinition> {
+pub(crate) fn typed(value: Value, findings: &mut Findings) -> Option<TaskDefinition> {
     let definition = serde_json::from_value::<TaskDefinition>(value);
     let mut definition = definition.map_err(|error| findings.error("", error.to_string())).ok()?;
     for container in &mut definition.container_definitions {

@@ -136,9 +136,7 @@ static DEPENDENCY: Shape = Shape {
     name: "ContainerDependency",
     members: &[
         works("containerName", Kind::Text).required().rule(Rule::Grammar(grammar::container_name)),
-        partly("condition", Kind::Text, "START, COMPLETE and SUCCESS; HEALTHY waits for health checks")
-            .required()
-            .one_of(&["START", "COMPLETE", "SUCCESS", "HEALTHY"]),
+        works("condition", Kind::Text).required().one_of(&["START", "COMPLETE", "SUCCESS", "HEALTHY"]),
     ],
 };
 
@@ -222,7 +220,7 @@ static TMPFS: Shape = Shape {
     members: &[
         works("containerPath", Kind::Text).required(),
         works("size", Kind::Integer).required().within(1, INT_MAX),
-        works("mountOptions", TEXTS),
+        works("mountOptions", TEXTS).rule(Rule::Grammar(grammar::tmpfs_option)),
     ],
 };
 
@@ -253,10 +251,11 @@ static HEALTH_CHECK: Shape = Shape {
     name: "HealthCheck",
     members: &[
         works("command", TEXTS).required(),
-        works("interval", Kind::Integer).within(5, 300),
-        works("timeout", Kind::Integer).within(2, 60),
-        works("retries", Kind::Integer).within(1, 10),
-        works("startPeriod", Kind::Integer).within(0, 300),
+        // Their ranges are rules of `lint::life`, whose messages are Amazon's.
+        works("interval", Kind::Integer),
+        works("timeout", Kind::Integer),
+        works("retries", Kind::Integer),
+        works("startPeriod", Kind::Integer),
     ],
 };
 
@@ -276,11 +275,17 @@ pub(super) static ENVIRONMENT_FILE: Shape = Shape {
 
 static MOUNT_POINT: Shape = Shape {
     name: "MountPoint",
-    members: &[works("sourceVolume", Kind::Text), works("containerPath", Kind::Text), works("readOnly", Kind::Boolean)],
+    members: &[
+        works("sourceVolume", Kind::Text).required(),
+        works("containerPath", Kind::Text).required(),
+        works("readOnly", Kind::Boolean),
+    ],
 };
 
-static VOLUME_FROM: Shape =
-    Shape { name: "VolumeFrom", members: &[works("sourceContainer", Kind::Text), works("readOnly", Kind::Boolean)] };
+static VOLUME_FROM: Shape = Shape {
+    name: "VolumeFrom",
+    members: &[works("sourceContainer", Kind::Text).required(), works("readOnly", Kind::Boolean)],
+};
 
 pub(super) static RESOURCE_REQUIREMENT: Shape = Shape {
     name: "ResourceRequirement",

@@ -154,7 +154,7 @@ static ATTRIBUTE: Shape = Shape {
 static VOLUME: Shape = Shape {
     name: "Volume",
     members: &[
-        works("name", Kind::Text),
+        works("name", Kind::Text).required().rule(Rule::Grammar(grammar::volume_name)),
         works("host", Kind::Structure(&HOST_VOLUME)),
         works("dockerVolumeConfiguration", Kind::Structure(&DOCKER_VOLUME)),
         works("efsVolumeConfiguration", Kind::Structure(&EFS_VOLUME)),
@@ -177,7 +177,7 @@ static DOCKER_VOLUME: Shape = Shape {
     ],
 };
 
-const TRANSIT_PORT: Member = works("transitEncryptionPort", Kind::Integer).within(0, INT_MAX);
+const TRANSIT_PORT: Member = works("transitEncryptionPort", Kind::Integer).within(0, u16::MAX as i64);
 
 static EFS_VOLUME: Shape = Shape {
     name: "EFSVolumeConfiguration",

@@ -7,7 +7,7 @@ use super::place::Place;
 use super::{Findings, HostFacts};
 use crate::size;
 
-pub(super) fn check(root: &Place<'_>, host: &HostFacts, findings: &mut Findings) {
+pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     let containers = root.items("containerDefinitions");
     unique_names(&containers, findings);
     if !containers.is_empty() && containers.iter().all(|container| container.flag("essential") == Some(false)) {
@@ -19,9 +19,14 @@ pub(super) fn check(root: &Place<'_>, host: &HostFacts, findings: &mut Findings)
     for container in &containers {
         memory(container, task_has_memory, task_memory, findings);
         environment(container, findings);
-        privileged(container, host, findings);
     }
     sums(root, &containers, task_memory, findings);
+}
+
+pub(super) fn check_host(root: &Place<'_>, host: &HostFacts, findings: &mut Findings) {
+    for container in root.items("containerDefinitions") {
+        privileged(&container, host, findings);
+    }
 }
 
 fn unique_names(containers: &[Place<'_>], findings: &mut Findings) {
@@ -51,7 +56,7 @@ fn memory(container: &Place<'_>, task_has_memory: bool, task: Option<u64>, findi
         let message = format!(
             "Invalid setting for container '{name}'. At least one of 'memory' or 'memoryReservation' must be specified."
         );
-        findings.error(&container.path, message);
+        findings.client_exception(&container.path, message);
         findings.hint("give it \"memory\" in MiB, or give the whole task \"memory\"");
     }
     if let (Some(hard), Some(soft)) = (hard, soft) {
@@ -66,14 +71,14 @@ fn memory(container: &Place<'_>, task_has_memory: bool, task: Option<u64>, findi
         }
     }
     for (member, mib) in [("memory", hard), ("memoryReservation", soft)] {
-        // The text of Amazon's agent, in agent/api/task/task_linux.go.
+        // The text of Amazon's agent, in agent/api/task/task_linux.go: registration lets it pass.
         if let (Some(mib), Some(task)) = (mib, task)
             && mib > task
         {
             let message = format!(
                 "task memory spec builder: container memory limit({mib}) greater than task memory limit({task})"
             );
-            findings.error(container.path_of(member), message);
+            findings.refuse(container.path_of(member), message);
         }
     }
 }
@@ -95,7 +100,7 @@ fn privileged(container: &Place<'_>, host: &HostFacts, findings: &mut Findings) 
     }
     let path = container.path_of("privileged");
     if host.privileged_disabled {
-        findings.error(path, "privileged containers are disabled on this host");
+        findings.refuse(path, "privileged containers are disabled on this host");
         findings.hint("remove it, and add the capabilities that are needed to linuxParameters.capabilities.add");
     } else {
         findings.note(path, "the container has all capabilities and devices of the host, as root of the host has");

@@ -21,28 +21,45 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
 /// be set on an essential container".
 fn condition(dependency: &Place<'_>, named: &[(&str, &Place<'_>)], findings: &mut Findings) {
     let condition = dependency.text("condition").unwrap_or_default();
-    if condition == "HEALTHY" {
-        findings
-            .error(dependency.path_of("condition"), "health checks are not run yet, so HEALTHY would never be true");
-        findings.hint("use START here");
-    }
     let Some(name) = dependency.text("containerName") else { return };
     match named.iter().find(|(known, _)| *known == name) {
         None => {
             let known: Vec<&str> = named.iter().map(|(known, _)| *known).collect();
-            findings.error(dependency.path_of("containerName"), format!("no container is named {name:?}"));
+            // The plus is Amazon's.
+            let words = format!("Cannot depend on container + '{name}' because it does not exist");
+            findings.client_exception(dependency.path_of("containerName"), words);
             findings.hint(format!("the containers are: {}", known.join(", ")));
         }
         Some((_, target)) => {
             let essential = target.flag("essential") != Some(false);
             if essential && matches!(condition, "COMPLETE" | "SUCCESS") {
-                let message =
-                    format!("{name:?} is essential: when it ends, so does the task, and nothing starts after");
-                findings.error(dependency.path_of("condition"), message);
+                let words =
+                    "A dependency container with SUCCESS or COMPLETE condition cannot be an essential container";
+                findings.client_exception(dependency.path_of("condition"), words);
                 findings.hint(format!("set \"essential\": false on {name:?}"));
+            }
+            if condition == "HEALTHY" && target.member("healthCheck").is_none() {
+                let message = format!("{name:?} has no health check, so HEALTHY would never be true");
+                findings.error(dependency.path_of("condition"), message);
+                findings.hint(format!("give {name:?} a healthCheck, or use START here"));
             }
         }
     }
+}
+
+/// Whom a container waits for: a link and volumesFrom are dependencies as well, in Amazon's agent.
+fn waits_for<'a>(container: &Place<'a>) -> Vec<&'a str> {
+    let links = container.items("links").into_iter().filter_map(|link| link.value.as_str());
+    let linked = links.map(|link| link.split_once(':').map_or(link, |(name, _)| name));
+    let named = |list: &str, name: &str| {
+        let items = container.items(list).into_iter();
+        items.filter_map(|item| item.text(name)).collect::<Vec<_>>()
+    };
+    named("dependsOn", "containerName")
+        .into_iter()
+        .chain(named("volumesFrom", "sourceContainer"))
+        .chain(linked)
+        .collect()
 }
 
 /// A finding where a container waits for one that waits for it, by whatever way. The walk is linear: a file may name
@@ -60,10 +77,7 @@ fn cycles(named: &[(&str, &Place<'_>)], findings: &mut Findings) {
     }
     let edges: Vec<Vec<usize>> = named
         .iter()
-        .map(|(_, container)| {
-            let names = container.items("dependsOn");
-            names.iter().filter_map(|item| index.get(item.text("containerName")?).copied()).collect()
-        })
+        .map(|(_, container)| waits_for(container).into_iter().filter_map(|name| index.get(name).copied()).collect())
         .collect();
     let mut marks = vec![Mark::New; named.len()];
     for start in 0..named.len() {
@@ -90,7 +104,10 @@ fn cycles(named: &[(&str, &Place<'_>)], findings: &mut Findings) {
                     let begin = way.iter().position(|(at, _)| *at == to).unwrap_or_default();
                     let names = way[begin..].iter().map(|(at, _)| *at).chain([to]).map(|at| named[at].0);
                     let message = format!("a cycle: {}", names.collect::<Vec<_>>().join(" waits for "));
-                    findings.error(named[to].1.path_of("dependsOn"), message);
+                    let container = named[to].1;
+                    let lists = ["dependsOn", "links", "volumesFrom"];
+                    let list = lists.into_iter().find(|name| container.member(name).is_some()).unwrap_or("dependsOn");
+                    findings.error(container.path_of(list), message);
                 }
                 Mark::Done => {}
             }

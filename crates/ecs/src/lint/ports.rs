@@ -36,7 +36,7 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
             findings.error(container.path_of("portMappings"), message);
         }
         for place in mappings {
-            if let Some(exposure) = exposure(&place, mode, findings) {
+            if let Some(exposure) = exposure(container, &place, mode, findings) {
                 mapped.push(Mapped { container: index, place, exposure });
             }
         }
@@ -45,7 +45,7 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     overlaps(&mapped, findings);
 }
 
-fn exposure(place: &Place<'_>, mode: NetworkMode, findings: &mut Findings) -> Option<Exposure> {
+fn exposure(container: &Place<'_>, place: &Place<'_>, mode: NetworkMode, findings: &mut Findings) -> Option<Exposure> {
     let malformed = ["containerPort", "hostPort", "containerPortRange", "protocol"];
     if malformed.iter().any(|name| findings.is_about(&place.path_of(name))) {
         return None;
@@ -69,6 +69,19 @@ fn exposure(place: &Place<'_>, mode: NetworkMode, findings: &mut Findings) -> Op
                 PortError::NotOnePort | PortError::NoNetwork => place.path.clone(),
             };
             findings.error(member, error.to_string());
+            match error {
+                PortError::DifferentPort { .. } => findings.amazon_says(format!(
+                    "When networkMode={mode}, the host ports and container ports in port mappings must match."
+                )),
+                PortError::NotOnePort | PortError::ZeroPort => {
+                    let name = container.text("name").unwrap_or_default();
+                    findings.amazon_says(format!("Invalid 'containerPort' setting for container '{name}'."));
+                }
+                PortError::NotARange { .. }
+                | PortError::HostPortOfRange
+                | PortError::RangeInMode { .. }
+                | PortError::NoNetwork => {}
+            }
             None
         }
     }

@@ -33,7 +33,13 @@ fn structure(
         if given.is_null() {
             continue;
         }
-        let Some(checked) = checked(given, &member.kind, member, &at, findings) else { continue };
+        let Some(checked) = checked(given, &member.kind, member, &at, findings) else {
+            let fault = if given.as_str() == Some("") { Fault::Missing } else { Fault::Malformed };
+            if let Some(words) = amazons_words(shape, member, fault) {
+                findings.amazon_says(words);
+            }
+            continue;
+        };
         // `false` of a member that works may be the opposite of its default: `essential`.
         let works = matches!(member.here, Here::Effective | Here::Partly(_));
         // A label without a value is a label.
@@ -48,9 +54,33 @@ fn structure(
         if value.get(member.name).is_none_or(Value::is_null) {
             let wanted = wanted(&member.kind);
             findings.error(member_path(path, member.name), format!("missing; {wanted} is wanted here"));
+            if let Some(words) = amazons_words(shape, member, Fault::Missing) {
+                findings.amazon_says(words);
+            }
         }
     }
     well_formed
+}
+
+#[derive(Clone, Copy)]
+enum Fault {
+    Missing,
+    Malformed,
+}
+
+/// What Amazon says to a member that is missing or malformed, where that is known.
+fn amazons_words(shape: &Shape, member: &Member, fault: Fault) -> Option<&'static str> {
+    Some(match (shape.name, member.name, fault) {
+        ("TaskDefinition", "family", Fault::Missing) => "Family can not be blank.",
+        ("TaskDefinition", "family", Fault::Malformed) => "Family contains invalid characters.",
+        ("TaskDefinition", "containerDefinitions", Fault::Missing) => "Container list cannot be empty.",
+        ("TaskDefinition", "cpu", _) => "Invalid 'cpu' setting for task.",
+        ("TaskDefinition", "memory", _) => "Invalid 'memory' setting for task.",
+        ("ContainerDefinition", "name", Fault::Missing) => "Container.name should not be null or empty.",
+        ("ContainerDefinition", "name", Fault::Malformed) => "Container.name contains invalid characters.",
+        ("ContainerDefinition", "image", Fault::Missing) => "Container.image should not be null or empty.",
+        _ => return None,
+    })
 }
 
 /// What Amazon's own answers fill in for "nothing": it says nothing, so nothing is said about it.
@@ -76,7 +106,7 @@ fn tell_effect(member: &Member, value: &Value, at: &str, findings: &mut Findings
             findings.add(Severity::Mapped, at, message);
         }
         Here::Refused { why, instead } => {
-            findings.error(at, why);
+            findings.refuse(at, why);
             findings.hint(instead);
         }
     }
@@ -189,7 +219,8 @@ fn follows_number_rule(given: &Value, member: &Member, at: &str, findings: &mut 
 }
 
 fn unknown(name: &str, shape: &'static Shape, at: &str, findings: &mut Findings) {
-    findings.error(at, format!("{} has no such member", shape.name));
+    // Amazon passes over what it does not know: newer clients send newer members.
+    findings.refuse(at, format!("{} has no such member", shape.name));
     if let Some(meant) = suggest::closest(name, shape.members.iter().map(|member| member.name)) {
         findings.hint(format!("did you mean {meant:?}?"));
     } else if let Some(owner) =

@@ -1,0 +1,54 @@
+//! Rules about what only some network modes have: links, names, name servers, hosts.
+
+use super::Findings;
+use super::place::Place;
+use crate::grammar;
+
+pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
+    let mode = root.text("networkMode").unwrap_or("bridge");
+    let containers = root.items("containerDefinitions");
+    let names: Vec<&str> = containers.iter().filter_map(|container| container.text("name")).collect();
+    for container in &containers {
+        if mode == "bridge" {
+            links(container, &names, findings);
+        } else if !container.items("links").is_empty() {
+            // Amazon's words are known for awsvpc.
+            let words = format!("Links are not supported when networkMode={mode}.");
+            findings.client_exception(container.path_of("links"), words);
+            findings.hint("links are for networkMode bridge");
+        }
+        if mode == "awsvpc" {
+            not_in_awsvpc(container, findings);
+        }
+        if container.flag("disableNetworking") == Some(true) && !container.items("links").is_empty() {
+            findings.error(container.path_of("links"), "disableNetworking leaves nothing to link");
+            findings.hint("remove one of the two");
+        }
+    }
+}
+
+/// "the hostname parameter is not supported if you're using the awsvpc network mode", and the same of `extraHosts`, in
+/// API_ContainerDefinition. Name servers are the network interface's there. Amazon's words are known for `hostname`.
+fn not_in_awsvpc(container: &Place<'_>, findings: &mut Findings) {
+    for name in ["hostname", "dnsServers", "dnsSearchDomains", "extraHosts"] {
+        if container.member(name).is_some() {
+            let words = format!("{name} is not supported on container when networkMode=awsvpc.");
+            findings.client_exception(container.path_of(name), words);
+        }
+    }
+}
+
+/// `name` or `name:alias`. "Up to 255 letters (uppercase and lowercase), numbers, underscores, and hyphens are allowed"
+/// (API_ContainerDefinition).
+fn links(container: &Place<'_>, names: &[&str], findings: &mut Findings) {
+    for link in container.items("links") {
+        let Some(text) = link.value.as_str() else { continue };
+        let (name, alias) = text.split_once(':').unwrap_or((text, text));
+        if !names.contains(&name) {
+            findings.error(&link.path, format!("no container is named {name:?}"));
+            findings.hint(format!("the containers are: {}", names.join(", ")));
+        } else if grammar::container_name(alias).is_err() {
+            findings.error(&link.path, format!("{alias:?} is no alias: letters, digits, '-' and '_'"));
+        }
+    }
+}
