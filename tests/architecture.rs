@@ -8,15 +8,16 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate, whether it is pure, and the crates of this workspace that it may know.
-const PICTURE: [(&str, Purity, &[&str]); 8] = [
+const PICTURE: [(&str, Purity, &[&str]); 9] = [
     ("ecs", Purity::Pure, &[]),
     ("task-lifecycle", Purity::Pure, &["ecs"]),
     ("agent-protocol", Purity::Pure, &["ecs"]),
     ("images", Purity::DoesIo, &["ecs"]),
+    ("secrets", Purity::DoesIo, &["ecs"]),
     ("network", Purity::DoesIo, &["ecs"]),
     ("runtime", Purity::DoesIo, &["ecs", "task-lifecycle", "agent-protocol"]),
-    ("agent", Purity::DoesIo, &["ecs", "agent-protocol", "images", "network", "runtime"]),
-    ("coracle", Purity::DoesIo, &["ecs", "agent-protocol", "images", "network", "runtime", "agent"]),
+    ("agent", Purity::DoesIo, &["ecs", "agent-protocol", "images", "secrets", "network", "runtime"]),
+    ("coracle", Purity::DoesIo, &["ecs", "agent-protocol", "images", "secrets", "network", "runtime", "agent"]),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]

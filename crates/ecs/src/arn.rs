@@ -52,7 +52,7 @@ pub fn task_id(given: &str) -> Option<TaskId> {
 }
 
 /// A random UUID, version 4 of RFC 9562: six of the 128 bits say so.
-fn uuid(mut random: [u8; 16]) -> String {
+pub fn uuid(mut random: [u8; 16]) -> String {
     random[6] = (random[6] & 0x0f) | 0x40;
     random[8] = (random[8] & 0x3f) | 0x80;
     let hex: String = random.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -4,12 +4,15 @@
 //! This crate knows nobody, touches no file, clock or network, and never decides what a host does with a value.
 
 pub mod arn;
+pub mod environment_file;
 pub mod fields;
 pub mod grammar;
 pub mod id;
 pub mod input;
 pub mod json;
+pub mod link;
 pub mod lint;
+pub mod log_options;
 pub mod overrides;
 mod path;
 pub mod port;
@@ -19,6 +22,7 @@ mod suggest;
 pub mod task;
 pub mod task_definition;
 pub mod time;
+pub mod value_from;
 
 pub use id::{ContainerName, TaskId};
 pub use time::Timestamp;

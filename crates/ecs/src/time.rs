@@ -25,6 +25,34 @@ impl Timestamp {
     }
 }
 
+/// A point in time on the calendar, UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Calendar {
+    pub year: u64,
+    /// From 1, as are the days.
+    pub month: u64,
+    pub day: u64,
+    pub hour: u64,
+    pub minute: u64,
+    pub second: u64,
+}
+
+impl Timestamp {
+    /// Howard Hinnant's `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>).
+    pub const fn calendar(self) -> Calendar {
+        let seconds = self.epoch_ms / 1000;
+        let (days, of_day) = (seconds / 86_400 + 719_468, seconds % 86_400);
+        let (era, day_of_era) = (days / 146_097, days % 146_097);
+        let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+        let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+        let year = year_of_era + era * 400 + (month <= 2) as u64;
+        Calendar { year, month, day, hour: of_day / 3_600, minute: of_day / 60 % 60, second: of_day % 60 }
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_f64(self.epoch_ms as f64 / 1000.0)
