@@ -39,6 +39,8 @@ pub struct PullOptions {
     pub platform: Option<Platform>,
     /// Docker's config.json or podman's auth.json, the first that knows a registry decides.
     pub auth_files: Vec<PathBuf>,
+    /// For this one image; the files are not asked then.
+    pub login: Option<GivenLogin>,
     /// Hosts (with their port, as in the image's name) that are spoken to without TLS, beside loopback.
     pub insecure_hosts: Vec<String>,
     /// A folder with `<host>/ca.crt`, such as /etc/docker/certs.d.
@@ -46,6 +48,20 @@ pub struct PullOptions {
     /// Layers at once.
     pub concurrency: usize,
     pub deadlines: Deadlines,
+}
+
+/// A login that came with the image's name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct GivenLogin {
+    pub user: String,
+    pub password: String,
+}
+
+/// Secrets stay out of logs.
+impl std::fmt::Debug for GivenLogin {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("GivenLogin").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +91,7 @@ impl Default for PullOptions {
         PullOptions {
             platform: None,
             auth_files: Vec::new(),
+            login: None,
             insecure_hosts: Vec::new(),
             certificates: None,
             concurrency: CONCURRENCY,

@@ -20,12 +20,13 @@ use hyper::body::Incoming;
 
 use crate::digest::Digest;
 use crate::document;
+use crate::https::{Broken, Client};
 use crate::limits::{MAX_CHALLENGES, MAX_DOCUMENT_BYTES, MAX_REDIRECTS, MAX_RETRY_AFTER_S};
 use crate::pull::{Deadlines, PullError, PullOptions};
 use crate::reference::Reference;
-use connect::Client;
 use credentials::Login;
 use endpoint::Origin;
+pub(crate) use endpoint::is_forbidden;
 
 /// Docker Hub's registry answers under another name than its images have.
 const DOCKER_HUB: &str = "docker.io";
@@ -58,7 +59,10 @@ pub(crate) struct BlobStream {
 impl Registry {
     pub(crate) fn new(reference: &Reference, options: &PullOptions) -> Result<Self, PullError> {
         let host = if reference.host() == DOCKER_HUB { DOCKER_HUB_REGISTRY } else { reference.host() };
-        let login = credentials::find(reference, &options.auth_files)?;
+        let login = match &options.login {
+            Some(login) => Login::Basic { user: login.user.clone(), password: login.password.clone() },
+            None => credentials::find(reference, &options.auth_files)?,
+        };
         let certificates = options.certificates.as_ref().map(|dir| dir.join(host));
         let plain = endpoint::is_loopback_host(host) || options.insecure_hosts.iter().any(|insecure| insecure == host);
         // A certificate laid out for a loopback registry says that it speaks TLS.
@@ -227,7 +231,7 @@ impl Registry {
         let host = request.uri().authority().map_or(self.host(), |authority| authority.as_str()).to_owned();
         match tokio::time::timeout(self.deadlines.stall, self.client.request(request)).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(connect::unreachable(host, connect::Broken(error))),
+            Ok(Err(error)) => Err(connect::unreachable(host, Broken(error))),
             Err(_) => Err(PullError::Stalled {
                 host,
                 what: "no answer came".to_owned(),

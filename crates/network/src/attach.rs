@@ -193,7 +193,7 @@ fn connect(
     mut clock: Clock,
 ) -> Result<Attachment, Error> {
     let mut namespaces = namespaces.into_iter();
-    let (mut containers, mut published) = (Vec::new(), Vec::new());
+    let (mut connected, mut published) = (Vec::new(), Vec::new());
     let texts = Texts::read(plan, &mut host.said)?;
     clock.stage("host files");
     for (container, host_ports) in plan.containers.iter().zip(&host.host_ports) {
@@ -218,8 +218,13 @@ fn connect(
                 netns = Some(namespace.descriptor);
             }
         }
-        let gateway = host.bridge.as_ref().map(|on| on.bridge.address);
-        let ContainerTexts { hostname, hosts, resolv_conf } = texts.of(container, ipv4, gateway);
+        connected.push((netns, ipv4, bindings));
+    }
+    let gateway = host.bridge.as_ref().map(|on| on.bridge.address);
+    let addresses: Vec<Option<Ipv4Addr>> = connected.iter().map(|(_, ipv4, _)| *ipv4).collect();
+    let mut containers = Vec::new();
+    for (place, (container, (netns, ipv4, bindings))) in plan.containers.iter().zip(connected).enumerate() {
+        let ContainerTexts { hostname, hosts, resolv_conf } = texts.of(container, place, &addresses, gateway);
         let name = container.name.clone();
         containers.push(AttachedContainer { name, netns, ipv4, hostname, hosts, resolv_conf, bindings });
     }

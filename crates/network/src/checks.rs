@@ -103,6 +103,7 @@ fn request_to_try() -> Request {
         extra_hosts: Vec::new(),
         dns_servers: Vec::new(),
         dns_search_domains: Vec::new(),
+        links: Vec::new(),
         runtime_id: task.to_string(),
     };
     Request { task, mode: NetworkMode::Bridge, containers: vec![container] }

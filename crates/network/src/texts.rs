@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::error::Error;
 use crate::host_files;
-use crate::hosts_file;
+use crate::hosts_file::{self, Linked};
 use crate::plan::{ContainerPlan, ExtraAddress, NetworkPlan, Place};
 use crate::resolv::ResolvConf;
 
@@ -43,8 +43,15 @@ impl Texts {
         Ok(texts)
     }
 
-    /// `gateway` is the bridge's address, where the container is on it with `ipv4`.
-    pub(crate) fn of(&self, plan: &ContainerPlan, ipv4: Option<Ipv4Addr>, gateway: Option<Ipv4Addr>) -> ContainerTexts {
+    /// `addresses` are those of the task's containers on the bridge, this one's at `place`; `gateway` is the bridge's.
+    pub(crate) fn of(
+        &self,
+        plan: &ContainerPlan,
+        place: usize,
+        addresses: &[Option<Ipv4Addr>],
+        gateway: Option<Ipv4Addr>,
+    ) -> ContainerTexts {
+        let ipv4 = addresses[place];
         let hostname = plan.hostname.clone().unwrap_or_else(|| self.hostname.clone());
         let host_seen_at = ipv4.and(gateway).unwrap_or(Ipv4Addr::LOCALHOST);
         let extra = plan.extra_hosts.iter().map(|entry| match entry.address {
@@ -56,7 +63,12 @@ impl Texts {
         let (hosts, resolv) = match plan.place {
             Place::Host { .. } => (hosts_file::of_host(&self.hosts, &extra), self.as_is.overridden(servers, search)),
             Place::Loopback | Place::Bridge { .. } => {
-                (hosts_file::own(&extra, ipv4, &hostname), self.reachable.for_container(servers, search))
+                let linked = plan
+                    .links
+                    .iter()
+                    .filter_map(|link| Some(Linked { address: addresses[link.container]?, names: link.names.clone() }));
+                let linked: Vec<_> = linked.collect();
+                (hosts_file::own(&extra, &linked, ipv4, &hostname), self.reachable.for_container(servers, search))
             }
         };
         ContainerTexts { hostname, hosts, resolv_conf: resolv.text() }

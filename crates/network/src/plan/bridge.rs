@@ -6,7 +6,7 @@ use ecs::task_definition::TransportProtocol;
 
 use super::{
     ContainerRequest, HostPort, MAX_PUBLISHED_PORTS, NetworkPlan, Place, Publish, Refusal, Request, container,
-    container_ports, own_hostname,
+    container_ports, links, own_hostname,
 };
 
 pub(super) fn plan(request: &Request) -> Result<NetworkPlan, Refusal> {
@@ -20,8 +20,9 @@ pub(super) fn plan(request: &Request) -> Result<NetworkPlan, Refusal> {
             container(asked, place, Some(own_hostname(asked)))
         })
         .collect::<Result<_, _>>()?;
-    let plan = NetworkPlan { containers };
+    let mut plan = NetworkPlan { containers };
     check_ports(&plan)?;
+    links::add(request, &mut plan)?;
     Ok(plan)
 }
 

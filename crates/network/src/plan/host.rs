@@ -1,11 +1,13 @@
 //! `host`: the host's own stack, its hostname and its files. Ports are opened by the containers themselves.
 
 use super::{
-    ContainerRequest, NetworkPlan, Place, Ports, Refusal, Request, container, container_ports, own_hostname, refuse,
+    ContainerRequest, NetworkPlan, Place, Ports, Refusal, Request, container, container_ports, links, own_hostname,
+    refuse,
 };
 
 pub(super) fn plan(request: &Request) -> Result<NetworkPlan, Refusal> {
     let containers = request.containers.iter().map(|asked| {
+        links::none(asked)?;
         if asked.disable_networking {
             container(asked, Place::Loopback, Some(own_hostname(asked)))
         } else {

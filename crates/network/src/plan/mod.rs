@@ -3,9 +3,11 @@
 
 mod bridge;
 mod host;
+mod links;
 mod none;
 
 pub(crate) use bridge::protocol_name;
+pub(crate) use links::LinkPlan;
 
 use std::net::IpAddr;
 
@@ -36,6 +38,7 @@ pub struct ContainerRequest {
     pub extra_hosts: Vec<HostEntry>,
     pub dns_servers: Vec<String>,
     pub dns_search_domains: Vec<String>,
+    pub links: Vec<String>,
     /// 64 hexadecimal digits; the first twelve are the hostname where none is given, as Docker has it.
     pub runtime_id: String,
 }
@@ -51,6 +54,12 @@ pub enum Refusal {
     PublishedTwice { protocol: &'static str, port: u16, first: ContainerName, second: ContainerName },
     #[error("the task publishes {asked} ports; at most {MAX_PUBLISHED_PORTS} are possible")]
     TooManyPorts { asked: usize },
+    #[error("links: {} are linked in a circle, and each would have to start before the next", chain(names))]
+    CircularLinks { names: Vec<ContainerName> },
+}
+
+fn chain(names: &[ContainerName]) -> String {
+    names.iter().map(ContainerName::as_str).collect::<Vec<_>>().join(" -> ")
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +77,7 @@ pub(crate) struct ContainerPlan {
     /// Empty: the host's.
     pub(crate) dns_servers: Vec<IpAddr>,
     pub(crate) dns_search_domains: Vec<String>,
+    pub(crate) links: Vec<LinkPlan>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -147,6 +157,7 @@ fn container(request: &ContainerRequest, place: Place, hostname: Option<String>)
         extra_hosts: extra_hosts(request)?,
         dns_servers: dns_servers(request)?,
         dns_search_domains: dns_search_domains(request)?,
+        links: Vec::new(),
     })
 }
 

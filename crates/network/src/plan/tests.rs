@@ -14,6 +14,7 @@ fn container_asking(port_mappings: Vec<PortMapping>) -> ContainerRequest {
         extra_hosts: Vec::new(),
         dns_servers: Vec::new(),
         dns_search_domains: Vec::new(),
+        links: Vec::new(),
         runtime_id: "0123456789abcdef".repeat(4),
     }
 }
@@ -135,6 +136,46 @@ fn extra_hosts_are_addresses_or_the_gateway() {
     let addresses: Vec<_> = plan.containers[0].extra_hosts.iter().map(|host| host.address).collect();
     assert_eq!(addresses, [ExtraAddress::Given("fd00::1".parse().unwrap()), ExtraAddress::HostGateway]);
     assert_eq!(plan.containers[0].hostname.as_deref(), Some("0123456789ab"));
+}
+
+/// Three containers, the n-th of which has the n-th links.
+fn linked(mode: NetworkMode, links: [&[&str]; 3]) -> Result<NetworkPlan, String> {
+    let named = |(place, name): (usize, &str)| ContainerRequest {
+        name: ContainerName::try_from(name.to_owned()).unwrap(),
+        links: links[place].iter().map(|link| (*link).to_owned()).collect(),
+        disable_networking: name == "cut-off",
+        hostname: (name == "db").then(|| "db.example".to_owned()),
+        ..container_asking(Vec::new())
+    };
+    let containers = ["web", "db", "cut-off"].into_iter().enumerate().map(named).collect();
+    plan(&request(mode, containers)).map_err(|refusal| refusal.to_string())
+}
+
+#[test]
+fn a_link_knows_the_other_container_by_dockers_names() {
+    let plan = linked(NetworkMode::Bridge, [&["db:the-db", "db"], &[], &[]]).unwrap();
+    let names: Vec<_> = plan.containers[0].links.iter().map(|link| (link.container, link.names.join(" "))).collect();
+    assert_eq!(names, [(1, "the-db db.example db".to_owned()), (1, "db db.example".to_owned())]);
+}
+
+#[test]
+fn links_that_cannot_be_are_refused_by_field() {
+    let cases: [([&[&str]; 3], &str); 6] = [
+        ([&["db", "none"], &[], &[]], "container web: links[1]: there is no container \"none\"; the containers are: web, db"),
+        ([&["web"], &[], &[]], "container web: links[0]: a container cannot be linked to itself"),
+        ([&["cut-off"], &[], &[]], "container web: links[0]: container cut-off has disableNetworking"),
+        ([&[], &[], &["db"]], "container cut-off: links[0]: container cut-off has disableNetworking"),
+        ([&["db:a b"], &[], &[]], "container web: links[0]: \"db:a b\" is no link"),
+        ([&["db"], &["web"], &[]], "links: web -> db -> web are linked in a circle"),
+    ];
+    for (links, expected) in cases {
+        let said = linked(NetworkMode::Bridge, links).unwrap_err();
+        assert!(said.starts_with(expected), "{said}");
+    }
+    for mode in [NetworkMode::Host, NetworkMode::None] {
+        let said = linked(mode, [&["db"], &[], &[]]).unwrap_err();
+        assert_eq!(said, "container web: links: containers are linked in networkMode bridge alone");
+    }
 }
 
 fn any_mapping() -> impl Strategy<Value = PortMapping> {

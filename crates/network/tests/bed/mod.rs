@@ -152,6 +152,7 @@ pub fn container(name: &str, port_mappings: Vec<PortMapping>) -> ContainerReques
         extra_hosts: Vec::new(),
         dns_servers: Vec::new(),
         dns_search_domains: Vec::new(),
+        links: Vec::new(),
         runtime_id: "0123456789abcdef".repeat(4),
     }
 }
