@@ -4,10 +4,7 @@ use std::collections::HashSet;
 
 use super::Findings;
 use super::place::Place;
-
-/// Without these the driver does not know where to write:
-/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_LogConfiguration.html>.
-const AWSLOGS_REQUIRED: [&str; 2] = ["awslogs-region", "awslogs-group"];
+use crate::log_options;
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     let containers = root.items("containerDefinitions");
@@ -31,10 +28,7 @@ fn configuration(container: &Place<'_>, log: &Place<'_>, has_router: bool, findi
     let driver = log.text("logDriver").unwrap_or_default();
     let options = log.member("options");
     let option = |name: &str| options.as_ref().and_then(|options| options.text(name)).filter(|text| !text.is_empty());
-    if driver == "awslogs" && AWSLOGS_REQUIRED.iter().any(|name| option(name).is_none()) {
-        let words = format!("Log driver awslogs requires options: {}", AWSLOGS_REQUIRED.join(", "));
-        findings.client_exception(log.path_of("options"), words);
-    }
+    log_options::check(log, findings);
     if driver == "awsfirelens" {
         if container.member("firelensConfiguration").is_some() {
             findings.error(log.path_of("logDriver"), "a log router cannot route its own output");

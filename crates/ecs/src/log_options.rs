@@ -1,0 +1,454 @@
+//! What the options of a log driver mean: which there are, what is checked before a task runs, and the values that
+//! several parts of coracle need. Pure.
+//!
+//! Sources: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_LogConfiguration.html> and, for the drivers
+//! that Amazon passes on to Docker, <https://docs.docker.com/engine/logging/drivers/>. Texts in Amazon's words are the
+//! ones that RegisterTaskDefinition answers with.
+
+use std::collections::BTreeMap;
+
+use crate::lint::{Findings, Place, Severity};
+use crate::suggest;
+
+pub const AWSLOGS: &str = "awslogs";
+pub const AWSLOGS_GROUP: &str = "awslogs-group";
+pub const AWSLOGS_REGION: &str = "awslogs-region";
+pub const AWSLOGS_STREAM_PREFIX: &str = "awslogs-stream-prefix";
+pub const AWSLOGS_STREAM: &str = "awslogs-stream";
+pub const AWSLOGS_DATETIME_FORMAT: &str = "awslogs-datetime-format";
+pub const AWSLOGS_MULTILINE_PATTERN: &str = "awslogs-multiline-pattern";
+pub const JSON_FILE: &str = "json-file";
+pub const AWSFIRELENS: &str = "awsfirelens";
+/// Docker's, and Amazon's agent's; not among the eight drivers of RegisterTaskDefinition.
+pub const NONE: &str = "none";
+
+pub const MODE: &str = "mode";
+pub const MAX_BUFFER_SIZE: &str = "max-buffer-size";
+pub const MAX_SIZE: &str = "max-size";
+pub const MAX_FILE: &str = "max-file";
+/// Coracle's own: output older than this goes at the next rotation.
+pub const MAX_AGE: &str = "max-age";
+
+/// What `max-buffer-size` is when nobody says.
+pub const DEFAULT_BUFFER_BYTES: u64 = 10 << 20;
+
+/// Output is kept here whatever the driver, within these.
+const OWN: &[&str] = &[MAX_SIZE, MAX_FILE, MAX_AGE];
+const ALL_DRIVERS: &[&str] = &[MODE, MAX_BUFFER_SIZE];
+/// Of those drivers that put facts about the container beside its output.
+const FACTS: &[&str] = &["tag", "labels", "labels-regex", "env", "env-regex"];
+
+/// A driver and the options that are its own.
+struct Driver {
+    name: &'static str,
+    options: &'static [&'static str],
+    facts: bool,
+    required: &'static [&'static str],
+}
+
+static DRIVERS: &[Driver] = &[
+    Driver {
+        name: AWSLOGS,
+        options: &[
+            AWSLOGS_GROUP,
+            AWSLOGS_REGION,
+            AWSLOGS_STREAM_PREFIX,
+            AWSLOGS_STREAM,
+            AWSLOGS_DATETIME_FORMAT,
+            AWSLOGS_MULTILINE_PATTERN,
+            "awslogs-create-group",
+            "awslogs-endpoint",
+            "awslogs-credentials-endpoint",
+            "awslogs-force-flush-interval-seconds",
+            "awslogs-max-buffered-events",
+            "awslogs-format",
+            "tag",
+        ],
+        facts: false,
+        required: &[AWSLOGS_REGION, AWSLOGS_GROUP],
+    },
+    Driver { name: JSON_FILE, options: &["compress"], facts: true, required: &[] },
+    Driver { name: "journald", options: &[], facts: true, required: &[] },
+    Driver {
+        name: "syslog",
+        options: &[
+            "syslog-address",
+            "syslog-facility",
+            "syslog-format",
+            "syslog-tls-ca-cert",
+            "syslog-tls-cert",
+            "syslog-tls-key",
+            "syslog-tls-skip-verify",
+        ],
+        facts: true,
+        required: &[],
+    },
+    Driver {
+        name: "gelf",
+        options: &[
+            "gelf-address",
+            "gelf-compression-level",
+            "gelf-compression-type",
+            "gelf-tcp-max-reconnect",
+            "gelf-tcp-reconnect-delay",
+        ],
+        facts: true,
+        required: &["gelf-address"],
+    },
+    Driver {
+        name: "fluentd",
+        options: &[
+            "fluentd-address",
+            "fluentd-async",
+            "fluentd-async-connect",
+            "fluentd-async-reconnect-interval",
+            "fluentd-buffer-limit",
+            "fluentd-max-retries",
+            "fluentd-read-timeout",
+            "fluentd-request-ack",
+            "fluentd-retry-wait",
+            "fluentd-sub-second-precision",
+            "fluentd-write-timeout",
+        ],
+        facts: true,
+        required: &[],
+    },
+    Driver {
+        name: "splunk",
+        options: &[
+            "splunk-caname",
+            "splunk-capath",
+            "splunk-format",
+            "splunk-gzip",
+            "splunk-gzip-level",
+            "splunk-index",
+            "splunk-insecureskipverify",
+            "splunk-source",
+            "splunk-sourcetype",
+            "splunk-token",
+            "splunk-url",
+            "splunk-verify-connection",
+        ],
+        facts: true,
+        required: &["splunk-token", "splunk-url"],
+    },
+    Driver { name: NONE, options: &[], facts: false, required: &[] },
+];
+
+impl Driver {
+    fn knows(&self, option: &str) -> bool {
+        let facts: &[&str] = if self.facts { FACTS } else { &[] };
+        [self.options, facts, ALL_DRIVERS, OWN].iter().any(|options| options.contains(&option))
+    }
+}
+
+/// What a container's writes do when its log cannot be got rid of fast enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// They wait.
+    Blocking,
+    /// They go on, and output is lost: Amazon's default since 2025-06-25
+    /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-account-settings.html>, defaultLogDriverMode).
+    NonBlocking,
+}
+
+/// The option `mode`.
+pub fn mode(options: &BTreeMap<String, String>) -> Mode {
+    match options.get(MODE).map(String::as_str) {
+        Some("blocking") => Mode::Blocking,
+        Some(_) | None => Mode::NonBlocking,
+    }
+}
+
+/// The option `max-buffer-size`, in bytes.
+pub fn buffer_bytes(options: &BTreeMap<String, String>) -> u64 {
+    let given = options.get(MAX_BUFFER_SIZE).and_then(|size| size_bytes(size));
+    given.filter(|bytes| *bytes > 0).unwrap_or(DEFAULT_BUFFER_BYTES)
+}
+
+/// A size as Docker writes it: `10m`, `512KB`, `4096`; k, m, g, t are powers of 1024.
+pub fn size_bytes(size: &str) -> Option<u64> {
+    let size = size.trim().to_ascii_lowercase();
+    let size = size.strip_suffix('b').unwrap_or(&size);
+    let (digits, unit) = match size.char_indices().last()? {
+        (end, 'k') => (&size[..end], 1 << 10),
+        (end, 'm') => (&size[..end], 1 << 20),
+        (end, 'g') => (&size[..end], 1 << 30),
+        (end, 't') => (&size[..end], 1 << 40),
+        (_, _) => (size, 1),
+    };
+    digits.trim_end().parse::<u64>().ok()?.checked_mul(unit)
+}
+
+/// A span as Go writes it, and in days: `90s`, `1h30m`, `7d`. In milliseconds.
+pub fn span_ms(span: &str) -> Option<u64> {
+    let mut rest = span.trim();
+    let mut total: u64 = 0;
+    while !rest.is_empty() {
+        let (number, tail) = rest.split_at(rest.find(|letter: char| !letter.is_ascii_digit())?);
+        let unit_length = tail.find(|letter: char| letter.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit_length);
+        let ms = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60 * 1000,
+            "h" => 60 * 60 * 1000,
+            "d" => 24 * 60 * 60 * 1000,
+            _ => return None,
+        };
+        total = total.checked_add(number.parse::<u64>().ok()?.checked_mul(ms)?)?;
+        rest = tail;
+    }
+    (total > 0).then_some(total)
+}
+
+/// The log stream's name: "prefix-name/container-name/ecs-task-id", and without a prefix "the container ID that is
+/// assigned by the Docker daemon".
+pub fn awslogs_stream(options: &BTreeMap<String, String>, container: &str, task_id: &str, runtime_id: &str) -> String {
+    match (options.get(AWSLOGS_STREAM_PREFIX), options.get(AWSLOGS_STREAM)) {
+        (Some(prefix), _) => format!("{prefix}/{container}/{task_id}"),
+        (None, Some(stream)) => stream.clone(),
+        (None, None) => runtime_id.to_owned(),
+    }
+}
+
+/// A regular expression for a strftime format, as Docker's awslogs driver makes it; nothing where a conversion is none
+/// that the driver has (<https://docs.docker.com/engine/logging/drivers/awslogs/#awslogs-datetime-format>).
+pub fn datetime_pattern(format: &str) -> Option<String> {
+    let mut pattern = String::new();
+    let mut letters = format.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '%' {
+            if !letter.is_alphanumeric() && letter.is_ascii() && !letter.is_ascii_whitespace() {
+                pattern.push('\\');
+            }
+            pattern.push(letter);
+            continue;
+        }
+        pattern.push_str(match letters.next()? {
+            'A' => "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day",
+            'a' => "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)",
+            'B' => "(?:January|February|March|April|May|June|July|August|September|October|November|December)",
+            'b' => "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)",
+            'c' => "(?s:.{3} .{3} [0-9 ][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4})",
+            'd' | 'H' | 'I' | 'M' | 'm' | 'S' | 'U' | 'W' | 'y' => "[0-9]{2}",
+            'f' => "[0-9]{6}",
+            'F' => "[0-9]{4}-[0-9]{2}-[0-9]{2}",
+            'j' | 'L' => "[0-9]{3}",
+            'p' => "[AP]M",
+            'T' => "[0-9]{2}:[0-9]{2}:[0-9]{2}",
+            'w' => "[0-6]",
+            'X' => "[0-9]{2}:[0-9]{2}:[0-9]{2}",
+            'x' => "[0-9]{2}/[0-9]{2}/[0-9]{2}",
+            'Y' => "[0-9]{4}",
+            'Z' => "[A-Z]{1,4}T",
+            'z' => r"[+-][0-9]{4}",
+            '%' => "%",
+            _ => return None,
+        });
+    }
+    Some(pattern)
+}
+
+/// Checks the options of one `logConfiguration`.
+pub(crate) fn check(log: &Place<'_>, findings: &mut Findings) {
+    let Some(name) = log.text("logDriver") else { return };
+    let options = log.member("options");
+    let given: Vec<(&str, &str)> = options
+        .as_ref()
+        .and_then(|options| options.value.as_object())
+        .map(|members| members.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_str()?))).collect())
+        .unwrap_or_default();
+    let path_of = |option: &str| match &options {
+        Some(options) => options.path_of(option),
+        None => log.path_of("options"),
+    };
+    for (option, value) in &given {
+        common_value(option, value, path_of(option), findings);
+    }
+    let Some(driver) = DRIVERS.iter().find(|driver| driver.name == name) else { return };
+    let secrets: Vec<&str> = log.items("secretOptions").iter().filter_map(|secret| secret.text("name")).collect();
+    let is_given = |wanted: &&str| given.iter().any(|(option, _)| option == wanted) || secrets.contains(wanted);
+    if !driver.required.iter().all(is_given) {
+        // Amazon names all of them, whichever is missing.
+        let all = driver.required.join(", ");
+        findings.client_exception(log.path_of("options"), format!("Log driver {name} requires options: {all}"));
+    }
+    for (option, value) in &given {
+        if driver.knows(option) {
+            if name == AWSLOGS {
+                awslogs_value(option, value, path_of(option), findings);
+            }
+            continue;
+        }
+        let message = format!("Log driver {name} disallows options: {option}");
+        match name {
+            AWSLOGS => findings.client_exception(path_of(option), message),
+            // Docker refuses those of its drivers when the container starts.
+            _ => findings.add(Severity::NoEffect, path_of(option), message),
+        }
+        let known = driver.options.iter().chain(ALL_DRIVERS).copied();
+        if let Some(near) = suggest::closest(option, known) {
+            findings.hint(format!("did you mean {near:?}?"));
+        }
+    }
+    if driver.name == AWSLOGS
+        && let [Some(_), Some(_)] =
+            [AWSLOGS_DATETIME_FORMAT, AWSLOGS_MULTILINE_PATTERN].map(|one| given.iter().find(|(name, _)| *name == one))
+    {
+        let message = format!("{AWSLOGS_DATETIME_FORMAT} is followed, this is not");
+        findings.add(Severity::NoEffect, path_of(AWSLOGS_MULTILINE_PATTERN), message);
+    }
+}
+
+/// Options that every driver has.
+fn common_value(option: &str, value: &str, path: String, findings: &mut Findings) {
+    let wanted = match option {
+        MODE if matches!(value, "blocking" | "non-blocking") => return,
+        MODE => "blocking or non-blocking",
+        MAX_BUFFER_SIZE | MAX_SIZE if size_bytes(value).is_some_and(|bytes| bytes > 0) => return,
+        // Docker's own default for "no limit".
+        MAX_SIZE if value == "-1" => return,
+        MAX_BUFFER_SIZE | MAX_SIZE => "a size as 512k, 10m or 1g",
+        MAX_FILE if value.parse::<u64>().is_ok_and(|count| count > 0) => return,
+        MAX_FILE => "a number of files, 1 or more",
+        MAX_AGE if span_ms(value).is_some() => return,
+        MAX_AGE => "a span as 90s, 12h or 7d",
+        _ => return,
+    };
+    findings.error(path, format!("{value:?} is not {wanted}"));
+}
+
+fn awslogs_value(option: &str, value: &str, path: String, findings: &mut Findings) {
+    match option {
+        AWSLOGS_GROUP | AWSLOGS_REGION if value.is_empty() => {
+            findings.client_exception(path, format!("Log driver awslogs option '{option}' should not be null or empty."));
+        }
+        AWSLOGS_GROUP if !is_group(value) => {
+            findings.error(path, format!("{value:?} is no name of a log group"));
+            findings.hint("up to 512 letters, digits and . - _ / #");
+        }
+        AWSLOGS_STREAM_PREFIX | AWSLOGS_STREAM
+            if value.is_empty() || value.contains([':', '*']) || value.len() > 512 =>
+        {
+            findings.error(path, format!("{value:?} makes no name of a log stream"));
+            findings.hint("up to 512 letters, without : and *");
+        }
+        AWSLOGS_DATETIME_FORMAT if datetime_pattern(value).is_none() => {
+            findings.error(path, format!("{value:?} has a conversion that the awslogs driver does not have"));
+            findings.hint("%A %a %B %b %c %d %F %f %H %I %j %L %M %m %p %S %T %U %W %w %X %x %Y %y %Z %z %%");
+        }
+        "awslogs-create-group" if value != "true" => {
+            let text =
+                "Log driver awslogs option 'awslogs-create-group' should only be set to 'true', else omit option.";
+            findings.client_exception(path, text);
+        }
+        _ => {}
+    }
+}
+
+/// `[\.\-_/#A-Za-z0-9]+`, at most 512: CreateLogGroup's logGroupName.
+fn is_group(name: &str) -> bool {
+    name.len() <= 512 && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_/#".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn findings(log: Value) -> Vec<String> {
+        let mut findings = Findings::default();
+        check(&Place { path: "log".to_owned(), value: &log }, &mut findings);
+        let document = crate::input::read(b"{}").expect("an object");
+        findings.in_file_order(&document).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn awslogs_is_refused_in_amazons_words() {
+        let log = |options: Value| json!({ "logDriver": "awslogs", "options": options });
+        let good = json!({ "awslogs-group": "/ecs/web", "awslogs-region": "eu-west-1", "awslogs-stream-prefix": "p",
+                           "mode": "blocking", "max-buffer-size": "25m", "max-age": "7d", "awslogs-create-group": "true" });
+        assert_eq!(findings(log(good)), Vec::<String>::new());
+        assert_eq!(
+            findings(json!({ "logDriver": "awslogs" })),
+            ["error: log.options: Log driver awslogs requires options: awslogs-region, awslogs-group"]
+        );
+        let bad = json!({ "awslogs-group": "", "awslogs-region": "eu-west-1", "log_key": "log",
+                          "awslogs-create-group": "false" });
+        assert_eq!(
+            findings(log(bad)),
+            [
+                "error: log.options.awslogs-group: Log driver awslogs option 'awslogs-group' should not be null or empty.",
+                "error: log.options.log_key: Log driver awslogs disallows options: log_key",
+                "error: log.options.awslogs-create-group: Log driver awslogs option 'awslogs-create-group' should only \
+                 be set to 'true', else omit option.",
+            ]
+        );
+        let both = json!({ "awslogs-group": "g", "awslogs-region": "r", "awslogs-datetime-format": "%Q",
+                           "awslogs-multiline-pattern": "^INFO" });
+        let both = findings(log(both));
+        assert!(
+            both[0].contains("%Q") && both[1].starts_with("no effect: log.options.awslogs-multiline-pattern"),
+            "{both:?}"
+        );
+    }
+
+    #[test]
+    fn unknown_options_and_wrong_values_are_named() {
+        let found = findings(json!({ "logDriver": "json-file", "options": { "max-sise": "1m", "max-file": "0",
+            "mode": "async", "max-buffer-size": "lots", "max-size": "-1", "max-age": "1w", "tag": "x" } }));
+        assert_eq!(found.len(), 5, "{found:?}");
+        assert!(found.iter().any(|one| one.starts_with("no effect: log.options.max-sise: ")), "{found:?}");
+        assert!(found.contains(&"error: log.options.mode: \"async\" is not blocking or non-blocking".to_owned()));
+        assert!(found.iter().any(|one| one.contains("max-age")) && found.iter().any(|one| one.contains("max-file")));
+        // A plugin's options are its own; a secret option is given.
+        assert!(findings(json!({ "logDriver": "awsfirelens", "options": { "Name": "cloudwatch" } })).is_empty());
+        let splunk = json!({ "logDriver": "splunk", "options": { "splunk-url": "u" },
+                             "secretOptions": [{ "name": "splunk-token", "valueFrom": "t" }] });
+        assert!(findings(splunk).is_empty());
+    }
+
+    #[test]
+    fn sizes_and_spans() {
+        let sizes = [
+            ("10m", Some(10 << 20)),
+            ("1G", Some(1 << 30)),
+            ("512KB", Some(512 << 10)),
+            ("4096", Some(4096)),
+            ("1 m", Some(1 << 20)),
+            ("-1", None),
+            ("99999999999999999999g", None),
+            ("", None),
+            ("é", None),
+        ];
+        for (text, bytes) in sizes {
+            assert_eq!(size_bytes(text), bytes, "{text}");
+        }
+        let spans = [
+            ("90s", Some(90_000)),
+            ("1h30m", Some(5_400_000)),
+            ("7d", Some(604_800_000)),
+            ("0s", None),
+            ("5", None),
+            ("", None),
+            ("h", None),
+            ("1w", None),
+        ];
+        for (text, ms) in spans {
+            assert_eq!(span_ms(text), ms, "{text}");
+        }
+    }
+
+    /// "using_awslogs" of the developer guide: `prefix-name/container-name/ecs-task-id`.
+    #[test]
+    fn streams_are_named_as_amazon_names_them() {
+        let options = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let name = |pairs: &[(&str, &str)]| awslogs_stream(&options(pairs), "app", "task", "runtime");
+        assert_eq!(name(&[(AWSLOGS_STREAM_PREFIX, "ecs")]), "ecs/app/task");
+        assert_eq!(name(&[]), "runtime");
+        assert_eq!(name(&[(AWSLOGS_STREAM, "mine")]), "mine");
+    }
+}
