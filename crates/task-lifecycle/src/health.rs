@@ -15,7 +15,7 @@ pub(crate) struct Health {
     failures_in_a_row: u32,
     started_at: Timestamp,
     check: Check,
-    /// A check was given out whose end nobody waits for any more, and it is still to be said so.
+    /// A check runs whose result nobody wants any more, and it is still to be said so.
     abandoned: bool,
 }
 
@@ -71,24 +71,25 @@ impl Health {
 
     /// The running check's command has ended, or could not be run. Changes nothing when no check is awaited.
     pub(crate) fn check_ended(&mut self, exit_code: Option<i32>, now: Timestamp) {
-        if let Check::Runs { since } = self.check {
+        if self.abandoned {
+            // It was given up, but nobody was told so yet: nothing is left to abandon.
+            self.abandoned = false;
+        } else if let Check::Runs { since } = self.check {
             self.count(exit_code == Some(0), since);
             self.check = self.next(now);
         }
     }
 
-    pub(crate) fn time_passed(&mut self, now: Timestamp) {
+    /// True once for each check that is to be abandoned. One that has taken too long fails here and not before: an end
+    /// that is told at the last moment still counts.
+    pub(crate) fn take_abandoned(&mut self, now: Timestamp) -> bool {
         if let Check::Runs { since } = self.check
             && now >= self.overdue_at(since)
         {
-            self.abandoned = true;
             self.count(false, since);
             self.check = self.next(now);
+            return true;
         }
-    }
-
-    /// True once for each check that is to be abandoned.
-    pub(crate) fn take_abandoned(&mut self) -> bool {
         std::mem::take(&mut self.abandoned)
     }
 

@@ -293,12 +293,6 @@ impl TaskRun {
 
     /// Everything that follows from the state by itself.
     fn settle(&mut self) {
-        if self.stop.is_none() {
-            let now = self.now;
-            self.containers.iter_mut().filter_map(|container| container.health.as_mut()).for_each(|health| {
-                health.time_passed(now);
-            });
-        }
         let hopeless = self.open_conditions().find_map(|(_, verdict)| match verdict {
             Verdict::Hopeless(why) => Some(why),
             Verdict::Met | Verdict::Open(_) => None,
@@ -347,10 +341,16 @@ impl TaskRun {
     }
 
     fn next_abandon(&mut self) -> Option<Action> {
-        self.containers.iter_mut().find_map(|container| {
-            let abandoned = container.health.as_mut()?.take_abandoned();
+        let now = self.now;
+        let action = self.containers.iter_mut().find_map(|container| {
+            let abandoned = container.health.as_mut()?.take_abandoned(now);
             abandoned.then(|| Action::AbandonHealthCheck(container.rules.name.clone()))
-        })
+        });
+        if action.is_some() {
+            // It may have failed with that, and somebody may wait for it to be healthy.
+            self.settle();
+        }
+        action
     }
 
     fn next_check(&mut self) -> Option<Action> {

@@ -401,3 +401,39 @@ fn checks_end_with_the_stop_and_the_last_known_health_stays() {
         ",
     );
 }
+
+#[test]
+fn a_dependency_that_turns_unhealthy_after_its_start_timeout_is_hopeless_at_once() {
+    check(
+        &["db! health=10,5,1,0 start=15", "job", "app! <db:HEALTHY <job:COMPLETE"],
+        &["0 up db", "0 up job", "10 tick", "10 checked db 0", "20 tick", "25 tick"],
+        "
+            start db
+            start job
+        0 up db
+            until 10
+        0 up job
+            until 10
+        10 tick
+            check db
+            until 15
+        10 checked db 0
+            Healthy: db Healthy job Unknown app Unknown
+            until 20
+        20 tick
+            check db
+            until 25
+        25 tick
+            abandon check of db
+            Stop db
+            Stop job
+            Unhealthy: db Unhealthy job Unknown app Unknown
+            until 55
+        Stopping/Stopped started - stopping 25 executionStopped - stopped -
+        TaskFailedToStart: TaskDependencyError: failed to resolve container ordering dependency [db] for target [app] has timed out
+        db Running -
+        job Running -
+        app Stopped -
+        ",
+    );
+}

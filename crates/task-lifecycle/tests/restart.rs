@@ -180,7 +180,16 @@ fn complete_waits_for_the_last_end_and_the_start_timeout_for_nobody() {
 fn health_starts_anew_after_a_restart() {
     check(
         &["app! restart=60 health=50,20,1,60"],
-        &["0 up app", "50 tick", "50 checked app 0", "100 tick", "101 exit app 1", "105 up app", "155 tick", "156 checked app 1"],
+        &[
+            "0 up app",
+            "50 tick",
+            "50 checked app 0",
+            "100 tick",
+            "101 exit app 1",
+            "105 up app",
+            "155 tick",
+            "156 checked app 1",
+        ],
         "
             start app
         0 up app

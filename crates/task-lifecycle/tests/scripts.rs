@@ -4,8 +4,9 @@ mod player;
 
 use ecs::Timestamp;
 use ecs::task::StopCode;
+use ecs::task_definition::ContainerDefinition;
 use player::check;
-use task_lifecycle::{Event, TaskRun};
+use task_lifecycle::{ContainerRules, Event, TaskRun};
 
 #[test]
 fn the_one_container_ends() {
@@ -407,4 +408,26 @@ fn errors_that_amazon_tells_of_the_task_are_its_reason() {
         app Stopped - ResourceInitializationError: unable to pull secrets
         ",
     );
+}
+
+/// As the agent's `initializeContainerOrdering` has it, and `collectFirelensLogOptions` for the router.
+#[test]
+fn links_volumes_and_the_log_router_are_waited_for() {
+    let definitions: Vec<ContainerDefinition> = serde_json::from_str(
+        r#"[
+            {"name": "router", "image": "i", "firelensConfiguration": {"type": "fluentbit"}},
+            {"name": "files", "image": "i", "restartPolicy": {"enabled": false}},
+            {"name": "db", "image": "i", "healthCheck": {"command": ["CMD-SHELL", "true"]}, "stopTimeout": 7,
+             "restartPolicy": {"enabled": true, "ignoredExitCodes": [0]}},
+            {"name": "app", "image": "i", "links": ["db:database", "files"], "volumesFrom": [{"sourceContainer": "files"}],
+             "dependsOn": [{"containerName": "db", "condition": "HEALTHY"}], "startTimeout": 9,
+             "logConfiguration": {"logDriver": "awsfirelens"}, "essential": false,
+             "healthCheck": {"command": ["NONE"]}}
+        ]"#,
+    )
+    .expect("definitions");
+    let rules = ContainerRules::of_task(&definitions.iter().collect::<Vec<_>>());
+    assert_eq!(rules[1], player::rules("files!"));
+    assert_eq!(rules[2], player::rules("db! stop=7 health=30,5,3,0 restart=300,0"));
+    assert_eq!(rules[3], player::rules("app <db:HEALTHY <files:START <router:START start=9"));
 }

@@ -147,7 +147,8 @@ fn play(definition: &[&str], script: &[&str]) -> String {
 /// Of the task, then of each container.
 fn health(run: &TaskRun) -> String {
     let progress = run.progress();
-    let of_each = progress.containers.iter().map(|container| format!(" {} {:?}", container.name, container.health_status));
+    let of_each =
+        progress.containers.iter().map(|container| format!(" {} {:?}", container.name, container.health_status));
     format!("{:?}:{}", progress.health_status, of_each.collect::<String>())
 }
 
