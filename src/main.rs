@@ -18,6 +18,7 @@ mod recovery;
 mod registries;
 mod rm;
 mod run;
+mod secret;
 mod show;
 mod stop;
 mod task_supervisor;
@@ -56,6 +57,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Rm(rm::Arguments),
     Image(image::Arguments),
+    Secret(secret::Arguments),
     Lint(lint::Arguments),
     Doctor(doctor::Arguments),
     #[command(hide = true)]
@@ -63,7 +65,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    if let Some(code) = task_supervisor::run_if_asked() {
+    if let Some(code) = runtime::init::run_if_asked().or_else(task_supervisor::run_if_asked) {
         return code;
     }
     let line = match CommandLine::try_parse() {
@@ -115,6 +117,7 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Inspect(arguments) => inspect::run(options, arguments),
         Command::Rm(arguments) => rm::run(options, arguments),
         Command::Image(arguments) => image::run(options, arguments),
+        Command::Secret(arguments) => secret::run(options, arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Doctor(arguments) => doctor::run(options, arguments),
         Command::Hello(arguments) => hello::run(arguments),

@@ -19,6 +19,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use runtime::cgroup::{self, Cgroups};
 use runtime::exec::{self, ExecInput};
 use runtime::launch::{self, StartInput, Started};
+use runtime::namespaces::TaskNamespaces;
 use serde_json::{Value, json};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,6 +58,7 @@ fn run(task: &TaskSpec, cgroups: &Cgroups, output: &str) -> Result<(), Box<dyn s
         task,
         container,
         network_namespace: None,
+        namespaces: &TaskNamespaces::private(),
         stdio: [input.as_fd(), output.as_fd(), output.as_fd()],
         cgroups,
         secrets: None,

@@ -85,9 +85,11 @@ pub(crate) struct NoSuchCapability {
 
 impl Capabilities {
     pub(crate) const ALL: Self = Self { bits: (1 << NAMES.len()) - 1 };
+    pub(crate) const NONE: Self = Self { bits: 0 };
 
-    /// The bounding set of a container: the default or everything, plus `add`, less `drop`. `ALL` in `drop` leaves
-    /// just what `add` names, `ALL` in `add` gives everything but what `drop` names, as Docker has it.
+    /// The bounding set of a container: the default less `drop`, plus `add`, so that a name in both is there. `ALL` in
+    /// `drop` leaves just what `add` names, `ALL` in `add` gives everything but what `drop` names, as Docker has it
+    /// (moby, `caps.TweakCapabilities`).
     ///
     /// # Errors
     /// A name that is no capability.
@@ -105,7 +107,7 @@ impl Capabilities {
         let bits = match (add_all, drop_all) {
             (true, _) => Self::ALL.bits & !drop,
             (false, true) => add,
-            (false, false) => (default | add) & !drop,
+            (false, false) => (default & !drop) | add,
         };
         Ok(Self { bits })
     }
@@ -152,6 +154,8 @@ mod tests {
         assert_eq!(changed(&["NET_ADMIN"], &[]).unwrap().bits, 0xa804_35fb);
         assert_eq!(changed(&["CAP_SYS_PTRACE"], &["all"]).unwrap().bits, 1 << 19);
         assert_eq!(changed(&["ALL"], &["CHOWN"]).unwrap().bits, 0x1ff_ffff_fffe);
+        assert_eq!(changed(&["ALL"], &["ALL"]).unwrap().bits, 0x1ff_ffff_ffff);
+        assert_eq!(changed(&["CHOWN", "NET_ADMIN"], &["CHOWN", "KILL"]).unwrap().bits, 0xa804_35db);
         assert_eq!(Capabilities::of_container(None, true).unwrap().bits, 0x1ff_ffff_ffff);
     }
 

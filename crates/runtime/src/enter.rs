@@ -6,20 +6,21 @@
 
 use std::ffi::{CString, NulError};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use crate::capabilities::Capabilities;
-use crate::fork;
-use crate::process;
-use crate::seccomp;
+use crate::program::{NotExecuted, Program, pointers};
+use crate::security::AtExec;
+use crate::{fork, init, process, rlimits, sealed_exe, seccomp};
 
 /// Everything that the last steps need, decided beforehand.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    pub arguments: Vec<CString>,
-    pub environment: Vec<CString>,
-    /// Where to look for a program without a slash, as `PATH` has it.
-    pub path: String,
+    /// Without arguments only for an init that has no child.
+    pub program: Program,
+    /// Our own sealed binary, where it is to be process 1 and the program its child.
+    pub init: Option<Rc<OwnedFd>>,
     pub working_directory: CString,
     pub uid: u32,
     pub gid: u32,
@@ -28,21 +29,24 @@ pub(crate) struct Entry {
     /// None for a privileged container.
     pub filter: Option<Vec<seccomp::Instruction>>,
     pub no_new_privileges: bool,
-    /// Resource, soft limit, hard limit (getrlimit(2)).
-    pub limits: Vec<(u32, u64, u64)>,
+    pub limits: Vec<rlimits::Limit>,
+    /// For the host's security module.
+    pub label: Option<AtExec>,
 }
 
 /// Why a program did not start, in the words of runc that ECS users know.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EntryError {
-    #[error("exec: \"{program}\": {why}")]
-    Program { program: String, why: String, exit_code: i32 },
+    #[error(transparent)]
+    Program(#[from] NotExecuted),
     #[error("chdir to cwd (\"{directory}\") set in config.json failed: {source}")]
     WorkingDirectory { directory: String, source: io::Error },
     #[error("the working directory \"{directory}\" is outside of the container's root")]
     OutsideRoot { directory: String },
     #[error(transparent)]
     Mount(#[from] crate::mounts::MountError),
+    #[error(transparent)]
+    Volume(#[from] crate::volumes::VolumeError),
     #[error("cannot {step}: {source}")]
     Step { step: &'static str, source: io::Error },
 }
@@ -51,8 +55,12 @@ impl EntryError {
     /// What a shell would answer, as Docker does: 127 when there is no such program, 126 when it cannot be executed.
     pub(crate) fn exit_code(&self) -> i32 {
         match self {
-            Self::Program { exit_code, .. } => *exit_code,
-            Self::WorkingDirectory { .. } | Self::OutsideRoot { .. } | Self::Mount(_) | Self::Step { .. } => 128,
+            Self::Program(error) => error.exit_code,
+            Self::WorkingDirectory { .. }
+            | Self::OutsideRoot { .. }
+            | Self::Mount(_)
+            | Self::Volume(_)
+            | Self::Step { .. } => 128,
         }
     }
 }
@@ -72,13 +80,13 @@ impl Entry {
     /// Only comes back when a step failed. The process is then half changed and can only end.
     pub(crate) fn execute(&self, report: BorrowedFd<'_>) -> Result<std::convert::Infallible, EntryError> {
         reset_signals();
-        for &(resource, soft, hard) in &self.limits {
-            let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-            // SAFETY: the limit outlives the call. The resource's type differs between C libraries.
-            check("set a resource limit", unsafe { libc::setrlimit(resource as _, &raw const limit) })?;
+        let step = |step| move |source| EntryError::Step { step, source };
+        self.limits.iter().try_for_each(|limit| limit.set()).map_err(step("set a resource limit"))?;
+        if let Some(label) = &self.label {
+            label.write().map_err(step("set the label of dockerSecurityOptions"))?;
         }
         fresh_keyring()?;
-        close_all_but(report)?;
+        self.close_the_rest(report)?;
         self.enter_working_directory()?;
         // SAFETY: pointer and length are of one slice.
         check("set the supplementary groups", unsafe {
@@ -94,6 +102,28 @@ impl Entry {
         }
         self.drop_privileges()?;
         self.run_program()
+    }
+
+    /// Nothing but standard input, output and error, the report, and the init if there is one. The report closes at
+    /// the program's exec: an init gets it, and closes it then.
+    fn close_the_rest(&self, report: BorrowedFd<'_>) -> Result<(), EntryError> {
+        let number = |fd: i32| u32::try_from(fd).expect("an open descriptor is not negative");
+        let mut kept: Vec<u32> = self.init.iter().map(|init| number(init.as_raw_fd())).collect();
+        kept.push(number(report.as_raw_fd()));
+        kept.sort_unstable();
+        let mut first = 3;
+        for kept in kept.into_iter().chain([u32::MAX]) {
+            if first < kept {
+                // SAFETY: closes descriptors that no object of this process uses any more: it is about to become
+                // another program.
+                let answer = unsafe { libc::syscall(libc::SYS_close_range, first, kept - 1, 0) };
+                check("close what was inherited", i32::from(answer != 0))?;
+            }
+            first = kept.saturating_add(1);
+        }
+        let flags = if self.init.is_some() { 0 } else { libc::FD_CLOEXEC };
+        // SAFETY: numbers only.
+        check("close the report at exec", unsafe { libc::fcntl(report.as_raw_fd(), libc::F_SETFD, flags) })
     }
 
     fn enter_working_directory(&self) -> Result<(), EntryError> {
@@ -140,63 +170,17 @@ impl Entry {
         // A launcher that dies takes an unfinished process with it; a program's life is its own.
         // SAFETY: numbers only.
         check("clear the parent-death signal", unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0, 0, 0, 0) })?;
-        let program = self.arguments[0].to_string_lossy().into_owned();
-        let mut pointers: Vec<*const libc::c_char> = self.arguments.iter().map(|word| word.as_ptr()).collect();
-        pointers.push(std::ptr::null());
-        let mut environment: Vec<*const libc::c_char> = self.environment.iter().map(|word| word.as_ptr()).collect();
-        environment.push(std::ptr::null());
-        let mut denied = false;
-        for candidate in self.candidates() {
-            // SAFETY: both arrays end in a null pointer, and everything in them outlives the call.
-            unsafe { libc::execve(candidate.as_ptr(), pointers.as_ptr(), environment.as_ptr()) };
-            match io::Error::last_os_error() {
-                error if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOTDIR)) => {
-                    if program.contains('/') {
-                        // A missing interpreter gives the same errno as a missing file.
-                        return Err(EntryError::Program {
-                            why: format!("stat {program}: no such file or directory"),
-                            program,
-                            exit_code: 127,
-                        });
-                    }
-                }
-                error if error.raw_os_error() == Some(libc::EACCES) => denied = true,
-                error => {
-                    return Err(EntryError::Program { program, why: describe(&error), exit_code: 126 });
-                }
-            }
+        match &self.init {
+            None => Ok(self.program.execute()?),
+            Some(init) => Err(EntryError::Step { step: "execute the init process", source: self.run_init(init) }),
         }
-        let (why, exit_code) = match denied {
-            true => ("permission denied", 126),
-            false => ("executable file not found in $PATH", 127),
-        };
-        Err(EntryError::Program { program, why: why.to_owned(), exit_code })
     }
 
-    fn candidates(&self) -> Vec<CString> {
-        let program = &self.arguments[0];
-        if program.as_bytes().contains(&b'/') {
-            return vec![program.clone()];
-        }
-        if program.is_empty() {
-            return Vec::new();
-        }
-        let join = |directory: &str| {
-            let directory = if directory.is_empty() { "." } else { directory };
-            let mut path = directory.as_bytes().to_vec();
-            path.push(b'/');
-            path.extend_from_slice(program.as_bytes());
-            CString::new(path).ok()
-        };
-        self.path.split(':').filter_map(join).collect()
-    }
-}
-
-fn describe(error: &io::Error) -> String {
-    match error.raw_os_error() {
-        Some(libc::ENOEXEC) => "exec format error".to_owned(),
-        Some(libc::EISDIR) => "is a directory".to_owned(),
-        _ => error.to_string(),
+    /// Our own binary, by descriptor: there is no file of it in the container.
+    fn run_init(&self, init: &OwnedFd) -> io::Error {
+        let name = CString::new(init::NAME).expect("a name without a NUL byte");
+        let words: Vec<CString> = std::iter::once(name).chain(self.program.arguments.iter().cloned()).collect();
+        sealed_exe::execute(init.as_raw_fd(), &pointers(&words), &pointers(&self.program.environment))
     }
 }
 
@@ -205,7 +189,7 @@ fn check(step: &'static str, answer: libc::c_int) -> Result<(), EntryError> {
 }
 
 /// Every signal at its default and none blocked: an ignored SIGPIPE or a blocked SIGCHLD would be inherited.
-fn reset_signals() {
+pub(crate) fn reset_signals() {
     const LAST_SIGNAL: libc::c_int = 64;
     for number in 1..=LAST_SIGNAL {
         // SAFETY: SIG_DFL is always a valid disposition; SIGKILL, SIGSTOP and the C library's own answer EINVAL.
@@ -228,20 +212,6 @@ fn fresh_keyring() -> Result<(), EntryError> {
         error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
         source => Err(EntryError::Step { step: "join a fresh session keyring", source }),
     }
-}
-
-/// Nothing but standard input, output and error, and the report, which closes at exec.
-fn close_all_but(report: BorrowedFd<'_>) -> Result<(), EntryError> {
-    let keep = u32::try_from(report.as_raw_fd()).expect("an open descriptor is not negative");
-    // SAFETY: closes descriptors that no object of this process uses any more: it is about to become another program.
-    let close = |first: u32, last: u32| unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    let mut answer = close(keep + 1, u32::MAX);
-    if keep > 3 {
-        answer |= close(3, keep - 1);
-    }
-    check("close what was inherited", i32::from(answer != 0))?;
-    // SAFETY: numbers only.
-    check("close the report at exec", unsafe { libc::fcntl(report.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })
 }
 
 #[repr(C)]

@@ -231,8 +231,10 @@ fn plan(
         container.definition.user = Some(user.to_owned());
     }
     let mut plan = spec::process_plan(&container, secrets).map_err(|error| chain(&error))?;
+    // The container has its own.
+    plan.init = false;
     if terminal && process::get(&plan.environment, "TERM").is_none() {
-        process::set(&mut plan.environment, "TERM=xterm".to_owned());
+        process::set(&mut plan.environment, terminal::TERM.to_owned());
     }
     for variable in &wanted.environment {
         if !variable.contains('=') || variable.starts_with('=') {

@@ -42,7 +42,16 @@ pub(crate) enum Parent {
 
 /// fork(2), into a v2 cgroup where one is given. The child of a caller with threads may only make system calls.
 pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> io::Result<Fork> {
-    let mut arguments = CloneArguments::default();
+    clone(CloneArguments::default(), cgroup, parent)
+}
+
+/// The same; the child is the first process of a new pid namespace.
+pub(crate) fn fork_as_first(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
+    let flags = u64::try_from(libc::CLONE_NEWPID).expect("clone flags are positive");
+    clone(CloneArguments { flags, ..CloneArguments::default() }, cgroup, Parent::Caller)
+}
+
+fn clone(mut arguments: CloneArguments, cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> io::Result<Fork> {
     match parent {
         Parent::Caller => arguments.exit_signal = u64::try_from(libc::SIGCHLD).expect("signal numbers are positive"),
         Parent::Sibling => arguments.flags |= u64::try_from(libc::CLONE_PARENT).expect("clone flags are positive"),

@@ -11,11 +11,13 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::{ContainerSecrets, ContainerSpec, ProcessIdentity, TaskSpec};
+use ecs::task_definition::Device;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
@@ -24,14 +26,19 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use oci_spec::runtime::Spec;
 
-use crate::cgroup::{self, Cgroups};
+use crate::cgroup::{self, Cgroups, DeviceRule};
 use crate::cgroup_mounts;
+use crate::devices::DeviceError;
 use crate::enter::{self, Entry, EntryError};
 use crate::fork::{self, Fork, Parent};
 use crate::mounts::{self, Mounts};
+use crate::namespaces::{Ipc, Pids, TaskNamespaces};
+use crate::program::Program;
 use crate::report::{self, Failure, Heard, Progress};
-use crate::spec::{self, ProcessPlan, Surroundings};
-use crate::{process, process_identity, rootfs, sealed_exe, seccomp, task_dir, users};
+use crate::security::Label;
+use crate::spec::{self, Joined, ProcessPlan, Surroundings};
+use crate::volumes::{self, InsideMounts, VolumeError, Volumes};
+use crate::{devices, process, process_identity, rootfs, sealed_exe, seccomp, task_dir, terminal, users};
 
 /// How long a start may take before it is given up, milliseconds.
 const START_TIMEOUT_MS: u64 = 60_000;
@@ -41,12 +48,16 @@ const NAME: &str = "c";
 /// Where the launcher puts the descriptors that it keeps.
 const REPORT_FD: i32 = 3;
 const NETWORK_FD: i32 = 4;
+const PIDS_FD: i32 = 5;
+const IPC_FD: i32 = 6;
 
 pub struct StartInput<'a> {
     pub task: &'a TaskSpec,
     pub container: &'a ContainerSpec,
     /// None is the host's network.
     pub network_namespace: Option<BorrowedFd<'a>>,
+    /// What the task's containers share.
+    pub namespaces: &'a TaskNamespaces,
     /// Standard input, output and error.
     pub stdio: [BorrowedFd<'a>; 3],
     pub cgroups: &'a Cgroups,
@@ -59,6 +70,8 @@ pub struct Started {
     pub pidfd: OwnedFd,
     /// Microseconds of each stage, in order.
     pub stages_us: Vec<(String, u64)>,
+    /// The master side of its terminal, where the definition gives it one.
+    pub terminal: Option<OwnedFd>,
 }
 
 /// Why a container did not start, as ECS shows it: `name: text`.
@@ -104,6 +117,7 @@ pub struct Launch {
     cgroup_us: u64,
     created: Option<Created>,
     released: bool,
+    terminal: Option<UnixStream>,
 }
 
 #[derive(Debug)]
@@ -120,20 +134,26 @@ struct Created {
 pub fn begin(input: &StartInput<'_>) -> Result<Launch, StartError> {
     let begun = Instant::now();
     sealed_exe::verify().map_err(|error| StartError::create(chain(&error)))?;
-    let plan =
+    let mut plan =
         spec::process_plan(input.container, input.secrets).map_err(|error| StartError::create(error.to_string()))?;
-    input.cgroups.prepare_container(input.task, input.container).map_err(|error| StartError::create(chain(&error)))?;
+    let (terminal, theirs) = terminal_of(input.container, &mut plan)?.unzip();
+    let devices = devices(input.container).map_err(|error| StartError::create(chain(&error)))?;
+    let rules: Vec<DeviceRule> = devices.iter().map(|device| device.rule).collect();
+    input
+        .cgroups
+        .prepare_container(input.task, input.container, &rules)
+        .map_err(|error| StartError::create(chain(&error)))?;
     make_directories(input.task, input.container)
         .map_err(|(path, error)| StartError::create(format!("cannot make {}: {error}", path.display())))?;
     let cgroup_us = elapsed_us(begun);
     let path = cgroup::of_container(input.task, &input.container.definition.name);
-    let (receiver, launcher) = fork_launcher(input, &plan, &path)?;
+    let (receiver, launcher) = fork_launcher(input, &plan, &devices, &path, theirs.as_ref())?;
     // Its own child, not yet waited for: the number is still its own.
     let launcher = process_identity::open_number(launcher).map_err(|error| {
         fork::kill_child(launcher);
         StartError::create(format!("cannot hold the launcher: {error}"))
     })?;
-    Ok(Launch { launcher, receiver, begun: Instant::now(), cgroup_us, created: None, released: false })
+    Ok(Launch { launcher, receiver, begun: Instant::now(), cgroup_us, created: None, released: false, terminal })
 }
 
 /// `begin`, and the wait until it is done, for a caller that has nothing else to do.
@@ -198,12 +218,18 @@ impl Launch {
             .map_err(|error| StartError::create(format!("cannot hold process {pid}: {error}")))?;
         let init = process_identity::of(pid)
             .map_err(|error| StartError::create(format!("cannot identify process {pid}: {error}")))?;
-        Ok(Created { started: Started { init, pidfd, stages_us }, after_us: elapsed_us(self.begun) })
+        Ok(Created { started: Started { init, pidfd, stages_us, terminal: None }, after_us: elapsed_us(self.begun) })
     }
 
     fn executed(&mut self) -> Result<Started, StartError> {
         match self.created.take() {
             Some(Created { mut started, after_us }) if self.released => {
+                if let Some(socket) = &self.terminal {
+                    let terminal = terminal::receive(socket);
+                    started.terminal = Some(terminal.map_err(|error| {
+                        StartError::create(format!("cannot take over the container's terminal: {error}"))
+                    })?);
+                }
                 started.stages_us.insert(0, ("cgroup".to_owned(), self.cgroup_us));
                 started.stages_us.push(("exec".to_owned(), elapsed_us(self.begun).saturating_sub(after_us)));
                 Ok(started)
@@ -220,6 +246,21 @@ impl Drop for Launch {
     }
 }
 
+/// A socket pair over which the container's first process sends the master side of the terminal that it opens.
+fn terminal_of(
+    container: &ContainerSpec,
+    plan: &mut ProcessPlan,
+) -> Result<Option<(UnixStream, UnixStream)>, StartError> {
+    if container.definition.pseudo_terminal != Some(true) {
+        return Ok(None);
+    }
+    if process::get(&plan.environment, "TERM").is_none() {
+        process::set(&mut plan.environment, terminal::TERM.to_owned());
+    }
+    let pair = UnixStream::pair();
+    pair.map(Some).map_err(|error| StartError::create(format!("cannot make a socket pair: {error}")))
+}
+
 /// Only root looks into a container's directories; what is in `upper` has the container's own modes.
 fn make_directories(task: &TaskSpec, container: &ContainerSpec) -> Result<(), (PathBuf, io::Error)> {
     let state = state_of(task, container);
@@ -234,10 +275,19 @@ fn make_directories(task: &TaskSpec, container: &ContainerSpec) -> Result<(), (P
     Ok(())
 }
 
+/// The definition's own, and those that the agent has assigned.
+fn devices(container: &ContainerSpec) -> Result<Vec<devices::Node>, DeviceError> {
+    let asked = container.definition.linux_parameters.iter().flat_map(|parameters| &parameters.devices);
+    let all: Vec<Device> = asked.chain(&container.devices).cloned().collect();
+    devices::gather(&all)
+}
+
 fn fork_launcher(
     input: &StartInput<'_>,
     plan: &ProcessPlan,
+    devices: &[devices::Node],
     cgroup: &Path,
+    terminal: Option<&UnixStream>,
 ) -> Result<(report::Receiver, i32), StartError> {
     let (receiver, sender) =
         report::channel().map_err(|error| StartError::create(format!("cannot make a pipe: {error}")))?;
@@ -249,8 +299,8 @@ fn fork_launcher(
         Fork::Child => {
             drop(receiver);
             fork::run_child(parent, || {
-                let sender = arrange_descriptors(input, &sender)?;
-                let done = Launcher { input, plan, cgroup, report: Rc::new(sender) }.run();
+                let (sender, terminal) = arrange_descriptors(input, &sender, terminal)?;
+                let done = Launcher { input, plan, devices, cgroup, terminal, report: Rc::new(sender) }.run();
                 done.map_err(|failure| io::Error::other(failure.text))
             })
         }
@@ -258,25 +308,41 @@ fn fork_launcher(
     }
 }
 
-/// Standard streams, the report and the network namespace at fixed numbers, and nothing else open.
-fn arrange_descriptors(input: &StartInput<'_>, sender: &report::Sender) -> io::Result<report::Sender> {
+/// Standard streams, the report and the namespaces to be joined at fixed numbers, then the socket for the
+/// terminal, whose number comes back, and nothing else open.
+fn arrange_descriptors(
+    input: &StartInput<'_>,
+    sender: &report::Sender,
+    terminal: Option<&UnixStream>,
+) -> io::Result<(report::Sender, Option<RawFd>)> {
     let mut wanted = vec![
         (input.stdio[0].as_raw_fd(), 0),
         (input.stdio[1].as_raw_fd(), 1),
         (input.stdio[2].as_raw_fd(), 2),
         (sender.as_fd().as_raw_fd(), REPORT_FD),
     ];
-    if let Some(namespace) = input.network_namespace {
-        wanted.push((namespace.as_raw_fd(), NETWORK_FD));
-    }
+    let namespaces = [
+        (input.network_namespace, NETWORK_FD),
+        (input.namespaces.pid_namespace(), PIDS_FD),
+        (input.namespaces.ipc_namespace(), IPC_FD),
+    ];
+    wanted.extend(namespaces.iter().filter_map(|(namespace, place)| Some((namespace.as_ref()?.as_raw_fd(), *place))));
+    let number = terminal.map(|socket| {
+        let next = wanted.iter().map(|(_, to)| to + 1).max().unwrap_or_default();
+        wanted.push((socket.as_raw_fd(), next));
+        next
+    });
     fork::place_descriptors(&mut wanted)?;
-    Ok(report::Sender::at(REPORT_FD))
+    Ok((report::Sender::at(REPORT_FD), number))
 }
 
 struct Launcher<'a> {
     input: &'a StartInput<'a>,
     plan: &'a ProcessPlan,
+    devices: &'a [devices::Node],
     cgroup: &'a Path,
+    /// The number of the socket that wants the master side of its terminal.
+    terminal: Option<RawFd>,
     report: Rc<report::Sender>,
 }
 
@@ -291,6 +357,7 @@ impl Launcher<'_> {
 
     fn create_and_release(&self) -> Result<(), Failure> {
         let mut stages = Stages { clock: Instant::now(), stages_us: Vec::new() };
+        self.hide_from_neighbours()?;
         self.input.cgroups.enter_v1(self.cgroup).map_err(|error| Failure::create(chain(&error)))?;
         stages.mark("enter");
         let bundle = bundle_of(self.input.task, self.input.container);
@@ -302,10 +369,18 @@ impl Launcher<'_> {
         rootfs::preflight(root.as_fd(), &self.plan.working_directory)
             .map_err(|error| Failure::create(chain(&error)))?;
         let entry = entry(self.plan, root.as_fd())?;
+        let path = bundle.join("rootfs");
+        let mounts = mounts::plan(self.input.container, self.input.cgroups, &self.input.namespaces.ipc)
+            .map_err(|error| Failure::create(chain(&error)))?;
+        let volumes = self.fill_volumes(root.as_fd())?;
+        mounts.mount_outside(&path, &bundle).map_err(|error| Failure::create(chain(&error)))?;
+        self.devices
+            .iter()
+            .try_for_each(|device| device.make(root.as_fd()))
+            .map_err(|error| Failure::create(chain(&error)))?;
+        let inside = self.mount_volumes(&volumes, root.as_fd(), &bundle, &entry)?;
         drop(root);
-        let root = bundle.join("rootfs");
-        let mounts = mounts::plan(self.input.container, self.input.cgroups);
-        mounts.mount_outside(&root, &bundle).map_err(|error| Failure::create(chain(&error)))?;
+        let root = path;
         self.write_spec(&bundle, root)?;
         let cgroup_tree = cgroup_mounts::tree(self.input.cgroups, self.cgroup)
             .map_err(|error| Failure::create(format!("cannot take a mount of the container's cgroup: {error}")))?;
@@ -316,6 +391,8 @@ impl Launcher<'_> {
             report: Rc::clone(&self.report),
             mounts: Rc::new(mounts),
             cgroup_tree: cgroup_tree.map(Rc::new),
+            volumes: Rc::new(inside),
+            terminal: self.terminal,
         };
         let mut container = ContainerBuilder::new(NAME.to_owned(), SyscallType::default())
             .with_root_path(bundle.join("state"))
@@ -337,12 +414,58 @@ impl Launcher<'_> {
         fork::wait_to_be_killed()
     }
 
+    /// On the root as the image has it; what goes below our own mounts is mounted already.
+    fn fill_volumes(&self, root: BorrowedFd<'_>) -> Result<Volumes, Failure> {
+        let failed = |error: VolumeError| Failure::create(chain(&error));
+        let volumes = Volumes::of(self.input.task, self.input.container).map_err(failed)?;
+        volumes.fill(root).map_err(failed)?;
+        volumes.mount_first(root).map_err(failed)?;
+        if volumes.covers_etc() {
+            rootfs::preflight(root, &self.plan.working_directory).map_err(|error| Failure::create(chain(&error)))?;
+        }
+        Ok(volumes)
+    }
+
+    fn mount_volumes(
+        &self,
+        volumes: &Volumes,
+        root: BorrowedFd<'_>,
+        bundle: &Path,
+        entry: &Entry,
+    ) -> Result<InsideMounts, Failure> {
+        let failed = |error: VolumeError| Failure::create(chain(&error));
+        volumes.mount_usual(root).map_err(failed)?;
+        let owner = volumes::Owner { uid: entry.uid, gid: entry.gid };
+        volumes::mount_secrets(root, bundle, self.input.secrets, owner).map_err(failed)?;
+        volumes.take_inside().map_err(failed)
+    }
+
+    /// Containers with the same pid namespace see this one's first process while it still holds what is the host's
+    /// (CVE-2016-9962); whoever is not dumpable cannot be looked into. Becoming the program ends that.
+    fn hide_from_neighbours(&self) -> Result<(), Failure> {
+        if !self.input.namespaces.containers_share_pids() {
+            return Ok(());
+        }
+        nix::sys::prctl::set_dumpable(false)
+            .map_err(|errno| Failure::create(format!("cannot hide the container's first process: {errno}")))
+    }
+
     fn write_spec(&self, bundle: &Path, root: PathBuf) -> Result<(), Failure> {
-        let network = || PathBuf::from(format!("/proc/self/fd/{NETWORK_FD}"));
+        let at = |place: i32| Joined::Of(PathBuf::from(format!("/proc/self/fd/{place}")));
         let around = Surroundings {
             root,
             cgroup: self.cgroup.to_owned(),
-            network_namespace: self.input.network_namespace.map(|_| network()),
+            network: if self.input.network_namespace.is_some() { at(NETWORK_FD) } else { Joined::Hosts },
+            pids: match &self.input.namespaces.pids {
+                Pids::Own => Joined::New,
+                Pids::Host => Joined::Hosts,
+                Pids::Task(_) => at(PIDS_FD),
+            },
+            ipc: match &self.input.namespaces.ipc {
+                Ipc::Own | Ipc::OwnWithoutShm => Joined::New,
+                Ipc::Host => Joined::Hosts,
+                Ipc::Task { .. } => at(IPC_FD),
+            },
         };
         let spec = spec::runtime_spec(self.input.container, &around).map_err(|error| Failure::create(chain(&error)))?;
         let path = bundle.join("config.json");
@@ -361,10 +484,17 @@ pub(crate) fn entry(plan: &ProcessPlan, root: BorrowedFd<'_>) -> Result<Entry, F
         (true, Some(architecture)) => Some(seccomp::default_filter(&plan.capabilities.names(), architecture)),
         (true, None) => return Err(Failure::create("there is no seccomp profile for this host's architecture")),
     };
+    let init = plan.init.then(sealed_exe::own_executable).transpose();
+    let init = init.map_err(|error| Failure::create(format!("cannot open our own binary for the init: {error}")))?;
+    let label = plan.label.as_ref().map(Label::at_exec).transpose();
     Ok(Entry {
-        arguments: words(&plan.arguments)?,
-        path: process::get(&environment, "PATH").unwrap_or(process::DEFAULT_PATH).to_owned(),
-        environment: words(&environment)?,
+        program: Program {
+            arguments: words(&plan.arguments)?,
+            path: process::get(&environment, "PATH").unwrap_or(process::DEFAULT_PATH).to_owned(),
+            environment: words(&environment)?,
+        },
+        init: init.map(Rc::new),
+        label: label.map_err(|error| Failure::create(chain(&error)))?,
         working_directory: CString::new(plan.working_directory.as_str())
             .map_err(|error| Failure::create(error.to_string()))?,
         uid: user.uid,
@@ -411,6 +541,9 @@ struct LastSteps {
     report: Rc<report::Sender>,
     mounts: Rc<Mounts>,
     cgroup_tree: Option<Rc<OwnedFd>>,
+    volumes: Rc<InsideMounts>,
+    /// As the launcher's.
+    terminal: Option<RawFd>,
 }
 
 impl Executor for LastSteps {
@@ -427,9 +560,11 @@ impl Executor for LastSteps {
     }
 
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let error = match self.mounts.mount_inside(self.cgroup_tree.as_ref().map(|tree| tree.as_fd())) {
-            Err(error) => EntryError::Mount(error),
-            Ok(()) => match self.entry.execute(self.report.as_fd()) {
+        let mounted = self.mounts.mount_inside(self.cgroup_tree.as_ref().map(|tree| tree.as_fd()));
+        let mounted = mounted.map_err(EntryError::Mount);
+        let error = match mounted.and_then(|()| self.volumes.mount_all().map_err(EntryError::Volume)) {
+            Err(error) => error,
+            Ok(()) => match self.take_terminal().and_then(|()| self.entry.execute(self.report.as_fd())) {
                 Ok(never) => match never {},
                 Err(error) => error,
             },
@@ -437,6 +572,20 @@ impl Executor for LastSteps {
         let failure = Failure { created: true, exit_code: Some(error.exit_code()), text: chain(&error) };
         self.report.send(&Progress::Failed(failure));
         Err(ExecutorError::Other(error.to_string()))
+    }
+}
+
+impl LastSteps {
+    /// A terminal of the container's own devpts, as its controlling terminal, standard streams and console.
+    fn take_terminal(&self) -> Result<(), EntryError> {
+        let Some(number) = self.terminal else { return Ok(()) };
+        // It leads a session already where libcontainer has made one for it.
+        let _ = nix::unistd::setsid();
+        // SAFETY: the descriptor was placed there by the launcher, and no object owns it.
+        let socket = unsafe { BorrowedFd::borrow_raw(number) };
+        terminal::open_and_send(socket, self.entry.uid, None)
+            .and_then(|()| terminal::make_console())
+            .map_err(|source| EntryError::Step { step: "open a terminal in the container", source })
     }
 }
 

@@ -7,7 +7,7 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -18,9 +18,11 @@ use nix::sys::stat::{Mode, SFlag, mknod, umask};
 
 use crate::cgroup::Cgroups;
 use crate::cgroup_mounts::{self, CgroupFilesystem};
+use crate::namespaces::Ipc;
+use crate::tmpfs::{self, TmpfsError};
 
 /// Docker's, MiB.
-const DEFAULT_SHM_MIB: u64 = 64;
+pub(crate) const DEFAULT_SHM_MIB: u64 = 64;
 /// The largest processor number whose thermal counters are masked; more than any machine's here.
 const MAX_CPUS: usize = 1_024;
 /// The most device nodes that a privileged container gets.
@@ -64,7 +66,9 @@ pub(crate) struct MountError {
 /// Decided before anything is mounted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mounts {
-    shm_size: String,
+    shm: Shm,
+    /// Parents before what is below them.
+    tmpfs: Vec<tmpfs::Plan>,
     privileged: bool,
     /// The root's, and with it, as in Docker, that of our files in /etc.
     read_only: bool,
@@ -72,16 +76,46 @@ pub(crate) struct Mounts {
     cgroups: Vec<CgroupFilesystem>,
 }
 
-pub(crate) fn plan(container: &ContainerSpec, cgroups: &Cgroups) -> Mounts {
+/// /dev/shm, which belongs to the IPC namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shm {
+    /// A file system of its own, of so many MiB.
+    New(u64),
+    /// The task's, or the host's.
+    Of(PathBuf),
+    None,
+}
+
+/// MiB of a container's own /dev/shm.
+pub(crate) fn shm_mib(container: &ContainerSpec) -> u64 {
     let parameters = container.definition.linux_parameters.as_ref();
-    let shm_mib = parameters.and_then(|parameters| parameters.shared_memory_size).unwrap_or(DEFAULT_SHM_MIB);
-    let privileged = container.definition.privileged == Some(true);
-    Mounts {
-        shm_size: format!("mode=1777,size={}k", shm_mib.saturating_mul(1_024)),
-        privileged,
+    parameters.and_then(|parameters| parameters.shared_memory_size).unwrap_or(DEFAULT_SHM_MIB)
+}
+
+/// Mount options of a /dev/shm.
+pub(crate) fn shm_options(mib: u64) -> String {
+    format!("mode=1777,size={}k", mib.saturating_mul(1_024))
+}
+
+/// # Errors
+/// The definition wants a tmpfs that cannot be.
+pub(crate) fn plan(container: &ContainerSpec, cgroups: &Cgroups, ipc: &Ipc) -> Result<Mounts, TmpfsError> {
+    let parameters = container.definition.linux_parameters.as_ref();
+    let asked = parameters.map(|parameters| parameters.tmpfs.as_slice()).unwrap_or_default();
+    let mut tmpfs = asked.iter().map(tmpfs::plan).collect::<Result<Vec<_>, _>>()?;
+    tmpfs.sort_by_key(|plan| plan.target.components().count());
+    Ok(Mounts {
+        shm: match ipc {
+            Ipc::Own => Shm::New(shm_mib(container)),
+            Ipc::OwnWithoutShm => Shm::None,
+            Ipc::Host => Shm::Of("/dev/shm".into()),
+            Ipc::Task { shm, .. } => Shm::Of(shm.clone()),
+        },
+        tmpfs,
+        privileged: container.definition.privileged == Some(true),
         read_only: container.definition.readonly_root_filesystem == Some(true),
         cgroups: cgroup_mounts::plan(cgroups),
-    }
+    })
 }
 
 impl Mounts {
@@ -89,15 +123,18 @@ impl Mounts {
     pub(crate) fn mount_outside(&self, root: &Path, bundle: &Path) -> Result<(), MountError> {
         let dev = root.join("dev");
         new(&dev, "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME, Some("mode=755,size=65536k"))?;
-        for directory in ["pts", "shm", "mqueue"] {
-            let path = dev.join(directory);
-            fs::create_dir(&path).map_err(|source| MountError { target: path, source })?;
+        for directory in ["pts", "mqueue"] {
+            make_directory(&dev.join(directory))?;
         }
         let unsafe_only = MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC;
         new(&dev.join("pts"), "devpts", unsafe_only, Some("newinstance,ptmxmode=0666,mode=0620,gid=5"))?;
-        new(&dev.join("shm"), "tmpfs", SAFE, Some(&self.shm_size))?;
+        self.mount_shm(&dev.join("shm"))?;
+        self.mount_tmpfs(root)?;
         for file in ["hosts", "hostname", "resolv.conf"] {
             let target = root.join("etc").join(file);
+            if self.tmpfs.iter().any(|plan| plan.target == Path::new("/etc")) {
+                fs::File::create(&target).map_err(|source| MountError { target: target.clone(), source })?;
+            }
             bind(&bundle.join(file), &target)?;
             if self.read_only {
                 make_read_only(&target)?;
@@ -109,9 +146,32 @@ impl Mounts {
         Ok(())
     }
 
+    fn mount_shm(&self, target: &Path) -> Result<(), MountError> {
+        match &self.shm {
+            Shm::None => Ok(()),
+            Shm::New(mib) => make_directory(target).and_then(|()| new(target, "tmpfs", SAFE, Some(&shm_options(*mib)))),
+            Shm::Of(path) => make_directory(target).and_then(|()| bind(path, target)),
+        }
+    }
+
+    fn mount_tmpfs(&self, root: &Path) -> Result<(), MountError> {
+        if self.tmpfs.is_empty() {
+            return Ok(());
+        }
+        let open = fs::File::open(root).map_err(|source| MountError { target: root.to_owned(), source })?;
+        for plan in &self.tmpfs {
+            let target = || plan.target.clone();
+            plan.mount_below(open.as_fd()).map_err(|source| MountError { target: target(), source })?;
+        }
+        Ok(())
+    }
+
     /// In the container's first process, on its root, in its namespaces, with all privileges. `cgroup_tree` is the
     /// mount of `cgroup_mounts::tree`.
     pub(crate) fn mount_inside(&self, cgroup_tree: Option<BorrowedFd<'_>>) -> Result<(), MountError> {
+        for plan in &self.tmpfs {
+            plan.propagate().map_err(|source| MountError { target: plan.target.clone(), source })?;
+        }
         let sys = Path::new("/sys");
         new(Path::new("/proc"), "proc", SAFE, None)?;
         new(sys, "sysfs", SAFE, None)?;
@@ -130,6 +190,10 @@ impl Mounts {
         MASKED.iter().try_for_each(|path| if_there(Path::new(path), mask))?;
         mask_thermal_counters()
     }
+}
+
+fn make_directory(path: &Path) -> Result<(), MountError> {
+    fs::create_dir(path).map_err(|source| MountError { target: path.to_owned(), source })
 }
 
 fn new(target: &Path, kind: &str, flags: MsFlags, data: Option<&str>) -> Result<(), MountError> {
@@ -230,9 +294,22 @@ mod tests {
     #[test]
     fn the_plan_follows_the_definition() {
         let cgroups = Cgroups { v1: Vec::new(), v2: None };
-        let default = plan(&container(json!({})), &cgroups);
-        assert_eq!((default.shm_size.as_str(), default.privileged), ("mode=1777,size=65536k", false));
-        let own = plan(&container(json!({"privileged": true, "linuxParameters": {"sharedMemorySize": 3}})), &cgroups);
-        assert_eq!((own.shm_size.as_str(), own.privileged), ("mode=1777,size=3072k", true));
+        let plan = |definition, ipc| plan(&container(definition), &cgroups, &ipc).unwrap();
+        let default = plan(json!({}), Ipc::Own);
+        assert_eq!((default.shm, default.privileged), (Shm::New(64), false));
+        let own = plan(json!({"privileged": true, "linuxParameters": {"sharedMemorySize": 3}}), Ipc::Own);
+        assert_eq!((own.shm, own.privileged), (Shm::New(3), true));
+        assert_eq!(shm_options(3), "mode=1777,size=3072k");
+        assert_eq!(plan(json!({}), Ipc::OwnWithoutShm).shm, Shm::None);
+        assert_eq!(plan(json!({}), Ipc::Host).shm, Shm::Of("/dev/shm".into()));
+    }
+
+    #[test]
+    fn a_tmpfs_comes_before_what_is_in_it() {
+        let tmpfs = json!([{"containerPath": "/a/b", "size": 1}, {"containerPath": "/a", "size": 1}]);
+        let container = container(json!({"linuxParameters": {"tmpfs": tmpfs}}));
+        let plan = plan(&container, &Cgroups { v1: Vec::new(), v2: None }, &Ipc::Own).unwrap();
+        let targets: Vec<&Path> = plan.tmpfs.iter().map(|plan| plan.target.as_path()).collect();
+        assert_eq!(targets, [Path::new("/a"), Path::new("/a/b")]);
     }
 }

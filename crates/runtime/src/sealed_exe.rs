@@ -12,6 +12,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::fork::{self, Fork, Parent};
+use crate::program::pointers;
 
 const OWN_EXECUTABLE: &CStr = c"/proc/self/exe";
 /// Where a spawned process finds the descriptor that it was given.
@@ -46,6 +47,14 @@ pub(crate) fn verify() -> Result<(), NotSealed> {
     let seals = unsafe { libc::fcntl(executable.as_raw_fd(), libc::F_GET_SEALS) };
     let sealed = seals >= 0 && seals & libc::F_SEAL_WRITE != 0;
     if read_only || sealed { Ok(()) } else { Err(NotSealed::Writable) }
+}
+
+/// The calling process's own binary, to be executed again by descriptor. As sealed as the process itself.
+///
+/// # Errors
+/// /proc does not give it.
+pub(crate) fn own_executable() -> io::Result<OwnedFd> {
+    File::open("/proc/self/exe").map(OwnedFd::from)
 }
 
 /// Starts this program anew, sealed, with `words` as its arguments and `given` as its descriptor 3; nothing else is
@@ -129,11 +138,6 @@ impl Program {
     }
 }
 
-/// Null-terminated, and valid as long as `words`.
-fn pointers(words: &[CString]) -> Vec<*const libc::c_char> {
-    words.iter().map(|word| word.as_ptr()).chain(std::iter::once(std::ptr::null())).collect()
-}
-
 fn become_program(
     placed: &mut [(i32, i32)],
     arguments: &[*const libc::c_char],
@@ -150,7 +154,8 @@ fn become_program(
     Err(execute(EXECUTABLE_FD, arguments, environment))
 }
 
-fn execute(executable: i32, arguments: &[*const libc::c_char], environment: &[*const libc::c_char]) -> io::Error {
+/// Becomes the program behind a descriptor; comes back only when that fails.
+pub(crate) fn execute(executable: i32, arguments: &[*const libc::c_char], environment: &[*const libc::c_char]) -> io::Error {
     // SAFETY: both arrays are null-terminated and point to C strings that the caller holds.
     unsafe {
         libc::syscall(

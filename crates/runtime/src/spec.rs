@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use agent_protocol::{ContainerSecrets, ContainerSpec};
+use ecs::task_definition::SystemControl;
 use oci_spec::runtime::{
     LinuxBuilder, LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceType, ProcessBuilder, RootBuilder, Spec,
     SpecBuilder, UserBuilder,
@@ -16,6 +17,8 @@ use oci_spec::runtime::{
 
 use crate::capabilities::{Capabilities, NoSuchCapability};
 use crate::process::{self, NoProcess};
+use crate::security::{self, Label, SecurityError};
+use crate::{namespaces, rlimits};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SpecError {
@@ -23,10 +26,10 @@ pub(crate) enum SpecError {
     Process(#[from] NoProcess),
     #[error(transparent)]
     Capability(#[from] NoSuchCapability),
-    #[error("ulimits: there is no resource {0:?}; getrlimit(2) lists them")]
-    NoSuchResource(String),
-    #[error("ulimits: {name}: the soft limit {soft} is above the hard limit {hard}")]
-    SoftAboveHard { name: String, soft: i64, hard: i64 },
+    #[error(transparent)]
+    Limit(#[from] rlimits::NoLimit),
+    #[error(transparent)]
+    Security(#[from] SecurityError),
     #[error("the runtime specification cannot be built")]
     Build(#[source] oci_spec::OciSpecError),
 }
@@ -38,8 +41,18 @@ pub(crate) struct Surroundings {
     pub(crate) root: PathBuf,
     /// The container's cgroup, which its processes are in before libcontainer runs.
     pub(crate) cgroup: PathBuf,
-    /// Opened by the launcher and its children as a path; none is the host's network.
-    pub(crate) network_namespace: Option<PathBuf>,
+    /// Each is opened by the launcher and its children as a path.
+    pub(crate) network: Joined,
+    pub(crate) pids: Joined,
+    pub(crate) ipc: Joined,
+}
+
+/// Which namespace of a kind the container is in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Joined {
+    New,
+    Hosts,
+    Of(PathBuf),
 }
 
 /// The process as the definition and image describe it; the user is looked up later, in the image.
@@ -54,7 +67,10 @@ pub(crate) struct ProcessPlan {
     /// False for a privileged container and for `seccomp=unconfined`.
     pub filtered: bool,
     pub no_new_privileges: bool,
-    pub limits: Vec<(u32, u64, u64)>,
+    pub label: Option<Label>,
+    /// Whether our init is process 1, and this its child.
+    pub init: bool,
+    pub limits: Vec<rlimits::Limit>,
 }
 
 /// # Errors
@@ -67,51 +83,20 @@ pub(crate) fn process_plan(
     let image = &container.image.config;
     let privileged = definition.privileged == Some(true);
     let changes = definition.linux_parameters.as_ref().and_then(|parameters| parameters.capabilities.as_ref());
-    let option =
-        |wanted: &[&str]| definition.docker_security_options.iter().any(|given| wanted.contains(&given.as_str()));
-    let limits = definition.ulimits.iter().map(|ulimit| {
-        let resource = resource(&ulimit.name).ok_or_else(|| SpecError::NoSuchResource(ulimit.name.clone()))?;
-        // -1 is unlimited, as in Docker and setrlimit(2).
-        let value = |limit: i64| u64::try_from(limit).unwrap_or(u64::MAX);
-        if value(ulimit.soft_limit) > value(ulimit.hard_limit) {
-            let (name, soft, hard) = (ulimit.name.clone(), ulimit.soft_limit, ulimit.hard_limit);
-            return Err(SpecError::SoftAboveHard { name, soft, hard });
-        }
-        Ok((resource, value(ulimit.soft_limit), value(ulimit.hard_limit)))
-    });
+    let security = security::read(&definition.docker_security_options)?;
+    let init = definition.linux_parameters.as_ref().and_then(|parameters| parameters.init_process_enabled);
     Ok(ProcessPlan {
         arguments: process::arguments(definition, image)?,
         environment: process::environment(container, secrets)?,
         working_directory: process::working_directory(definition, image)?,
         user: definition.user.clone().filter(|user| !user.is_empty()).unwrap_or_else(|| image.user.clone()),
         capabilities: Capabilities::of_container(changes, privileged)?,
-        filtered: !privileged && !option(&["seccomp=unconfined", "seccomp:unconfined"]),
-        no_new_privileges: option(&["no-new-privileges", "no-new-privileges=true", "no-new-privileges:true"]),
-        limits: limits.collect::<Result<_, _>>()?,
+        filtered: !privileged && !security.seccomp_unconfined,
+        no_new_privileges: security.no_new_privileges,
+        label: security.label,
+        init: init == Some(true),
+        limits: rlimits::plan(&definition.ulimits)?,
     })
-}
-
-/// Docker's names for ulimits; the numbers are those of `asm-generic/resource.h`.
-fn resource(name: &str) -> Option<u32> {
-    const NAMES: [&str; 16] = [
-        "cpu",
-        "fsize",
-        "data",
-        "stack",
-        "core",
-        "rss",
-        "nproc",
-        "nofile",
-        "memlock",
-        "as",
-        "locks",
-        "sigpending",
-        "msgqueue",
-        "nice",
-        "rtprio",
-        "rttime",
-    ];
-    NAMES.iter().position(|known| *known == name).and_then(|number| u32::try_from(number).ok())
 }
 
 /// # Errors
@@ -128,8 +113,11 @@ fn build(container: &ContainerSpec, around: &Surroundings) -> Result<Spec, oci_s
     linux.set_seccomp(None);
     linux.set_masked_paths(None);
     linux.set_readonly_paths(None);
+    // Those of an IPC namespace that the task shares were set when it was made.
+    let own = |control: &&SystemControl| around.ipc == Joined::New || !namespaces::is_of_ipc(control);
+    let controls = definition.system_controls.iter().filter(own);
     let sysctl: HashMap<String, String> =
-        definition.system_controls.iter().map(|control| (control.namespace.clone(), control.value.clone())).collect();
+        controls.map(|control| (control.namespace.clone(), control.value.clone())).collect();
     linux.set_sysctl(Some(sysctl).filter(|controls| !controls.is_empty()));
     let root_user = UserBuilder::default().uid(0_u32).gid(0_u32).build()?;
     // Arguments and environment are in `Entry`; the specification only has to have some. With HOME in it, libcontainer
@@ -167,18 +155,21 @@ fn without_privileges(mut process: oci_spec::runtime::Process) -> oci_spec::runt
 
 fn namespaces(around: &Surroundings) -> Result<Vec<LinuxNamespace>, oci_spec::OciSpecError> {
     let kinds = [
-        LinuxNamespaceType::Pid,
-        LinuxNamespaceType::Ipc,
-        LinuxNamespaceType::Uts,
-        LinuxNamespaceType::Mount,
-        LinuxNamespaceType::Cgroup,
+        (LinuxNamespaceType::Pid, &around.pids),
+        (LinuxNamespaceType::Ipc, &around.ipc),
+        (LinuxNamespaceType::Uts, &Joined::New),
+        (LinuxNamespaceType::Mount, &Joined::New),
+        (LinuxNamespaceType::Cgroup, &Joined::New),
+        (LinuxNamespaceType::Network, &around.network),
     ];
     let mut namespaces = Vec::new();
-    for kind in kinds {
-        namespaces.push(LinuxNamespaceBuilder::default().typ(kind).build()?);
-    }
-    if let Some(path) = &around.network_namespace {
-        namespaces.push(LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::Network).path(path).build()?);
+    for (kind, joined) in kinds {
+        let namespace = LinuxNamespaceBuilder::default().typ(kind);
+        match joined {
+            Joined::New => namespaces.push(namespace.build()?),
+            Joined::Of(path) => namespaces.push(namespace.path(path).build()?),
+            Joined::Hosts => {}
+        }
     }
     Ok(namespaces)
 }

@@ -8,24 +8,28 @@ use std::path::Path;
 use super::hierarchy::write;
 use super::{CgroupError, Cgroups, below};
 
-const READ: u32 = 2;
-const WRITE: u32 = 4;
-const MKNOD: u32 = 1;
+const READ: u32 = DeviceRule::READ;
+const WRITE: u32 = DeviceRule::WRITE;
+const MKNOD: u32 = DeviceRule::MKNOD;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(crate) enum DeviceKind {
     Block,
     Character,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Rule {
-    kind: Kind,
+/// What may be done to a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct DeviceRule {
+    pub(crate) kind: DeviceKind,
     /// None is any.
-    major: Option<u32>,
-    minor: Option<u32>,
-    access: u32,
+    pub(crate) major: Option<u32>,
+    pub(crate) minor: Option<u32>,
+    /// `READ`, `WRITE` and `MKNOD` together.
+    pub(crate) access: u32,
 }
+
+use {DeviceKind as Kind, DeviceRule as Rule};
 
 const fn character(major: u32, minor: Option<u32>) -> Rule {
     Rule { kind: Kind::Character, major: Some(major), minor, access: READ | WRITE | MKNOD }
@@ -47,11 +51,11 @@ const ALLOWED: [Rule; 12] = [
     character(137, None),
 ];
 
-/// Only the default devices, from now on, for `path` and what is below it.
-pub(super) fn confine(cgroups: &Cgroups, path: &Path) -> Result<(), CgroupError> {
+/// Only the default devices and `further` ones, from now on, for `path` and what is below it.
+pub(super) fn confine(cgroups: &Cgroups, path: &Path, further: &[Rule]) -> Result<(), CgroupError> {
     if let Some(hierarchy) = cgroups.v1_of("devices") {
         let directory = below(&hierarchy.mount, path);
-        let rules = ALLOWED.iter().map(|rule| ("devices.allow", rule.v1()));
+        let rules = ALLOWED.iter().chain(further).map(|rule| ("devices.allow", rule.v1()));
         for (file, value) in std::iter::once(("devices.deny", "a".to_owned())).chain(rules) {
             let path = directory.join(file);
             write(&path, &value).map_err(|source| CgroupError::Io { action: "write", path, source })?;
@@ -62,10 +66,14 @@ pub(super) fn confine(cgroups: &Cgroups, path: &Path) -> Result<(), CgroupError>
         return Err(CgroupError::NoController { limit: "the device filter", controller: "devices" });
     };
     let path = below(&unified.mount, path);
-    attach(&path).map_err(|source| CgroupError::Io { action: "attach the device filter to", path, source })
+    attach(&path, further).map_err(|source| CgroupError::Io { action: "attach the device filter to", path, source })
 }
 
 impl Rule {
+    pub(crate) const MKNOD: u32 = 1;
+    pub(crate) const READ: u32 = 2;
+    pub(crate) const WRITE: u32 = 4;
+
     /// `c 1:3 rwm`.
     fn v1(&self) -> String {
         let any = |number: Option<u32>| number.map_or("*".to_owned(), |number| number.to_string());
@@ -105,7 +113,7 @@ const fn step(operation: u8, destination: u8, source: u8, offset: i16, constant:
 
 /// A program that answers 1 for what a rule allows and 0 for the rest. Its context is `struct bpf_cgroup_dev_ctx`:
 /// access in the upper and kind in the lower half of the first word, then major, then minor.
-fn program(rules: &[Rule]) -> Vec<Instruction> {
+fn program<'a>(rules: impl IntoIterator<Item = &'a Rule>) -> Vec<Instruction> {
     const KIND: u8 = 2;
     const ACCESS: u8 = 3;
     const MAJOR: u8 = 4;
@@ -125,7 +133,7 @@ fn program(rules: &[Rule]) -> Vec<Instruction> {
             Kind::Character => 2,
         };
         let refused = !rule.access & (READ | WRITE | MKNOD);
-        let constant = |value: u32| i32::try_from(value).expect("device numbers and access bits are small");
+        let constant = |value: u32| value.cast_signed();
         let mut block = vec![
             step(JUMP_IF_NOT_EQUAL, KIND, 0, 0, kind),
             step(COPY_32, SCRATCH, ACCESS, 0, 0),
@@ -149,6 +157,7 @@ fn program(rules: &[Rule]) -> Vec<Instruction> {
 
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_PROG_ATTACH: libc::c_int = 8;
+const BPF_PROG_QUERY: libc::c_int = 16;
 const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
 const BPF_CGROUP_DEVICE: u32 = 6;
 /// Programs of several cgroups of a branch all have to agree, and one cgroup may have several.
@@ -181,15 +190,15 @@ struct Attach {
 /// # Errors
 /// What bpf(2) says.
 pub(crate) fn try_program() -> io::Result<()> {
-    load().map(drop)
+    load(&[]).map(drop)
 }
 
-fn load() -> io::Result<OwnedFd> {
-    let instructions = program(&ALLOWED);
+fn load(further: &[Rule]) -> io::Result<OwnedFd> {
+    let instructions = program(ALLOWED.iter().chain(further));
     let license = c"Apache-2.0";
     let load = Load {
         kind: BPF_PROG_TYPE_CGROUP_DEVICE,
-        count: u32::try_from(instructions.len()).expect("a hundred instructions"),
+        count: u32::try_from(instructions.len()).expect("some thousand rules at most"),
         instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
         log_level: 0,
@@ -207,17 +216,34 @@ fn load() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(program).expect("descriptors are small numbers")) })
 }
 
-/// The cgroup keeps the program; it goes with the cgroup.
-fn attach(directory: &Path) -> io::Result<()> {
-    let program = load()?;
+/// For BPF_PROG_QUERY.
+#[repr(C)]
+struct Query {
+    target: u32,
+    kind: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+}
+
+/// The cgroup keeps the program; it goes with the cgroup. A container that is started again has it already, and the
+/// kernel would take only so many.
+fn attach(directory: &Path, further: &[Rule]) -> io::Result<()> {
     let directory = std::fs::File::open(directory)?;
     let number = |fd: i32| u32::try_from(fd).expect("an open descriptor is not negative");
-    let attach = Attach {
-        target: number(directory.as_raw_fd()),
-        program: number(program.as_raw_fd()),
-        kind: BPF_CGROUP_DEVICE,
-        flags: BPF_F_ALLOW_MULTI,
-    };
+    let target = number(directory.as_raw_fd());
+    let mut query =
+        Query { target, kind: BPF_CGROUP_DEVICE, query_flags: 0, attach_flags: 0, programs: 0, count: 0, padding: 0 };
+    // SAFETY: `query` outlives the call and is passed with its size; without room for numbers only the count is given.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_QUERY, &raw mut query, size_of::<Query>()) };
+    if answer == 0 && query.count > 0 {
+        return Ok(());
+    }
+    let program = load(further)?;
+    let attach =
+        Attach { target, program: number(program.as_raw_fd()), kind: BPF_CGROUP_DEVICE, flags: BPF_F_ALLOW_MULTI };
     // SAFETY: `attach` outlives the call and is passed with its size.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<Attach>()) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -63,18 +63,24 @@ pub(super) fn of_task(task: &TaskSpec) -> Vec<Limit> {
         // "aggregate container CPU shares when present": the agent's buildImplicitLinuxCPUSpec. Otherwise a container's
         // units would count among those of its own task only.
         None => {
-            let units = task.containers.iter().map(|container| u64::from(container.definition.cpu)).sum();
+            // Each counts for at least what it gets itself.
+            let units =
+                task.containers.iter().map(|container| u64::from(container.definition.cpu).max(MIN_SHARES)).sum();
             limits.push(shares("the task's share of cpu", units));
         }
     }
-    limits.extend(task.memory_mib.into_iter().flat_map(|mib| memory("the task's memory", mib)));
+    // A container's own maxSwap is not cut by the task's size.
+    let swap = |mib: u64| mib.max(task.containers.iter().filter_map(max_swap).fold(0, u64::saturating_add));
+    limits.extend(task.memory_mib.into_iter().flat_map(|mib| memory("the task's memory", mib, swap(mib))));
     limits
 }
 
 pub(super) fn of_container(container: &ContainerSpec) -> Vec<Limit> {
     let definition = &container.definition;
     let mut limits = vec![shares("the container's cpu", u64::from(definition.cpu))];
-    limits.extend(definition.memory.into_iter().flat_map(|mib| memory("the container's memory", mib)));
+    let swap = |mib: u64| max_swap(container).unwrap_or(mib);
+    limits.extend(definition.memory.into_iter().flat_map(|mib| memory("the container's memory", mib, swap(mib))));
+    limits.extend(swappiness(container));
     if let Some(mib) = definition.memory_reservation {
         let bytes = bytes(mib).to_string();
         limits.push(Limit {
@@ -88,6 +94,15 @@ pub(super) fn of_container(container: &ContainerSpec) -> Vec<Limit> {
     limits
 }
 
+/// A batch of each of ten containers, in a few copies, with TLS: a shipper that needs more is wrong. Without the controller
+/// there is no limit: shipping must not be refused for it.
+const SHIPPER_MEMORY_MIB: u64 = 64;
+
+pub(super) fn of_shipper() -> Vec<Limit> {
+    let limits = memory("the log shipper's memory", SHIPPER_MEMORY_MIB, 0);
+    limits.into_iter().map(|limit| Limit { missing: Missing::GoOn, ..limit }).collect()
+}
+
 fn shares(what: &'static str, units: u64) -> Limit {
     let shares = units.clamp(MIN_SHARES, MAX_SHARES);
     Limit {
@@ -99,7 +114,26 @@ fn shares(what: &'static str, units: u64) -> Limit {
     }
 }
 
-fn memory(what: &'static str, mib: u64) -> [Limit; 2] {
+fn max_swap(container: &ContainerSpec) -> Option<u64> {
+    container.definition.linux_parameters.as_ref().and_then(|parameters| parameters.max_swap)
+}
+
+/// "If a value is not specified for maxSwap then this parameter is ignored."
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_LinuxParameters.html>) cgroup v2 has no such file.
+fn swappiness(container: &ContainerSpec) -> Option<Limit> {
+    max_swap(container)?;
+    let value = container.definition.linux_parameters.as_ref()?.swappiness?;
+    Some(Limit {
+        what: "the container's swappiness",
+        controller: "memory",
+        v1: vec![("memory.swappiness", value.to_string())],
+        v2: Vec::new(),
+        missing: Missing::GoOn,
+    })
+}
+
+/// `memory` and beside it so much swap, MiB. v1 limits the sum.
+fn memory(what: &'static str, mib: u64, swap_mib: u64) -> [Limit; 2] {
     let limit = bytes(mib);
     [
         Limit {
@@ -112,8 +146,11 @@ fn memory(what: &'static str, mib: u64) -> [Limit; 2] {
         Limit {
             what: "swap",
             controller: "memory",
-            v1: vec![("memory.memsw.limit_in_bytes", limit.saturating_mul(2).to_string())],
-            v2: vec![("memory.swap.max", limit.to_string())],
+            v1: vec![(
+                "memory.memsw.limit_in_bytes",
+                limit.saturating_add(bytes(swap_mib)).min(i64::MAX as u64).to_string(),
+            )],
+            v2: vec![("memory.swap.max", bytes(swap_mib).to_string())],
             missing: Missing::GoOn,
         },
     ]
@@ -162,10 +199,20 @@ mod tests {
     #[test]
     fn memory_is_written_before_memory_and_swap() {
         // memsw may not be below memory: the kernel answers EINVAL in the other order.
-        let [memory, swap] = memory("memory", 512);
+        let [memory, swap] = memory("memory", 512, 512);
         assert_eq!(memory.v1, [("memory.limit_in_bytes", "536870912".to_owned())]);
         assert_eq!(swap.v1, [("memory.memsw.limit_in_bytes", "1073741824".to_owned())]);
         assert_eq!(swap.v2, [("memory.swap.max", "536870912".to_owned())]);
         assert_eq!(bytes(u64::MAX), i64::MAX as u64);
+    }
+
+    #[test]
+    fn max_swap_comes_on_top_of_memory() {
+        let [_, none] = super::memory("memory", 64, 0);
+        assert_eq!(none.v1, [("memory.memsw.limit_in_bytes", "67108864".to_owned())]);
+        assert_eq!(none.v2, [("memory.swap.max", "0".to_owned())]);
+        let [_, some] = super::memory("memory", 64, 16);
+        assert_eq!(some.v1, [("memory.memsw.limit_in_bytes", "83886080".to_owned())]);
+        assert_eq!(some.v2, [("memory.swap.max", "16777216".to_owned())]);
     }
 }

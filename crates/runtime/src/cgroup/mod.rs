@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use agent_protocol::{ContainerSpec, TaskSpec};
 use ecs::ContainerName;
 
-pub(crate) use devices::try_program as try_device_filter;
+pub(crate) use devices::{DeviceKind, DeviceRule, try_program as try_device_filter};
 use hierarchy::write;
 pub use hierarchy::{Cgroups, V1Hierarchy, V2Hierarchy};
 
@@ -44,6 +44,11 @@ pub fn of_container(task: &TaskSpec, container: &ContainerName) -> PathBuf {
     task.places.cgroup.join(directory_name(container))
 }
 
+/// The cgroup of a shared pid namespace's first process. No container has a dot in its name.
+pub(crate) fn of_first_process(task: &TaskSpec) -> PathBuf {
+    task.places.cgroup.join("init.")
+}
+
 /// A container may be called like one of the files that every v1 cgroup has. Names never hold a dot, so one added
 /// to those two cannot meet another container's.
 fn directory_name(container: &ContainerName) -> String {
@@ -64,16 +69,22 @@ impl Cgroups {
         self.apply(&task.places.cgroup, &limits::of_task(task))
     }
 
-    /// A container's cgroup with its limits and device rules, empty. Safe to repeat.
+    /// A container's cgroup with its limits and device rules, empty. `devices` are allowed beside the default ones.
+    /// Safe to repeat.
     ///
     /// # Errors
     /// As `prepare_task`. A device filter that cannot be had is an error: the container must not start without.
-    pub fn prepare_container(&self, task: &TaskSpec, container: &ContainerSpec) -> Result<(), CgroupError> {
+    pub(crate) fn prepare_container(
+        &self,
+        task: &TaskSpec,
+        container: &ContainerSpec,
+        devices: &[DeviceRule],
+    ) -> Result<(), CgroupError> {
         let path = of_container(task, &container.definition.name);
         self.make(&path)?;
         self.apply(&path, &limits::of_container(container))?;
         if container.definition.privileged != Some(true) {
-            devices::confine(self, &path)?;
+            devices::confine(self, &path, devices)?;
         }
         Ok(())
     }
@@ -149,6 +160,16 @@ impl Cgroups {
     /// A directory could not be made.
     pub fn prepare_supervisor_leaf(&self, path: &Path) -> Result<(), CgroupError> {
         self.make(path)
+    }
+
+    /// Makes a log shipper's leaf with its limit, for `birthplace` and `enter_supervisor_leaf`.
+    ///
+    /// # Errors
+    /// A directory could not be made, or the limit not be set.
+    pub(crate) fn prepare_shipper_leaf(&self, path: &Path) -> Result<(), CgroupError> {
+        self.make(path)?;
+        self.delegate(path.parent().unwrap_or(path))?;
+        self.apply(path, &limits::of_shipper())
     }
 
     /// Moves the calling supervisor, which must have one thread, into its own leaf: what ends the session or

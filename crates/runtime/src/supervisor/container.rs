@@ -14,22 +14,21 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use agent_protocol::task_spec::NetworkNamespace;
-use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
+use agent_protocol::{Answer, ContainerSecrets, ContainerSpec, TaskSpec};
 use ecs::{ContainerName, Timestamp};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use task_lifecycle::Signal;
 
+use super::attachment::Screen;
 use super::journal::chain;
 use super::report::ContainerFacts;
 use super::stop_signal::stop_signal;
 use crate::cgroup::{self, Cgroups};
 use crate::launch::{self, Launch, StartInput, Started};
-use crate::logs::{Limits, Stream, Writer};
+use crate::namespaces::TaskNamespaces;
+use crate::logs::{self, Limits, SHORT_READ_BYTES, Stream, Writer};
 use crate::process_identity;
-use crate::task_dir::LOGS_NAME;
-
-/// One read from a pipe takes up to this much.
-const READ_BYTES: usize = 64 << 10;
 
 /// Reads from one pipe before the others get their turn.
 const READS_PER_TURN: usize = 16;
@@ -39,7 +38,10 @@ const PIPE_BYTES: i32 = 256 << 10;
 
 /// What is read at most of a pipe whose container has ended. More than any pipe holds: whoever still writes then
 /// got the pipe from the container, and would keep it for ever.
-const LAST_READS: usize = 64;
+const LAST_BYTES: usize = 16 << 20;
+
+/// How often the log of a container that has to wait for it is looked at, milliseconds.
+const LOG_LOOK_MS: u64 = 50;
 
 /// Why a container did not start whose start took longer than its task's stop.
 const KILLED_WHILE_STARTING: &str =
@@ -59,8 +61,7 @@ const STUCK_LOOK_MS: u64 = 1_000;
 /// Scratch space that the containers of a task share.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    read: Vec<u8>,
-    batch: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -73,7 +74,11 @@ pub(super) struct Container {
     oom_kills_before: u64,
     /// Standard output and error, until they end.
     outputs: Vec<Output>,
+    /// The writer of its standard input, kept so that it stays open, until somebody is attached.
+    input: Option<OwnedFd>,
     log: Writer,
+    /// When the log is to be looked at that can take no more for now.
+    log_look_at: Option<Timestamp>,
     stop_signal: i32,
     facts: ContainerFacts,
 }
@@ -118,7 +123,10 @@ pub(super) enum Outcome {
 #[derive(Debug)]
 struct Output {
     stream: Stream,
+    /// Never waits, but for a terminal's master side, whose file others have too.
     pipe: File,
+    /// A terminal's.
+    screen: Option<Screen>,
 }
 
 /// Whether a stream may have more.
@@ -133,21 +141,27 @@ pub(super) struct Surroundings<'a> {
     pub(super) secrets: Option<&'a ContainerSecrets>,
     pub(super) cgroups: &'a Cgroups,
     /// Network namespaces by index.
-    pub(super) namespaces: &'a [OwnedFd],
+    pub(super) networks: &'a [OwnedFd],
+    pub(super) namespaces: &'a TaskNamespaces,
 }
 
 impl Container {
     pub(super) fn new(task: &TaskSpec, spec: &ContainerSpec) -> Container {
         let definition = &spec.definition;
-        let limits = definition.log_configuration.as_ref().map(|log| Limits::from_options(&log.options));
-        let logs = task.places.state.join(LOGS_NAME);
+        if let Some(stream) = logs::groups::of_container(task, spec) {
+            // Where it cannot be made, the first write says why.
+            let _ = logs::groups::make(&stream);
+        }
+        let limits = Limits::of(definition.log_configuration.as_ref());
         Container {
             name: definition.name.clone(),
             stage: Stage::Idle,
             killed_at: None,
             oom_kills_before: 0,
             outputs: Vec::new(),
-            log: Writer::new(logs, definition.name.clone(), limits.unwrap_or_default()),
+            input: None,
+            log: Writer::new(logs::directory(task, spec), definition.name.clone(), limits),
+            log_look_at: None,
             stop_signal: stop_signal(&spec.image.config.stop_signal),
             facts: ContainerFacts::default(),
         }
@@ -169,22 +183,28 @@ impl Container {
 
     fn launch(&mut self, task: &TaskSpec, spec: &ContainerSpec, around: &Surroundings<'_>) -> Result<Launch, String> {
         let cannot = |what: &str, cause: &dyn std::error::Error| format!("{what}: {}", chain(cause));
-        let (stdin, stdout, stderr, outputs) =
-            pipes().map_err(|cause| cannot("CannotCreateContainerError: no pipes for its output", &cause))?;
+        let streams = match spec.definition.pseudo_terminal {
+            Some(true) => Streams::of_terminal(),
+            Some(false) | None => Streams::of_pipes(spec.definition.interactive == Some(true), logs::is_kept(spec)),
+        };
+        let Streams { given: [stdin, stdout, stderr], outputs, input } =
+            streams.map_err(|cause| cannot("CannotCreateContainerError: no pipes for its streams", &cause))?;
         let network = match spec.network.namespace {
             NetworkNamespace::Host => None,
-            NetworkNamespace::Received { index } => around.namespaces.get(index).map(AsFd::as_fd),
+            NetworkNamespace::Received { index } => around.networks.get(index).map(AsFd::as_fd),
         };
         let launch = launch::begin(&StartInput {
             task,
             container: spec,
             network_namespace: network,
+            namespaces: around.namespaces,
             stdio: [stdin.as_fd(), stdout.as_fd(), stderr.as_fd()],
             cgroups: around.cgroups,
             secrets: around.secrets,
         })
         .map_err(|error| error.to_string())?;
         self.outputs = outputs;
+        self.input = input;
         Ok(launch)
     }
 
@@ -219,7 +239,13 @@ impl Container {
     ) -> Option<Outcome> {
         if let Stage::Starting(launch) = &mut self.stage {
             match launch.advance()? {
-                Ok(started) => {
+                Ok(mut started) => {
+                    let terminal = started.terminal.take();
+                    self.outputs.extend(terminal.map(|master| Output {
+                        stream: Stream::Stdout,
+                        pipe: File::from(master),
+                        screen: Some(Screen::new()),
+                    }));
                     self.facts.process = Some(started.init.clone());
                     self.facts.start_stages_us = started.stages_us.clone();
                     self.stage = Stage::Running(started);
@@ -254,6 +280,7 @@ impl Container {
         }
         let end = emptying.end.clone();
         self.stage = Stage::Idle;
+        self.input = None;
         self.facts.stuck = None;
         self.drain(now, buffers);
         Some(match end {
@@ -264,7 +291,7 @@ impl Container {
 
     /// When `advance` is to be called though nothing has happened.
     pub(super) fn look_again_at(&self, now: Timestamp) -> Option<Timestamp> {
-        match &self.stage {
+        let stage = match &self.stage {
             Stage::Idle => None,
             Stage::Starting(launch) => {
                 Some(now.plus_ms(u64::try_from(launch.left().as_millis()).unwrap_or(u64::MAX).saturating_add(1)))
@@ -274,7 +301,8 @@ impl Container {
                 _ => now.plus_ms(STUCK_LOOK_MS),
             }),
             Stage::Emptying(emptying) => Some(emptying.look_at),
-        }
+        };
+        stage.into_iter().chain(self.log_look_at).min()
     }
 
     /// A first process that outlives SIGKILL sleeps in the kernel, as long as its device or file system does: the
@@ -344,22 +372,54 @@ impl Container {
         ContainerFacts { log_lost_bytes: lost.bytes, log_error: lost.cause.clone(), ..self.facts.clone() }
     }
 
-    /// What to poll for.
-    pub(super) fn interest(&self) -> impl Iterator<Item = RawFd> + '_ {
+    /// What the one who is attached gets; the error is for a client.
+    pub(super) fn attach(&mut self) -> Result<(Answer, Vec<OwnedFd>), String> {
+        let name = &self.name;
+        if !matches!(self.stage, Stage::Running(_)) {
+            return Err(format!("container {name} is not running"));
+        }
+        let cannot = |cause: io::Error| format!("cannot attach to container {name}: {cause}");
+        if let Some(Output { pipe, screen: Some(screen), .. }) = self.outputs.first_mut() {
+            let master = pipe.try_clone().map_err(cannot)?;
+            let shown = screen.attach().map_err(cannot)?;
+            return Ok((Answer::Attached { terminal: true }, vec![master.into(), shown]));
+        }
+        let input = self.input.take().ok_or_else(|| {
+            format!("container {name} has no open standard input: it is not interactive, or somebody has it already")
+        })?;
+        Ok((Answer::Attached { terminal: false }, vec![input]))
+    }
+
+    /// What to poll for, and which events.
+    pub(super) fn interest(&self) -> impl Iterator<Item = (RawFd, i16)> + '_ {
         let start = match &self.stage {
             Stage::Starting(launch) => Some(launch.interest()),
             Stage::Idle | Stage::Running(_) | Stage::Emptying(_) => None,
         };
-        self.outputs.iter().map(|output| output.pipe.as_raw_fd()).chain(start.into_iter().flatten())
+        let start = start.into_iter().flatten().map(|fd| (fd, libc::POLLIN));
+        let outputs = if self.log_look_at.is_some() { &[][..] } else { &self.outputs[..] };
+        outputs.iter().map(Output::interest).chain(start)
     }
 
     /// Moves what is there from its pipes to its log. True when output was lost.
     pub(super) fn serve_output(&mut self, ready: &[RawFd], now: Timestamp, buffers: &mut Buffers) -> bool {
         let lost = self.log.lost().bytes;
+        if let Some(at) = self.log_look_at {
+            if now < at {
+                return false;
+            }
+            self.log.look_again();
+        }
         let log = &mut self.log;
         self.outputs.retain_mut(|output| {
-            !ready.contains(&output.pipe.as_raw_fd()) || output.pump(log, READS_PER_TURN, now, buffers) == Pumped::Open
+            if let Some(screen) = &mut output.screen
+                && screen.behind().is_some_and(|fd| ready.contains(&fd))
+            {
+                screen.flush();
+            }
+            !ready.contains(&output.pipe.as_raw_fd()) || output.pump(log, now, buffers) == Pumped::Open
         });
+        self.log_look_at = log.must_wait().then(|| now.plus_ms(LOG_LOOK_MS));
         self.log.lost().bytes != lost
     }
 
@@ -371,13 +431,19 @@ impl Container {
         self.empty(End::Exited { exit_code, oom }, now);
     }
 
-    /// Everything that wrote into its pipes has ended; what is in them now is all.
+    /// Everything that wrote into its pipes has ended; what is in them now is all, and does not wait for its log.
     fn drain(&mut self, now: Timestamp, buffers: &mut Buffers) {
+        self.log_look_at = None;
         for mut output in std::mem::take(&mut self.outputs) {
-            if output.pump(&mut self.log, LAST_READS, now, buffers) == Pumped::Open {
-                self.log.end(output.stream, now, &mut buffers.batch);
+            let mut left = LAST_BYTES;
+            while let Taken::Bytes(count) = output.take(&mut self.log, now, buffers)
+                && left > 0
+            {
+                left = left.saturating_sub(count);
             }
+            self.log.end(output.stream, now, &mut buffers.scratch);
         }
+        self.log.look_again();
     }
 }
 
@@ -393,44 +459,115 @@ fn stuck(left: &[i32]) -> String {
 }
 
 impl Output {
-    fn pump(&mut self, log: &mut Writer, reads: usize, now: Timestamp, buffers: &mut Buffers) -> Pumped {
-        buffers.read.resize(READ_BYTES, 0);
-        for _ in 0..reads {
-            match self.pipe.read(&mut buffers.read) {
-                Ok(0) => {
-                    log.end(self.stream, now, &mut buffers.batch);
-                    return Pumped::Ended;
-                }
-                Ok(count) => {
-                    log.take(self.stream, &buffers.read[..count], now, &mut buffers.batch);
-                    if count < READ_BYTES / 2 {
-                        // Most likely empty now; poll(2) tells if not.
-                        return Pumped::Open;
-                    }
-                }
-                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Pumped::Open,
-                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
-                // A pipe has no other error to give; it would be given again for ever.
-                Err(_) => {
-                    log.end(self.stream, now, &mut buffers.batch);
+    fn interest(&self) -> (RawFd, i16) {
+        match self.screen.as_ref().and_then(Screen::behind) {
+            Some(viewer) => (viewer, libc::POLLOUT),
+            None => (self.pipe.as_raw_fd(), libc::POLLIN),
+        }
+    }
+
+    /// Whether a read would not wait.
+    fn is_readable(&self) -> bool {
+        let mut watched = [PollFd::new(self.pipe.as_fd(), PollFlags::POLLIN)];
+        self.screen.is_none() || matches!(poll(&mut watched, PollTimeout::ZERO), Ok(1))
+    }
+
+    fn pump(&mut self, log: &mut Writer, now: Timestamp, buffers: &mut Buffers) -> Pumped {
+        for _ in 0..READS_PER_TURN {
+            match self.take(log, now, buffers) {
+                // After a short read it is most likely empty; poll(2) tells if not.
+                Taken::Bytes(count) if count >= SHORT_READ_BYTES && !log.must_wait() => {}
+                Taken::Bytes(_) | Taken::Nothing => return Pumped::Open,
+                Taken::End => {
+                    log.end(self.stream, now, &mut buffers.scratch);
                     return Pumped::Ended;
                 }
             }
         }
         Pumped::Open
     }
+
+    /// One read.
+    fn take(&mut self, log: &mut Writer, now: Timestamp, buffers: &mut Buffers) -> Taken {
+        if !self.is_readable() {
+            return Taken::Nothing;
+        }
+        let Output { stream, pipe, screen } = self;
+        loop {
+            let mut shown = Shown { pipe: &mut *pipe, screen: screen.as_mut() };
+            return match log.take_from(*stream, &mut shown, now, &mut buffers.scratch) {
+                Ok(0) => Taken::End,
+                Ok(count) => Taken::Bytes(count),
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => Taken::Nothing,
+                Err(cause) if cause.kind() == io::ErrorKind::Interrupted => continue,
+                // A pipe has no other error to give, and a terminal that nobody has open gives this one: it would be
+                // given again for ever.
+                Err(_) => Taken::End,
+            };
+        }
+    }
 }
 
-/// A container's standard streams, and our ends of its output.
-fn pipes() -> io::Result<(OwnedFd, OwnedFd, OwnedFd, Vec<Output>)> {
-    let stdin = File::open("/dev/null")?;
-    let (stdout_reader, stdout) = pipe()?;
-    let (stderr_reader, stderr) = pipe()?;
-    let outputs = vec![
-        Output { stream: Stream::Stdout, pipe: stdout_reader },
-        Output { stream: Stream::Stderr, pipe: stderr_reader },
-    ];
-    Ok((stdin.into(), stdout, stderr, outputs))
+/// What one read brought.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    Bytes(usize),
+    /// For now.
+    Nothing,
+    End,
+}
+
+/// What is read from a terminal is shown to whoever is attached.
+struct Shown<'a> {
+    pipe: &'a mut File,
+    screen: Option<&'a mut Screen>,
+}
+
+impl Read for Shown<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.pipe.read(buffer)?;
+        if let Some(screen) = &mut self.screen {
+            screen.show(&buffer[..count]);
+        }
+        Ok(count)
+    }
+}
+
+/// A container's standard streams, and our ends of them.
+struct Streams {
+    given: [OwnedFd; 3],
+    outputs: Vec<Output>,
+    input: Option<OwnedFd>,
+}
+
+impl Streams {
+    /// Without `interactive` the input has ended from the beginning; output that is not `kept` is nobody's.
+    fn of_pipes(interactive: bool, kept: bool) -> io::Result<Streams> {
+        let (stdin, input) = match interactive {
+            true => {
+                let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+                (reader, Some(writer))
+            }
+            false => (File::open("/dev/null")?.into(), None),
+        };
+        if !kept {
+            let null = || File::options().write(true).open("/dev/null").map(OwnedFd::from);
+            return Ok(Streams { given: [stdin, null()?, null()?], outputs: Vec::new(), input });
+        }
+        let (stdout_reader, stdout) = pipe()?;
+        let (stderr_reader, stderr) = pipe()?;
+        let outputs = vec![
+            Output { stream: Stream::Stdout, pipe: stdout_reader, screen: None },
+            Output { stream: Stream::Stderr, pipe: stderr_reader, screen: None },
+        ];
+        Ok(Streams { given: [stdin, stdout, stderr], outputs, input })
+    }
+
+    /// The container opens the terminal itself, when it has one.
+    fn of_terminal() -> io::Result<Streams> {
+        let null = || File::options().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+        Ok(Streams { given: [null()?, null()?, null()?], outputs: Vec::new(), input: None })
+    }
 }
 
 fn pipe() -> io::Result<(File, OwnedFd)> {

@@ -19,10 +19,12 @@ use super::health::{self, Checks};
 use super::journal::{Journal, chain};
 use super::report::{self, ContainerFacts, TaskFacts};
 use super::{Go, Process, TOLD_TO_STOP, memory, poll, read_signals, readable, reap};
+use crate::namespaces::TaskNamespaces;
 use crate::ctl::Ctl;
 use crate::socket::send;
 use crate::status_file::{self, Durability, Reserve};
 use crate::task_dir::CTL_NAME;
+use crate::volumes::TaskVolumes;
 
 /// When a status that could not be written is tried again, milliseconds.
 const STATUS_RETRY_MS: u64 = 1_000;
@@ -55,9 +57,12 @@ pub(super) struct Life {
     containers: Vec<Container>,
     /// In memory only.
     secrets: Vec<ContainerSecrets>,
+    volumes: TaskVolumes,
     executions: Executions,
     checks: Checks,
-    namespaces: Vec<OwnedFd>,
+    /// The containers' network namespaces.
+    networks: Vec<OwnedFd>,
+    namespaces: TaskNamespaces,
     /// Held, never used: as long as they are open, nobody else gets these ports.
     held_ports: Vec<OwnedFd>,
     buffers: Buffers,
@@ -104,9 +109,11 @@ impl Life {
             run,
             containers,
             secrets: go.secrets,
+            volumes: TaskVolumes::default(),
             executions: Executions::default(),
             checks: Checks::default(),
-            namespaces: go.network_namespaces,
+            networks: go.network_namespaces,
+            namespaces: TaskNamespaces::private(),
             held_ports: go.held_ports,
             buffers: Buffers::default(),
             status,
@@ -135,6 +142,15 @@ impl Life {
         self.reserve_at = Some(self.clock.now().plus_ms(RESERVE_AFTER_MS));
         if let Err(error) = self.process.cgroups.prepare_task(&self.spec) {
             self.unready = Some(format!("CannotCreateContainerError: {}", chain(&error)));
+        }
+        if let Err(reason) = self.volumes.prepare(&self.spec) {
+            self.unready.get_or_insert(reason);
+        }
+        match TaskNamespaces::make(&self.spec, &self.process.cgroups) {
+            Ok(namespaces) => self.namespaces = namespaces,
+            Err(error) => {
+                self.unready.get_or_insert_with(|| format!("CannotCreateContainerError: {}", chain(&error)));
+            }
         }
         loop {
             if self.carry_out() {
@@ -180,7 +196,12 @@ impl Life {
             return self.tell_failed_start(name.clone(), reason);
         }
         let secrets = self.secrets.iter().find(|secrets| secrets.container == *name);
-        let around = Surroundings { secrets, cgroups: &self.process.cgroups, namespaces: &self.namespaces };
+        let around = Surroundings {
+            secrets,
+            cgroups: &self.process.cgroups,
+            networks: &self.networks,
+            namespaces: &self.namespaces,
+        };
         self.containers[place].begin(&self.spec, &self.spec.containers[place], &around, self.clock.now());
         self.changed = true;
         self.give_back_memory_soon();
@@ -356,7 +377,8 @@ impl Life {
     /// The descriptors on which something happened before `deadline`.
     fn wait(&mut self, deadline: Option<Timestamp>, shed: Option<Timestamp>) -> Vec<RawFd> {
         let mut interest = vec![readable(self.process.signals.as_raw_fd())];
-        interest.extend(self.containers.iter().flat_map(Container::interest).map(readable));
+        let of_containers = self.containers.iter().flat_map(Container::interest);
+        interest.extend(of_containers.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));
         interest.extend(self.executions.interest().chain(self.checks.interest()).map(readable));
         if let Some(ctl) = &self.ctl {
             interest.extend(ctl.interest().map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));

@@ -106,6 +106,9 @@ impl Host {
             injected_environment: Vec::new(),
             binds: Vec::new(),
             metadata_file: None,
+            link_environment: Vec::new(),
+            devices: Vec::new(),
+            gpu_ids: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@ use task_lifecycle::Event;
 use super::super::abandon;
 use super::super::journal::chain;
 use super::{Life, STATUS_RETRY_MS};
+use crate::namespaces::TaskNamespaces;
 use crate::launch;
 use crate::spawn::SupervisorArgs;
 use crate::status_file::Durability;
@@ -23,9 +24,11 @@ impl Life {
         // Told before the cleaning: an exit is visible at once.
         self.changed = true;
         self.publish();
-        let mut errors = self.remove_containers();
+        let mut errors = std::mem::replace(&mut self.namespaces, TaskNamespaces::private()).end();
+        errors.extend(self.volumes.release());
+        errors.extend(self.remove_containers());
         errors.extend(teardown(&self.spec.id, Some(&self.spec)));
-        self.namespaces.clear();
+        self.networks.clear();
         // Before anything is forked that would keep them taken for a moment longer than this process lives.
         self.held_ports.clear();
         for directory in [self.spec.places.state.join(CONTAINERS_NAME), self.spec.places.run.clone()] {
