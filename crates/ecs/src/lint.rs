@@ -163,7 +163,8 @@ enum Exception {
 
 impl Findings {
     pub(crate) fn add(&mut self, severity: Severity, path: impl Into<String>, message: impl Into<String>) {
-        self.push(severity, path.into(), message.into(), Exception::None);
+        let exception = if severity == Severity::Error { Exception::OurWords } else { Exception::None };
+        self.push(severity, path.into(), message.into(), exception);
     }
 
     fn push(&mut self, severity: Severity, path: String, message: String, exception: Exception) {
