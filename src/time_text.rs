@@ -1,32 +1,16 @@
 //! Times as people write and read them. Pure: the present is an argument.
 
 use ecs::Timestamp;
+use ecs::time::Calendar;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
 const DAY: u64 = 24 * HOUR;
 
-/// `2026-11-23T01:53:57.042Z` (RFC 3339, UTC). The calendar is Howard Hinnant's `civil_from_days`
-/// (<https://howardhinnant.github.io/date_algorithms.html>).
+/// `2026-11-23T01:53:57.042Z` (RFC 3339, UTC).
 pub(crate) fn rfc3339(time: Timestamp) -> String {
-    let seconds = time.epoch_ms / 1000;
-    let days = seconds / DAY + 719_468;
-    let era = days / 146_097;
-    let day_of_era = days % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let of_day = seconds % DAY;
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z",
-        of_day / HOUR,
-        of_day % HOUR / MINUTE,
-        of_day % MINUTE,
-        time.epoch_ms % 1000
-    )
+    let Calendar { year, month, day, hour, minute, second } = time.calendar();
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", time.epoch_ms % 1000)
 }
 
 /// `4s`, `12m`, `3h`, `5d`: the largest unit that fits.

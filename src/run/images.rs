@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use agent::resolve::resolved;
+use agent::environment::{self, ResourceInitializationError};
 use agent::{Host, Plan};
 use agent_protocol::task_spec::ResolvedImage;
-use ecs::ContainerName;
-use images::{Image, Lease, NotAReference, Progress, PullError, Reference, Store, hello};
+use ecs::task_definition::ContainerDefinition;
+use images::{GivenLogin, Image, Lease, NotAReference, Progress, PullError, Reference, Store, hello};
 
 use super::Pull;
 use crate::failure::{BAD_INPUT, Explain, Failure};
@@ -37,6 +38,12 @@ pub(super) enum ImageError {
         #[source]
         cause: PullError,
     },
+    #[error("{image} cannot be pulled")]
+    Login {
+        image: Box<Wish>,
+        #[source]
+        cause: ResourceInitializationError,
+    },
     #[error("a pull cannot be started")]
     Runtime {
         #[source]
@@ -47,13 +54,13 @@ pub(super) enum ImageError {
 /// One container's image, by name.
 #[derive(Clone, Debug)]
 pub(super) struct Wish {
-    container: ContainerName,
+    definition: ContainerDefinition,
     pub(super) reference: Reference,
 }
 
 impl fmt::Display for Wish {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "container {}: image {}", self.container, self.reference)
+        write!(out, "container {}: image {}", self.definition.name, self.reference)
     }
 }
 
@@ -62,6 +69,8 @@ pub(super) struct Wanted {
     /// The store's directory; opened when something is looked for, so that the supervisor is started first.
     directory: PathBuf,
     store: OnceCell<Store>,
+    /// Has the logins that `repositoryCredentials` name.
+    secrets: secrets::Store,
     wishes: Vec<Wish>,
     pull: Pull,
     progress: Arc<dyn Progress>,
@@ -73,13 +82,14 @@ impl Wanted {
     pub(super) fn of(host: &Host, plan: &Plan, pull: Pull, progress: Arc<dyn Progress>) -> Result<Self, Failure> {
         let wishes = plan.definition.container_definitions.iter().map(|definition| {
             let reference = crate::definition::image_name(&definition.image);
-            reference.map(|reference| Wish { container: definition.name.clone(), reference })
+            reference.map(|reference| Wish { definition: definition.clone(), reference })
         });
         let wishes = wishes.collect::<Result<Vec<_>, NotAReference>>().doing("an image's name is wrong");
         let wishes = wishes.map_err(|failure| failure.exit(BAD_INPUT))?;
         Ok(Self {
             directory: host.images(),
             store: OnceCell::new(),
+            secrets: host.secrets(),
             wishes,
             pull,
             progress,
@@ -143,7 +153,10 @@ impl Wanted {
     }
 
     fn pull_one(&self, wish: &Wish) -> Result<Image, ImageError> {
-        let options = registries::options(None, &[]);
+        let login = environment::registry_login(&self.secrets, &wish.definition)
+            .map_err(|cause| ImageError::Login { image: Box::new(wish.clone()), cause })?;
+        let mut options = registries::options(None, &[]);
+        options.login = login.map(|login| GivenLogin { user: login.username, password: login.password });
         match registries::pull(self.store()?, &wish.reference, &options, &self.progress) {
             Ok(Ok(image)) => Ok(image),
             Ok(Err(cause)) => Err(ImageError::Pull { image: Box::new(wish.clone()), cause }),

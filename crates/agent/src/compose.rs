@@ -3,13 +3,14 @@
 use std::os::fd::OwnedFd;
 
 use agent_protocol::task_spec::{ContainerNetwork, FORMAT, NetworkNamespace, Places, ResolvedImage};
-use agent_protocol::{ContainerSpec, TaskSpec};
+use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
 use ecs::size::{self, SizeError};
 use ecs::task_definition::{ContainerDefinition, NetworkMode, TaskDefinition};
 use ecs::{TaskId, Timestamp};
 use network::{AttachedContainer, Attachment, ContainerRequest, Request};
 
-use crate::metadata_file;
+use crate::environment::{self, Fetched};
+use crate::{links, metadata_file};
 
 /// A task of a host that no cluster knows.
 pub const CLUSTER: &str = "default";
@@ -45,6 +46,7 @@ pub struct Parts {
     pub runtime_ids: Vec<String>,
     pub images: Vec<ResolvedImage>,
     pub attachment: Attachment,
+    pub fetched: Fetched,
     pub created_at: Timestamp,
     pub places: Places,
 }
@@ -55,6 +57,8 @@ pub struct Composed {
     pub spec: TaskSpec,
     pub network_namespaces: Vec<OwnedFd>,
     pub held_ports: Vec<OwnedFd>,
+    /// Never in the spec, which is written down.
+    pub secrets: Vec<ContainerSecrets>,
 }
 
 pub fn network_request(plan: &Plan, id: &TaskId, runtime_ids: &[String]) -> Request {
@@ -75,6 +79,7 @@ fn container_request(definition: &ContainerDefinition, runtime_id: &str) -> Cont
         extra_hosts: definition.extra_hosts.clone(),
         dns_servers: definition.dns_servers.clone(),
         dns_search_domains: definition.dns_search_domains.clone(),
+        links: definition.links.clone(),
         runtime_id: runtime_id.to_owned(),
     }
 }
@@ -90,11 +95,15 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         .zip(parts.runtime_ids)
         .zip(parts.images)
         .zip(parts.attachment.containers)
-        .map(|(((definition, runtime_id), image), attached)| ContainerSpec {
-            environment_from_files: Vec::new(),
+        .zip(parts.fetched.from_files)
+        .map(|((((definition, runtime_id), image), attached), environment_from_files)| ContainerSpec {
+            environment_from_files,
+            link_environment: Vec::new(),
             injected_environment: Vec::new(),
             binds: Vec::new(),
             metadata_file: None,
+            devices: Vec::new(),
+            gpu_ids: Vec::new(),
             definition: definition.clone(),
             image,
             network: container_network(attached, &mut network_namespaces),
@@ -125,11 +134,16 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         tags: definition.tags.clone(),
         places: parts.places,
     };
+    let mut secrets = parts.fetched.secrets;
     for place in 0..spec.containers.len() {
         let file = metadata_file::of(&spec, &spec.containers[place]);
-        spec.containers[place].metadata_file = Some(file);
+        let container = &mut spec.containers[place];
+        container.metadata_file = Some(file);
+        let own = secrets.iter().find(|secrets| secrets.container == container.definition.name);
+        container.injected_environment = environment::injected(container, own, &plan.region);
     }
-    Ok(Composed { spec, network_namespaces, held_ports: parts.attachment.port_holds })
+    links::add(&mut spec, &mut secrets);
+    Ok(Composed { spec, network_namespaces, held_ports: parts.attachment.port_holds, secrets })
 }
 
 fn container_network(attached: AttachedContainer, namespaces: &mut Vec<OwnedFd>) -> ContainerNetwork {
@@ -179,11 +193,13 @@ mod tests {
 
     fn parts(containers: Vec<AttachedContainer>) -> Parts {
         let spec = example::spec(&["a"]);
+        let from_files = vec![Vec::new(); containers.len()];
         Parts {
             id: spec.id.clone(),
             runtime_ids: containers.iter().map(|container| container.name.to_string().repeat(40)).collect(),
             images: containers.iter().map(|_| spec.containers[0].image.clone()).collect(),
             attachment: Attachment { containers, port_holds: Vec::new(), said: Vec::new(), stages: Vec::new() },
+            fetched: Fetched { from_files, secrets: Vec::new() },
             created_at: Timestamp::from_epoch_ms(5),
             places: spec.places,
         }

@@ -18,6 +18,8 @@ use runtime::task_dir::{self, NewTask, TaskDirError};
 
 use crate::compose::{self, Parts, Plan};
 use crate::dice::{self, NoDice};
+use crate::environment::{self, ResourceInitializationError};
+use crate::gpu::{self, Gpu, Inventory, Wanted};
 use crate::host::Host;
 use crate::recovery;
 
@@ -29,12 +31,16 @@ pub enum StartError<E: std::error::Error + 'static> {
     Directory(#[source] TaskDirError),
     #[error("the name {name:?} belongs to task {owner}, which has not stopped")]
     NameTaken { name: String, owner: TaskId },
+    #[error("the task's environment cannot be had")]
+    Environment(#[source] ResourceInitializationError),
     #[error("the task's supervisor cannot be started")]
     Spawn(#[source] SpawnError),
     #[error("the task has no images to run")]
     Images(#[source] E),
     #[error("the task's network cannot be made")]
     Network(#[source] network::Error),
+    #[error("RESOURCE:GPU")]
+    Gpu(#[source] gpu::GpuError),
     #[error("the task's size cannot be read")]
     Size(#[source] SizeError),
     #[error("the task's supervisor did not take the task over")]
@@ -93,6 +99,10 @@ where
     let runtime_ids = plan.definition.container_definitions.iter().map(|_| dice::runtime_id());
     let runtime_ids: Vec<String> = runtime_ids.collect::<Result<_, _>>().map_err(StartError::Dice)?;
     refuse_taken_name(host, plan)?;
+    // Nothing is made and nothing pulled for a task that has to be refused. `write_down` chooses for good.
+    choose_gpus(host, plan)?;
+    let fetch = || environment::fetch(host, plan, created_at);
+    let fetched = stages.measure("environment", fetch).map_err(StartError::Environment)?;
     let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
     let pull_started_at = now();
     let request = compose::network_request(plan, &id, &runtime_ids);
@@ -107,16 +117,16 @@ where
     let since = Instant::now();
     let said = attachment.said.clone();
     let places = supervisor.places.clone();
-    let parts = Parts { id: id.clone(), runtime_ids, images, attachment, created_at, places };
-    let composed = compose::compose(plan, parts).map_err(StartError::Size)?;
-    write_down(host, plan, &composed.spec)?;
+    let parts = Parts { id: id.clone(), runtime_ids, images, attachment, fetched, created_at, places };
+    let mut composed = compose::compose(plan, parts).map_err(StartError::Size)?;
+    write_down(host, plan, &mut composed.spec)?;
     stages.add("taskFile", since.elapsed());
     let handover = Handover {
         network_namespaces: composed.network_namespaces,
         held_ports: composed.held_ports,
         pull_started_at: Some(pull_started_at),
         pull_stopped_at: Some(pull_stopped_at),
-        secrets: Vec::new(),
+        secrets: composed.secrets,
     };
     stages.measure("handover", || supervisor.go(handover)).map_err(StartError::Handover)?;
     Ok(Started { spec: composed.spec, stages, said })
@@ -164,14 +174,45 @@ where
     Ok((supervisor, images, attachment))
 }
 
-/// A name belongs to whoever writes it down first: another start may have done so during our pull.
-fn write_down<E: std::error::Error>(host: &Host, plan: &Plan, spec: &TaskSpec) -> Result<(), StartError<E>> {
-    let _names = match &plan.name {
-        Some(_) => Some(task_dir::lock_all(&host.roots).map_err(StartError::Directory)?),
-        None => None,
+/// A name and a GPU belong to whoever writes them down first: another start may have done so during our pull.
+fn write_down<E: std::error::Error>(host: &Host, plan: &Plan, spec: &mut TaskSpec) -> Result<(), StartError<E>> {
+    let gpus = wants_gpus(plan)?;
+    let _claims = match plan.name.is_some() || gpus {
+        true => Some(task_dir::lock_all(&host.roots).map_err(StartError::Directory)?),
+        false => None,
     };
     refuse_taken_name(host, plan)?;
+    if let Some((chosen, inventory)) = choose_gpus(host, plan)? {
+        for (container, gpus) in spec.containers.iter_mut().zip(&chosen) {
+            gpu::assign(container, gpus, &inventory);
+        }
+    }
     task_dir::write_spec(spec).map_err(StartError::Directory)
+}
+
+fn wants_gpus<E: std::error::Error>(plan: &Plan) -> Result<bool, StartError<E>> {
+    let wanted = plan.definition.container_definitions.iter().map(gpu::wanted);
+    let wanted: Vec<Option<Wanted>> = wanted.collect::<Result<_, _>>().map_err(StartError::Gpu)?;
+    Ok(wanted.iter().any(Option::is_some))
+}
+
+/// What each container gets of what is free, and all that there is; nothing where none is asked for.
+fn choose_gpus<E: std::error::Error>(
+    host: &Host,
+    plan: &Plan,
+) -> Result<Option<(Vec<Vec<Gpu>>, Inventory)>, StartError<E>> {
+    if !wants_gpus(plan)? {
+        return Ok(None);
+    }
+    let asked = plan.definition.container_definitions.iter();
+    let asked: Vec<_> = asked
+        .map(|definition| Ok((definition.name.clone(), gpu::wanted(definition)?)))
+        .collect::<Result<_, _>>()
+        .map_err(StartError::Gpu)?;
+    let inventory = gpu::inventory(&gpu::Sources::default()).map_err(StartError::Gpu)?;
+    let (tasks, _) = task_dir::list(&host.roots).map_err(StartError::Directory)?;
+    let chosen = gpu::choose(&asked, &inventory, &gpu::taken(&tasks)).map_err(StartError::Gpu)?;
+    Ok(Some((chosen, inventory)))
 }
 
 /// A name means one task among those that have not stopped. Ours is not written down yet.

@@ -65,9 +65,12 @@ fn container_spec(container: &str) -> ContainerSpec {
         },
         runtime_id: "00112233445566778899aabbccddeeff".repeat(2),
         environment_from_files: Vec::new(),
+        link_environment: Vec::new(),
         injected_environment: Vec::new(),
         binds: Vec::new(),
         metadata_file: None,
+        devices: Vec::new(),
+        gpu_ids: Vec::new(),
     }
 }
 

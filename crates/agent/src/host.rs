@@ -5,21 +5,29 @@ use std::path::Path;
 use network::Settings;
 use runtime::task_dir::Roots;
 
+use crate::environment;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     pub roots: Roots,
     pub network: Settings,
+    /// Where environment files in S3 come from.
+    pub s3: environment::Settings,
 }
 
 impl Host {
     /// `variable` looks up a variable of the environment: the network's names and addresses can be set there.
     pub fn new(roots: Roots, variable: impl Fn(&str) -> Option<String>) -> Result<Self, network::BadSetting> {
-        let network = Settings::from_env(&instance(&roots.run), variable)?;
-        Ok(Self { roots, network })
+        let network = Settings::from_env(&instance(&roots.run), &variable)?;
+        Ok(Self { roots, network, s3: environment::Settings::from_env(variable) })
     }
 
     pub fn images(&self) -> std::path::PathBuf {
         self.roots.data.join("images")
+    }
+
+    pub fn secrets(&self) -> secrets::Store {
+        secrets::Store::new(self.roots.data.join("secrets"))
     }
 }
 

@@ -9,10 +9,13 @@ pub mod describe;
 pub mod dice;
 pub mod driver;
 pub mod ending;
+pub mod environment;
 pub mod events;
 #[cfg(test)]
 mod example;
+pub mod gpu;
 pub mod host;
+mod links;
 pub mod metadata_file;
 pub mod recovery;
 pub mod resolve;

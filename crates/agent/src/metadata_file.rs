@@ -24,6 +24,11 @@ pub fn of(task: &TaskSpec, container: &ContainerSpec) -> MetadataFile {
     }
 }
 
+/// What Docker would call the container, after Amazon's agent, which adds random digits.
+pub(crate) fn docker_name(task: &TaskSpec, container: &ContainerSpec) -> String {
+    format!("/ecs-{}-{}-{}", task.family, task.revision, container.definition.name)
+}
+
 fn content(task: &TaskSpec, container: &ContainerSpec) -> Value {
     let addresses: Vec<String> = container.network.ipv4_address.iter().map(ToString::to_string).collect();
     let ports: Vec<Value> = container
@@ -49,7 +54,7 @@ fn content(task: &TaskSpec, container: &ContainerSpec) -> Value {
         "TaskDefinitionRevision": task.revision.to_string(),
         "ContainerID": container.runtime_id,
         "ContainerName": container.definition.name,
-        "DockerContainerName": format!("/ecs-{}-{}-{}", task.family, task.revision, container.definition.name),
+        "DockerContainerName": docker_name(task, container),
         "ImageID": container.image.digest,
         "ImageName": container.definition.image,
         "PortMappings": ports,

@@ -16,6 +16,7 @@ pub fn resolved(image: Image) -> ResolvedImage {
             working_dir: config.working_dir,
             stop_signal: config.stop_signal,
             volumes: config.volumes,
+            exposed_ports: config.exposed_ports,
             labels: config.labels,
         },
     }

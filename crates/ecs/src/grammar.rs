@@ -217,6 +217,33 @@ pub(crate) fn tmpfs_option(text: &str) -> Verdict {
     wanted(right, format!("a tmpfs has the options {}", TMPFS_OPTIONS.join(", ")))
 }
 
+/// How a secret is called: `value_from` reads it.
+pub(crate) fn value_from(text: &str) -> Verdict {
+    crate::value_from::ValueFrom::parse(text).map(drop).map_err(|error| error.to_string())
+}
+
+/// A secret's ARN, or its name where it is in the task's region.
+pub(crate) fn credentials_parameter(text: &str) -> Verdict {
+    let right = match text.strip_prefix("arn:") {
+        Some(_) => crate::value_from::ValueFrom::parse(text).map(drop),
+        None => crate::value_from::Name::parse(text).map(drop),
+    };
+    right.map_err(|error| error.to_string())
+}
+
+/// The name of a variable, or the path of a file: an absolute one is no variable's name that anybody uses.
+pub(crate) fn secret_name(text: &str) -> Verdict {
+    if !text.starts_with('/') {
+        return variable_name(text);
+    }
+    let plain = text.split('/').skip(1).all(|part| !matches!(part, "" | "." | "..")) && !text.contains('\0');
+    wanted(plain, "a secret's file is an absolute path without \".\", \"..\" and empty parts")
+}
+
+pub(crate) fn environment_file(text: &str) -> Verdict {
+    crate::environment_file::Source::parse(text).map(drop).map_err(|error| error.to_string())
+}
+
 fn has_reserved_prefix(text: &str) -> bool {
     text.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
 }

@@ -9,7 +9,7 @@ use crate::fields;
 use crate::input::{self, Document, MAX_FILE_BYTES, ReadError};
 use crate::lint::{Finding, Findings, check_shape};
 use crate::size;
-use crate::task_definition::{ContainerDefinition, KeyValuePair, TaskDefinition};
+use crate::task_definition::{ContainerDefinition, EnvironmentFile, KeyValuePair, TaskDefinition};
 
 /// "A total of 8192 characters are allowed for overrides. This limit includes the JSON formatting characters of the
 /// override structure" (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>).
@@ -36,6 +36,10 @@ pub struct ContainerOverride {
     /// Added to the definition's; replaces variables of the same name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub environment: Vec<KeyValuePair>,
+    /// "instead of the value from the container definition"
+    /// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerOverride.html>).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub environment_files: Vec<EnvironmentFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
     /// MiB.
@@ -124,6 +128,9 @@ pub fn apply(definition: &mut TaskDefinition, overrides: &TaskOverride) -> Resul
         container.cpu = given.cpu.unwrap_or(container.cpu);
         container.memory = given.memory.or(container.memory);
         container.memory_reservation = given.memory_reservation.or(container.memory_reservation);
+        if !given.environment_files.is_empty() {
+            container.environment_files = given.environment_files.clone();
+        }
         for variable in &given.environment {
             set_variable(container, &variable.name, &variable.value)?;
         }

@@ -39,9 +39,10 @@ pub(crate) fn arguments(definition: &ContainerDefinition, image: &ImageConfig) -
     Ok(arguments)
 }
 
-/// In Docker's order: PATH and HOSTNAME, then the container definition's variables, then those of the image that
-/// these do not replace. The definition's are, in the order of Amazon's agent: `environment`, environment files' where
-/// the name is new, secrets over both, and what the agent puts in. HOME is added later, by who knows the user.
+/// In Docker's order: PATH and HOSTNAME, what links tell, then the container definition's variables, then those of the
+/// image that these do not replace. The definition's are, in the order of Amazon's agent: `environment`, environment
+/// files' where the name is new, secrets over both, and what the agent puts in. HOME is added later, by who knows the
+/// user.
 ///
 /// # Errors
 /// A variable could not be passed to a program.
@@ -52,6 +53,7 @@ pub(crate) fn environment(
     let mut environment = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={}", container.network.hostname)];
     let image = &container.image.config.env;
     let pair = |pair: &KeyValuePair| format!("{}={}", pair.name, pair.value);
+    container.link_environment.iter().for_each(|variable| set(&mut environment, pair(variable)));
     let mut own = Vec::new();
     container.definition.environment.iter().for_each(|variable| set(&mut own, pair(variable)));
     for variable in &container.environment_from_files {

@@ -8,9 +8,6 @@ const MEMORY: Rule = Rule::Within(MIN_MEMORY_MIB as i64, MAX_MEMORY_MIB as i64);
 const PORT: Rule = Rule::Within(0, u16::MAX as i64);
 const ANY_SECONDS: Rule = Rule::Within(0, INT_MAX);
 const NO_HEALTH_CHECKS: &str = "health checks are not run yet; nothing watches this container's health";
-const NO_SECRETS: &str = "secrets are not fetched yet";
-const INSTEAD_OF_SECRETS: &str =
-    "remove them and give the values as environment variables: `coracle run --env NAME=VALUE`";
 const NO_VOLUMES: &str = "volumes are not made yet";
 const IN_THE_IMAGE: &str = "put the data into the image";
 const LOCAL_LOGS: &str = "kept as local log files; read them with `coracle logs`";
@@ -41,36 +38,30 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
         works("dnsServers", TEXTS).rule(Rule::Grammar(grammar::ip_address)),
         works("dnsSearchDomains", TEXTS).rule(Rule::Grammar(grammar::search_domain)),
         works("extraHosts", Kind::List(&Kind::Structure(&HOST_ENTRY))),
-        partly("dockerSecurityOptions", TEXTS, "no-new-privileges only").rule(Rule::Grammar(grammar::security_option)),
+        partly(
+            "dockerSecurityOptions",
+            TEXTS,
+            "no-new-privileges, seccomp:unconfined, and apparmor:… and label:… where the host has the module",
+        )
+        .rule(Rule::Grammar(grammar::security_option)),
         works("dockerLabels", Kind::TextMap),
         works("ulimits", Kind::List(&Kind::Structure(&ULIMIT))),
         works("systemControls", Kind::List(&Kind::Structure(&SYSTEM_CONTROL))),
         works("linuxParameters", Kind::Structure(&LINUX_PARAMETERS)),
         works("logConfiguration", Kind::Structure(&LOG_CONFIGURATION)),
-        no_effect(
-            "repositoryCredentials",
-            Kind::Structure(&REPOSITORY_CREDENTIALS),
-            "images are pulled with the credentials of the host's docker config",
-        ),
+        works("repositoryCredentials", Kind::Structure(&REPOSITORY_CREDENTIALS))
+            .shown_by("tests/host/secrets.rs: an_image_is_pulled_with_the_login_that_the_store_has"),
         no_effect("healthCheck", Kind::Structure(&HEALTH_CHECK), NO_HEALTH_CHECKS),
         no_effect("restartPolicy", Kind::Structure(&RESTART_POLICY), "containers are not restarted inside a task yet"),
         no_effect("versionConsistency", Kind::Text, "a tag is looked up again for every task that has to pull it")
             .one_of(&["enabled", "disabled"]),
-        refused(
-            "links",
-            TEXTS,
-            "links are not made yet",
-            "publish a port of the other container, or use networkMode host",
-        ),
-        refused(
-            "environmentFiles",
-            Kind::List(&Kind::Structure(&ENVIRONMENT_FILE)),
-            NO_ENVIRONMENT_FILES,
-            COPY_VARIABLES,
-        ),
+        works("links", TEXTS).shown_by("tests/host/links.rs: a_linked_container_is_reached_by_its_names"),
+        works("environmentFiles", Kind::List(&Kind::Structure(&ENVIRONMENT_FILE)))
+            .shown_by("tests/host/environment.rs: files_come_from_s3_and_from_this_host"),
         refused("mountPoints", Kind::List(&Kind::Structure(&MOUNT_POINT)), NO_VOLUMES, IN_THE_IMAGE),
         refused("volumesFrom", Kind::List(&Kind::Structure(&VOLUME_FROM)), NO_VOLUMES, IN_THE_IMAGE),
-        refused("secrets", Kind::List(&Kind::Structure(&SECRET)), NO_SECRETS, INSTEAD_OF_SECRETS),
+        works("secrets", Kind::List(&Kind::Structure(&SECRET)))
+            .shown_by("tests/host/secrets.rs: secrets_reach_their_container_and_nobody_else"),
         refused(
             "interactive",
             Kind::Boolean,
@@ -78,11 +69,10 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
             "use `coracle exec -it` for a shell",
         ),
         refused("pseudoTerminal", Kind::Boolean, "containers have no terminal", "use `coracle exec -it` for a shell"),
-        refused(
+        partly(
             "resourceRequirements",
             Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)),
-            NO_ACCELERATORS,
-            REMOVE_ACCELERATORS,
+            "whole GPUs, as device nodes: the image brings the driver's libraries",
         ),
         refused(
             "firelensConfiguration",
@@ -94,13 +84,15 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
     ],
 };
 
-pub(super) const NO_ENVIRONMENT_FILES: &str = "files in S3 are not fetched";
-pub(super) const COPY_VARIABLES: &str = "copy the variables to `environment`, or give them with --env";
 pub(super) const NO_ACCELERATORS: &str = "GPUs and other accelerators are not handed to containers yet";
 pub(super) const REMOVE_ACCELERATORS: &str = "remove resourceRequirements to run without them";
 
-static REPOSITORY_CREDENTIALS: Shape =
-    Shape { name: "RepositoryCredentials", members: &[works("credentialsParameter", Kind::Text).required()] };
+static REPOSITORY_CREDENTIALS: Shape = Shape {
+    name: "RepositoryCredentials",
+    members: &[works("credentialsParameter", Kind::Text)
+        .required()
+        .rule(Rule::Grammar(grammar::credentials_parameter))],
+};
 
 static PORT_MAPPING: Shape = Shape {
     name: "PortMapping",
@@ -183,20 +175,13 @@ static LINUX_PARAMETERS: Shape = Shape {
     members: &[
         works("capabilities", Kind::Structure(&CAPABILITIES)),
         works("sharedMemorySize", Kind::Integer).within(0, MAX_MEMORY_MIB as i64),
-        no_effect("initProcessEnabled", Kind::Boolean, "no init process is added yet: the command itself is process 1"),
-        no_effect("maxSwap", Kind::Integer, "swap is not limited for each container yet").within(0, INT_MAX),
-        no_effect("swappiness", Kind::Integer, "swap is not tuned for each container yet").within(0, 100),
-        refused(
-            "devices",
-            Kind::List(&Kind::Structure(&DEVICE)),
-            "host devices are not handed to containers yet",
-            PRIVILEGED,
-        ),
-        refused("tmpfs", Kind::List(&Kind::Structure(&TMPFS)), "tmpfs mounts are not made yet", "use /dev/shm"),
+        works("initProcessEnabled", Kind::Boolean),
+        partly("maxSwap", Kind::Integer, "together with memory, on hosts whose kernel accounts swap").within(0, INT_MAX),
+        partly("swappiness", Kind::Integer, "on hosts with cgroup v1; v2 has no such setting").within(0, 100),
+        works("devices", Kind::List(&Kind::Structure(&DEVICE))),
+        works("tmpfs", Kind::List(&Kind::Structure(&TMPFS))),
     ],
 };
-
-const PRIVILEGED: &str = "a privileged container has every device of the host";
 
 static CAPABILITIES: Shape = Shape {
     name: "KernelCapabilities",
@@ -244,7 +229,10 @@ static LOG_CONFIGURATION: Shape = Shape {
 
 static SECRET: Shape = Shape {
     name: "Secret",
-    members: &[works("name", Kind::Text).required(), works("valueFrom", Kind::Text).required()],
+    members: &[
+        works("name", Kind::Text).required().rule(Rule::Grammar(grammar::secret_name)),
+        works("valueFrom", Kind::Text).required().rule(Rule::Grammar(grammar::value_from)),
+    ],
 };
 
 static HEALTH_CHECK: Shape = Shape {
@@ -270,7 +258,10 @@ static RESTART_POLICY: Shape = Shape {
 
 pub(super) static ENVIRONMENT_FILE: Shape = Shape {
     name: "EnvironmentFile",
-    members: &[works("value", Kind::Text).required(), works("type", Kind::Text).required().one_of(&["s3"])],
+    members: &[
+        works("value", Kind::Text).required().rule(Rule::Grammar(grammar::environment_file)),
+        works("type", Kind::Text).required().one_of(&["s3"]),
+    ],
 };
 
 static MOUNT_POINT: Shape = Shape {

@@ -1,8 +1,7 @@
 //! Members of RunTask's `overrides`.
 
 use super::container::{
-    COPY_VARIABLES, ENVIRONMENT_FILE, ENVIRONMENT_VARIABLE, NO_ACCELERATORS, NO_ENVIRONMENT_FILES, REMOVE_ACCELERATORS,
-    RESOURCE_REQUIREMENT,
+    ENVIRONMENT_FILE, ENVIRONMENT_VARIABLE, NO_ACCELERATORS, REMOVE_ACCELERATORS, RESOURCE_REQUIREMENT,
 };
 use super::task::EPHEMERAL_STORAGE;
 use super::{INT_MAX, Kind, Rule, Shape, TEXTS, no_effect, refused, works};
@@ -49,12 +48,8 @@ static CONTAINER_OVERRIDE: Shape = Shape {
         works("cpu", Kind::Integer).within(0, INT_MAX),
         works("memory", Kind::Integer).rule(MEMORY),
         works("memoryReservation", Kind::Integer).rule(MEMORY),
-        refused(
-            "environmentFiles",
-            Kind::List(&Kind::Structure(&ENVIRONMENT_FILE)),
-            NO_ENVIRONMENT_FILES,
-            COPY_VARIABLES,
-        ),
+        works("environmentFiles", Kind::List(&Kind::Structure(&ENVIRONMENT_FILE)))
+            .shown_by("tests/host/environment.rs: an_override_has_files_of_its_own"),
         refused(
             "resourceRequirements",
             Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)),
