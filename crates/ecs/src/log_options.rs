@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use regex::bytes::Regex;
+
 use crate::lint::{Findings, Place, Severity};
 use crate::suggest;
 
@@ -28,6 +30,9 @@ pub const MAX_SIZE: &str = "max-size";
 pub const MAX_FILE: &str = "max-file";
 /// Coracle's own: output older than this goes at the next rotation.
 pub const MAX_AGE: &str = "max-age";
+
+/// Of awsfirelens: not the router's option.
+pub const BUFFER_LIMIT: &str = "log-driver-buffer-limit";
 
 /// What `max-buffer-size` is when nobody says.
 pub const DEFAULT_BUFFER_BYTES: u64 = 10 << 20;
@@ -160,9 +165,11 @@ pub fn mode(options: &BTreeMap<String, String>) -> Mode {
     }
 }
 
-/// The option `max-buffer-size`, in bytes.
+/// The option `max-buffer-size`, in bytes; without it the older ones that mean the same: fluentd's, and that of
+/// awsfirelens (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/firelens-docker-buffer-limit.html>).
 pub fn buffer_bytes(options: &BTreeMap<String, String>) -> u64 {
-    let given = options.get(MAX_BUFFER_SIZE).and_then(|size| size_bytes(size));
+    let names = [MAX_BUFFER_SIZE, "fluentd-buffer-limit", BUFFER_LIMIT];
+    let given = names.iter().find_map(|name| options.get(*name)).and_then(|size| size_bytes(size));
     given.filter(|bytes| *bytes > 0).unwrap_or(DEFAULT_BUFFER_BYTES)
 }
 
@@ -212,42 +219,68 @@ pub fn awslogs_stream(options: &BTreeMap<String, String>, container: &str, task_
     }
 }
 
-/// A regular expression for a strftime format, as Docker's awslogs driver makes it; nothing where a conversion is none
-/// that the driver has (<https://docs.docker.com/engine/logging/drivers/awslogs/#awslogs-datetime-format>).
-pub fn datetime_pattern(format: &str) -> Option<String> {
-    let mut pattern = String::new();
-    let mut letters = format.chars();
-    while let Some(letter) = letters.next() {
-        if letter != '%' {
-            if !letter.is_alphanumeric() && letter.is_ascii() && !letter.is_ascii_whitespace() {
-                pattern.push('\\');
-            }
-            pattern.push(letter);
-            continue;
-        }
-        pattern.push_str(match letters.next()? {
-            'A' => "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day",
-            'a' => "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)",
-            'B' => "(?:January|February|March|April|May|June|July|August|September|October|November|December)",
-            'b' => "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)",
-            'c' => "(?s:.{3} .{3} [0-9 ][0-9] [0-9]{2}:[0-9]{2}:[0-9]{2} [0-9]{4})",
-            'd' | 'H' | 'I' | 'M' | 'm' | 'S' | 'U' | 'W' | 'y' => "[0-9]{2}",
-            'f' => "[0-9]{6}",
-            'F' => "[0-9]{4}-[0-9]{2}-[0-9]{2}",
-            'j' | 'L' => "[0-9]{3}",
-            'p' => "[AP]M",
-            'T' => "[0-9]{2}:[0-9]{2}:[0-9]{2}",
-            'w' => "[0-6]",
-            'X' => "[0-9]{2}:[0-9]{2}:[0-9]{2}",
-            'x' => "[0-9]{2}/[0-9]{2}/[0-9]{2}",
-            'Y' => "[0-9]{4}",
-            'Z' => "[A-Z]{1,4}T",
-            'z' => r"[+-][0-9]{4}",
-            '%' => "%",
-            _ => return None,
-        });
+/// How the first line of an event that has several looks: `awslogs-datetime-format` and `awslogs-multiline-pattern`.
+#[derive(Clone, Debug)]
+pub struct EventStart(Regex);
+
+impl EventStart {
+    /// Nothing where every line is an event. Of both options the date's wins, as in Docker's driver.
+    pub fn of(options: &BTreeMap<String, String>) -> Result<Option<EventStart>, regex::Error> {
+        let pattern = match (options.get(AWSLOGS_DATETIME_FORMAT), options.get(AWSLOGS_MULTILINE_PATTERN)) {
+            (Some(format), _) => datetime_pattern(format),
+            (None, Some(pattern)) => pattern.clone(),
+            (None, None) => return Ok(None),
+        };
+        Regex::new(&pattern).map(|pattern| Some(EventStart(pattern)))
     }
-    Some(pattern)
+
+    /// Whether a line begins an event: it matches anywhere in it.
+    pub fn begins(&self, line: &[u8]) -> bool {
+        self.0.is_match(line)
+    }
+}
+
+/// A regular expression with strftime's conversions in it, as Docker's awslogs driver takes it, as one without. What
+/// is no conversion of the driver stands for itself
+/// (<https://docs.docker.com/engine/logging/drivers/awslogs/#awslogs-datetime-format>).
+fn datetime_pattern(format: &str) -> String {
+    let mut pattern = String::new();
+    let mut letters = format.chars().peekable();
+    while let Some(letter) = letters.next() {
+        match (letter, letters.peek().and_then(|conversion| conversion_pattern(*conversion))) {
+            ('%', Some(meaning)) => {
+                pattern.push_str(meaning);
+                letters.next();
+            }
+            (letter, _) => pattern.push(letter),
+        }
+    }
+    pattern
+}
+
+fn conversion_pattern(conversion: char) -> Option<&'static str> {
+    Some(match conversion {
+        'A' => "(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day",
+        'a' => "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)",
+        'B' => "(?:January|February|March|April|May|June|July|August|September|October|November|December)",
+        'b' => "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)",
+        'd' => "(?:0[1-9]|[12][0-9]|3[01])",
+        'f' => "[0-9]{6}",
+        'H' => "(?:[01][0-9]|2[0-3])",
+        'I' => "(?:0[1-9]|1[0-2])",
+        'j' => "(?:[012][0-9]{2}|3[0-5][0-9]|36[0-6])",
+        // Milliseconds come with their point: ".000".
+        'L' => "\\.[0-9]{3}",
+        'M' | 'S' => "[0-5][0-9]",
+        'm' => "(?:0[1-9]|1[0-2])",
+        'p' => "[AP]M",
+        'w' => "[0-6]",
+        'Y' => "[0-9]{4}",
+        'y' => "[0-9]{2}",
+        'Z' => "[A-Z]{1,4}T",
+        'z' => "[+-][0-9]{4}",
+        _ => return None,
+    })
 }
 
 /// Checks the options of one `logConfiguration`.
@@ -322,7 +355,8 @@ fn common_value(option: &str, value: &str, path: String, findings: &mut Findings
 fn awslogs_value(option: &str, value: &str, path: String, findings: &mut Findings) {
     match option {
         AWSLOGS_GROUP | AWSLOGS_REGION if value.is_empty() => {
-            findings.client_exception(path, format!("Log driver awslogs option '{option}' should not be null or empty."));
+            findings
+                .client_exception(path, format!("Log driver awslogs option '{option}' should not be null or empty."));
         }
         AWSLOGS_GROUP if !is_group(value) => {
             findings.error(path, format!("{value:?} is no name of a log group"));
@@ -334,9 +368,13 @@ fn awslogs_value(option: &str, value: &str, path: String, findings: &mut Finding
             findings.error(path, format!("{value:?} makes no name of a log stream"));
             findings.hint("up to 512 letters, without : and *");
         }
-        AWSLOGS_DATETIME_FORMAT if datetime_pattern(value).is_none() => {
-            findings.error(path, format!("{value:?} has a conversion that the awslogs driver does not have"));
-            findings.hint("%A %a %B %b %c %d %F %f %H %I %j %L %M %m %p %S %T %U %W %w %X %x %Y %y %Z %z %%");
+        AWSLOGS_DATETIME_FORMAT | AWSLOGS_MULTILINE_PATTERN => {
+            let alone = BTreeMap::from([(option.to_owned(), value.to_owned())]);
+            if let Err(cause) = EventStart::of(&alone) {
+                let cause = cause.to_string();
+                let cause = cause.lines().last().unwrap_or_default();
+                findings.error(path, format!("{value:?} is no regular expression: {cause}"));
+            }
         }
         "awslogs-create-group" if value != "true" => {
             let text =
@@ -385,11 +423,12 @@ mod tests {
                  be set to 'true', else omit option.",
             ]
         );
-        let both = json!({ "awslogs-group": "g", "awslogs-region": "r", "awslogs-datetime-format": "%Q",
+        let both = json!({ "awslogs-group": "g", "awslogs-region": "r", "awslogs-datetime-format": "[%Y",
                            "awslogs-multiline-pattern": "^INFO" });
         let both = findings(log(both));
         assert!(
-            both[0].contains("%Q") && both[1].starts_with("no effect: log.options.awslogs-multiline-pattern"),
+            both[0].contains("no regular expression")
+                && both[1].starts_with("no effect: log.options.awslogs-multiline-pattern"),
             "{both:?}"
         );
     }
@@ -450,5 +489,33 @@ mod tests {
         assert_eq!(name(&[(AWSLOGS_STREAM_PREFIX, "ecs")]), "ecs/app/task");
         assert_eq!(name(&[]), "runtime");
         assert_eq!(name(&[(AWSLOGS_STREAM, "mine")]), "mine");
+    }
+
+    /// The examples of Docker's page on the driver, which Amazon's refers to.
+    #[test]
+    fn events_begin_as_in_the_documentation() {
+        let begins = |option: &str, value: &str, line: &str| {
+            let options = BTreeMap::from([(option.to_owned(), value.to_owned())]);
+            EventStart::of(&options).expect("a pattern").expect("there is one").begins(line.as_bytes())
+        };
+        let format = r"\[%b %d, %Y %H:%M:%S\]";
+        let date = |line: &str| begins(AWSLOGS_DATETIME_FORMAT, format, line);
+        assert!(date("[May 01, 2017 19:00:01] A message was logged"));
+        assert!(date("[May 01, 2017 19:00:04] Another multi-line message was logged"));
+        assert!(!date("Some random message") && !date("with some random words"));
+        assert!(!date("[May 32, 2017 19:00:01] no such day") && !date("[May 01, 2017 25:00:01] no such hour"));
+        let info = |line: &str| begins(AWSLOGS_MULTILINE_PATTERN, "^INFO", line);
+        assert!(info("INFO Another message was logged") && !info("     Some random message"));
+        let others = [
+            ("%A %d %B %y %I:%M %p", "Monday 02 January 06 03:04 PM"),
+            ("%a %w %j", "Tue 2 366"),
+            ("%Y-%m-%dT%H:%M:%S%L%z", "2026-11-23T05:06:07.089+0100"),
+            ("%H:%M:%S.%f %Z", "05:06:07.123456 CEST"),
+            ("100%", "100%"),
+        ];
+        for (format, line) in others {
+            assert!(begins(AWSLOGS_DATETIME_FORMAT, format, line), "{format}");
+        }
+        assert!(EventStart::of(&BTreeMap::new()).expect("nothing is well formed").is_none());
     }
 }

@@ -24,6 +24,8 @@ use ecs::TaskId;
 use ecs::task::LastStatus;
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::logs::groups;
+use crate::shipper;
 use crate::status_file::{self, StatusFileError};
 
 pub const SPEC_NAME: &str = "task.json";
@@ -61,6 +63,8 @@ pub enum TaskDirError {
     Running { id: TaskId },
     #[error("task {id} was cut short, and what it left has not been cleaned up yet")]
     CutShort { id: TaskId },
+    #[error("the logs of task {id} are still being shipped")]
+    Shipping { id: TaskId },
     #[error("task {id} is being started or removed by another coracle")]
     Claimed { id: TaskId },
     #[error("task {id} was made by another version of coracle (format {format}, this one knows {FORMAT})")]
@@ -269,12 +273,20 @@ pub fn remove(roots: &Roots, id: &TaskId) -> Result<(), TaskDirError> {
     if supervised(&places.state)? {
         return Err(TaskDirError::Running { id: id.clone() });
     }
+    if shipper::stage(&places.state).is_ok_and(|stage| stage == shipper::Stage::Running) {
+        return Err(TaskDirError::Shipping { id: id.clone() });
+    }
     // Its directories are the only thing by which the rest of it is found.
     if !is_stopped(&places.state) {
         return Err(TaskDirError::CutShort { id: id.clone() });
     }
     for directory in [&places.run, &places.state] {
         remove_tree(directory).map_err(TaskDirError::io("remove", directory))?;
+    }
+    // The task is gone, whether what other tasks have left can be thinned out or not.
+    let tasks = roots.tasks();
+    if let Err(cause) = groups::prune(&roots.data, groups::Retention::default(), |task| tasks.join(task).exists()) {
+        tracing::warn!(error = %cause, "old log streams are not removed");
     }
     Ok(())
 }
@@ -284,7 +296,7 @@ pub fn remove(roots: &Roots, id: &TaskId) -> Result<(), TaskDirError> {
 /// A container may have put directories inside each other without end: std's `remove_dir_all` recurses and holds a
 /// descriptor for each of them. Here what is not empty comes up to the top, until nothing is below it. No link is
 /// followed, even if something that outlived SIGKILL still changes the tree.
-pub(crate) fn remove_tree(directory: &Path) -> io::Result<()> {
+pub fn remove_tree(directory: &Path) -> io::Result<()> {
     let top = match open_directory(directory) {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,

@@ -6,8 +6,8 @@ use std::os::unix::fs::FileExt;
 
 use super::record::{HEADER_BYTES, Header, MAX_RECORD_BYTES};
 
-/// One read takes up to this much.
-const READ_BYTES: usize = 128 << 10;
+/// One read takes up to this much: the longest record fits.
+const READ_BYTES: usize = HEADER_BYTES + MAX_RECORD_BYTES;
 
 #[derive(Debug)]
 pub(super) struct Cursor {
@@ -44,7 +44,7 @@ impl Cursor {
         // What is left of an unfinished record is read again: its writer may have taken it back meanwhile.
         self.offset = self.position();
         self.at = 0;
-        self.buffer.resize(READ_BYTES.max(HEADER_BYTES + MAX_RECORD_BYTES), 0);
+        self.buffer.resize(READ_BYTES, 0);
         let mut filled = 0;
         while filled < self.buffer.len() {
             match self.file.read_at(&mut self.buffer[filled..], self.offset + filled as u64) {

@@ -1,11 +1,11 @@
-//! Reading a task's logs: all its containers in the order of time, from the beginning or the last lines, once or
-//! following until the task has stopped.
+//! Reading logs: all containers of a task, or any streams, in the order of time, from the beginning or the last lines,
+//! once or following until the task has stopped.
 
-use std::collections::VecDeque;
-use std::fs::File;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use agent_protocol::TaskSpec;
 use ecs::task::LastStatus;
@@ -13,11 +13,12 @@ use ecs::{ContainerName, Timestamp};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-use super::cursor::Cursor;
-use super::record::{Header, Stream};
-use super::{segment_path, segments};
+use super::position::Position;
+use super::record::Stream;
+use super::source::{Piece, Source};
+use super::{directory, groups};
 use crate::status_file;
-use crate::task_dir::{LOGS_NAME, supervised};
+use crate::task_dir::supervised;
 
 /// How often a follower asks whether the supervisor still lives; everything else wakes it at once.
 const LIVENESS_MS: u16 = 1000;
@@ -28,15 +29,21 @@ pub struct ReadOptions {
     pub follow: bool,
     /// Nothing older.
     pub since: Option<Timestamp>,
+    /// Nothing newer.
+    pub until: Option<Timestamp>,
     /// Only the last so many lines of all containers together.
     pub tail: Option<usize>,
     /// All of them when empty.
     pub containers: Vec<ContainerName>,
+    /// Where to go on with a container that was read before; `tail` does not go with it.
+    pub from: Vec<(ContainerName, Position)>,
 }
 
-/// One line, or a part of one.
+/// One line, or a part of one that is longer than `MAX_PIECE_BYTES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// Which of the sources: the task's wanted containers in their order, or the streams as they were given.
+    pub source: usize,
     pub container: &'a ContainerName,
     pub stream: Stream,
     pub time: Timestamp,
@@ -44,6 +51,10 @@ pub struct Record<'a> {
     pub partial: bool,
     /// Without the line end.
     pub bytes: &'a [u8],
+    /// Right behind this record: where a reader of this container goes on after it.
+    pub end: Position,
+    /// How many bytes of the container's output, right before this record, were removed before they could be read.
+    pub missing: u64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -60,105 +71,70 @@ pub enum ReadError {
 
 #[derive(Debug)]
 pub struct Reader {
-    state: PathBuf,
-    logs: PathBuf,
+    /// For errors.
+    place: PathBuf,
     sources: Vec<Source>,
     since: Timestamp,
-    follow: Option<Inotify>,
-    /// The record that was handed out last, to be left behind by the next call.
-    current: Option<(usize, Header)>,
+    until: Timestamp,
+    follow: Option<Follow>,
+    /// Whose piece was handed out last, to be left behind by the next call.
+    current: Option<usize>,
 }
 
-/// One container's records.
 #[derive(Debug)]
-struct Source {
-    container: ContainerName,
-    /// The segment that is being read; nothing before the first.
-    segment: Option<(u64, Cursor)>,
+struct Follow {
+    state: PathBuf,
+    inotify: Inotify,
 }
 
+/// A task's output. After the end, `next_record` may be called again: it goes on with what has been written since.
 pub fn read(task: &TaskSpec, options: &ReadOptions) -> Result<Reader, ReadError> {
-    let state = task.places.state.clone();
-    let logs = state.join(LOGS_NAME);
     let known = || task.containers.iter().map(|container| &container.definition.name);
     if let Some(name) = options.containers.iter().find(|name| !known().any(|known| known == *name)) {
         let known = known().map(ToString::to_string).collect();
         return Err(ReadError::NoSuchContainer { name: name.clone(), known });
     }
-    let wanted = known().filter(|name| options.containers.is_empty() || options.containers.contains(name));
-    let failed = |cause| ReadError::Io { path: logs.clone(), cause };
+    let wanted = |name: &ContainerName| options.containers.is_empty() || options.containers.contains(name);
+    let containers = task.containers.iter().filter(|container| wanted(&container.definition.name));
+    let mut sources: Vec<Source> = containers
+        .map(|container| Source::new(container.definition.name.clone(), directory(task, container)))
+        .collect();
+    let state = task.places.state.clone();
+    let failed = |cause| ReadError::Io { path: state.clone(), cause };
     // Watched before anything is read, so that nothing falls between.
-    let follow = if options.follow { Some(watch(&state, &logs).map_err(failed)?) } else { None };
-    let sources = wanted.map(|name| Source { container: name.clone(), segment: None }).collect();
-    let since = options.since.unwrap_or(Timestamp::from_epoch_ms(0));
-    let mut reader = Reader { state, logs: logs.clone(), sources, since, follow, current: None };
-    if let Some(lines) = options.tail {
-        reader.skip_to_tail(lines).map_err(failed)?;
+    let follow = if options.follow { Some(Follow::begin(&state, &sources).map_err(failed)?) } else { None };
+    for source in &mut sources {
+        if let Some((_, position)) = options.from.iter().find(|(name, _)| *name == source.container) {
+            source.seek(*position).map_err(failed)?;
+        }
     }
+    let mut reader = Reader::new(state.clone(), sources, follow, options);
+    reader.skip_to_tail(options.tail).map_err(failed)?;
     Ok(reader)
 }
 
-fn watch(state: &Path, logs: &Path) -> io::Result<Inotify> {
-    let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
-    inotify.add_watch(logs, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE)?;
-    inotify.add_watch(state, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF)?;
-    Ok(inotify)
+/// Streams of log groups, whatever tasks wrote them; not followed.
+pub fn read_streams(streams: &[groups::LogStream], options: &ReadOptions) -> Result<Reader, ReadError> {
+    let place = streams.first().map(|stream| stream.directory.clone()).unwrap_or_default();
+    let source =
+        |stream: &groups::LogStream| Source::new(stream.about.container_name.clone(), stream.directory.clone());
+    let mut reader = Reader::new(place.clone(), streams.iter().map(source).collect(), None, options);
+    reader.skip_to_tail(options.tail).map_err(|cause| ReadError::Io { path: place, cause })?;
+    Ok(reader)
 }
 
-impl Reader {
-    /// The next record; nothing at the end, which a follower reaches when the task has stopped and all is read.
-    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, ReadError> {
-        if let Some((place, header)) = self.current.take()
-            && let Some((_, cursor)) = &mut self.sources[place].segment
-        {
-            cursor.advance(header);
-        }
-        let Some((place, header)) = self.choose_or_wait().map_err(|cause| self.failed(cause))? else {
-            return Ok(None);
-        };
-        self.current = Some((place, header));
-        let source = &self.sources[place];
-        let bytes = source.segment.as_ref().map_or(&[][..], |(_, cursor)| cursor.bytes(header));
-        Ok(Some(Record {
-            container: &source.container,
-            stream: header.stream,
-            time: header.time,
-            partial: header.partial,
-            bytes,
-        }))
-    }
-
-    fn failed(&self, cause: io::Error) -> ReadError {
-        ReadError::Io { path: self.logs.clone(), cause }
-    }
-
-    fn choose_or_wait(&mut self) -> io::Result<Option<(usize, Header)>> {
-        loop {
-            if let Some(chosen) = self.choose()? {
-                return Ok(Some(chosen));
-            }
-            if self.follow.is_none() {
-                return Ok(None);
-            }
-            if self.has_ended() {
-                // It may have written between our last look and its end.
-                return self.choose();
-            }
-            self.wait()?;
-        }
-    }
-
-    /// The oldest of the containers' next records.
-    fn choose(&mut self) -> io::Result<Option<(usize, Header)>> {
-        let mut oldest: Option<(usize, Header)> = None;
-        for (place, source) in self.sources.iter_mut().enumerate() {
-            if let Some(header) = source.peek(&self.logs, self.since)?
-                && oldest.is_none_or(|(_, oldest)| header.time < oldest.time)
-            {
-                oldest = Some((place, header));
+impl Follow {
+    fn begin(state: &Path, sources: &[Source]) -> io::Result<Follow> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        for logs in sources.iter().map(|source| &source.logs).collect::<BTreeSet<_>>() {
+            match inotify.add_watch(logs, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE) {
+                // A log group's stream of a container that has not started: the second look finds it.
+                Err(nix::errno::Errno::ENOENT) if logs.parent() != Some(state) => {}
+                other => other.map(drop)?,
             }
         }
-        Ok(oldest)
+        inotify.add_watch(state, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF)?;
+        Ok(Follow { state: state.to_owned(), inotify })
     }
 
     /// STOPPED is written after the last byte of output, and nobody writes without a supervisor.
@@ -168,123 +144,99 @@ impl Reader {
         stopped || !supervised(&self.state).unwrap_or(false)
     }
 
-    fn wait(&mut self) -> io::Result<()> {
-        let Some(inotify) = &self.follow else { return Ok(()) };
-        let mut interest = [PollFd::new(inotify.as_fd(), PollFlags::POLLIN)];
+    fn wait(&self) -> io::Result<()> {
+        let mut interest = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
         match poll(&mut interest, PollTimeout::from(LIVENESS_MS)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(cause) => return Err(cause.into()),
         }
-        match inotify.read_events() {
+        match self.inotify.read_events() {
             Ok(_) | Err(nix::errno::Errno::EAGAIN) => Ok(()),
             Err(cause) => Err(cause.into()),
         }
     }
+}
 
-    /// Places every source at its first record of the last `lines` lines of all.
-    fn skip_to_tail(&mut self, lines: usize) -> io::Result<()> {
+impl Reader {
+    fn new(place: PathBuf, sources: Vec<Source>, follow: Option<Follow>, options: &ReadOptions) -> Reader {
+        let since = options.since.unwrap_or(Timestamp::from_epoch_ms(0));
+        let until = options.until.unwrap_or(Timestamp::from_epoch_ms(u64::MAX));
+        Reader { place, sources, since, until, follow, current: None }
+    }
+
+    /// The next record; nothing at the end, which a follower reaches when the task has stopped and all is read.
+    pub fn next_record(&mut self) -> Result<Option<Record<'_>>, ReadError> {
+        if let Some(place) = self.current.take() {
+            self.sources[place].consume();
+        }
+        let Some((place, piece)) = self.choose_or_wait().map_err(|cause| self.failed(cause))? else {
+            return Ok(None);
+        };
+        self.current = Some(place);
+        let source = &self.sources[place];
+        Ok(Some(Record {
+            source: place,
+            container: &source.container,
+            stream: piece.stream(),
+            time: piece.time(),
+            partial: piece.partial,
+            bytes: source.bytes(piece),
+            end: source.end(piece),
+            missing: piece.missing,
+        }))
+    }
+
+    fn failed(&self, cause: io::Error) -> ReadError {
+        ReadError::Io { path: self.place.clone(), cause }
+    }
+
+    fn choose_or_wait(&mut self) -> io::Result<Option<(usize, Piece)>> {
+        loop {
+            if let Some(chosen) = self.choose()? {
+                return Ok(Some(chosen).filter(|(_, piece)| piece.time() <= self.until));
+            }
+            let Some(follow) = &self.follow else { return Ok(None) };
+            if follow.has_ended() || now() > self.until {
+                // It may have written between our last look and its end.
+                return Ok(self.choose()?.filter(|(_, piece)| piece.time() <= self.until));
+            }
+            follow.wait()?;
+        }
+    }
+
+    /// The oldest of the containers' next pieces.
+    fn choose(&mut self) -> io::Result<Option<(usize, Piece)>> {
+        let mut oldest: Option<(usize, Piece)> = None;
+        for (place, source) in self.sources.iter_mut().enumerate() {
+            if let Some(piece) = source.peek(self.since)?
+                && oldest.is_none_or(|(_, oldest)| piece.time() < oldest.time())
+            {
+                oldest = Some((place, piece));
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// Places every source at its first piece of the last `lines` lines of all.
+    fn skip_to_tail(&mut self, lines: Option<usize>) -> io::Result<()> {
+        let Some(lines) = lines else { return Ok(()) };
         let mut starts = Vec::new();
-        for place in 0..self.sources.len() {
-            let container = self.sources[place].container.clone();
-            let end = self.sources[place].last_lines(&self.logs, &container, lines, self.since, |start| {
-                starts.push((start.time, place, start.segment, start.offset));
-            })?;
-            self.sources[place].segment = end;
+        for (place, source) in self.sources.iter_mut().enumerate() {
+            let found = source.last_lines(lines, self.since, self.until)?;
+            starts.extend(found.into_iter().map(|start| (start.time, place, start.position)));
         }
         starts.sort_unstable();
         let skipped = starts.len().saturating_sub(lines);
         // From the newest to the oldest, so that the oldest of each container stays.
-        for (_, place, segment, offset) in starts.drain(skipped..).rev() {
-            let file = File::open(segment_path(&self.logs, &self.sources[place].container, segment))?;
-            self.sources[place].segment = Some((segment, Cursor::new(file, offset)));
+        for (_, place, position) in starts.drain(skipped..).rev() {
+            self.sources[place].seek(position)?;
         }
         Ok(())
     }
 }
 
-/// Where a line begins.
-#[derive(Clone, Copy, Debug)]
-struct LineStart {
-    time: Timestamp,
-    segment: u64,
-    offset: u64,
-}
-
-impl Source {
-    fn peek(&mut self, logs: &Path, since: Timestamp) -> io::Result<Option<Header>> {
-        loop {
-            if let Some((_, cursor)) = &mut self.segment {
-                while let Some(header) = cursor.peek()? {
-                    if header.time >= since {
-                        return Ok(Some(header));
-                    }
-                    cursor.advance(header);
-                }
-            }
-            if !self.next_segment(logs)? {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Whether there was a newer segment to go to. The old one is complete then: it is read to its end first.
-    fn next_segment(&mut self, logs: &Path) -> io::Result<bool> {
-        let after = self.segment.as_ref().map(|(number, _)| *number);
-        let next = match after {
-            // The usual case costs one failed look-up instead of a listing.
-            Some(number) if segment_path(logs, &self.container, number + 1).exists() => Some(number + 1),
-            Some(_) | None => {
-                segments(logs, &self.container)?.into_iter().find(|number| after.is_none_or(|after| *number > after))
-            }
-        };
-        let Some(number) = next else { return Ok(false) };
-        if let Some((_, cursor)) = &mut self.segment
-            && cursor.peek()?.is_some()
-        {
-            // Written between our look at the end and the new segment's birth.
-            return Ok(true);
-        }
-        match File::open(segment_path(logs, &self.container, number)) {
-            Ok(file) => self.segment = Some((number, Cursor::new(file, 0))),
-            // Rotated away meanwhile: the next listing finds what is left.
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => {}
-            Err(cause) => return Err(cause),
-        }
-        Ok(true)
-    }
-
-    /// Names the beginnings of the last `lines` lines, newest segment first, and returns a cursor at the end.
-    fn last_lines(
-        &self,
-        logs: &Path,
-        container: &ContainerName,
-        lines: usize,
-        since: Timestamp,
-        mut found: impl FnMut(LineStart),
-    ) -> io::Result<Option<(u64, Cursor)>> {
-        let (mut end, mut wanted) = (None, lines);
-        for segment in segments(logs, container)?.into_iter().rev() {
-            let mut cursor = Cursor::new(File::open(segment_path(logs, container, segment))?, 0);
-            let mut starts = VecDeque::new();
-            let mut inside_line = [false; 2];
-            while let Some(header) = cursor.peek()? {
-                let inside = &mut inside_line[header.stream as usize];
-                if !*inside && header.time >= since {
-                    starts.push_back(LineStart { time: header.time, segment, offset: cursor.position() });
-                    if starts.len() > wanted {
-                        starts.pop_front();
-                    }
-                }
-                *inside = header.partial;
-                cursor.advance(header);
-            }
-            end = end.or(Some((segment, cursor)));
-            wanted -= starts.len();
-            starts.into_iter().rev().for_each(&mut found);
-            if wanted == 0 {
-                break;
-            }
-        }
-        Ok(end)
-    }
+/// A clock before 1970 reads as 1970.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_epoch_ms(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
