@@ -32,6 +32,8 @@ use crate::fields;
 use crate::input::{Document, Origin};
 use crate::json::Position;
 use crate::task_definition::TaskDefinition;
+pub(crate) use fetched::environment_files;
+pub(crate) use linux::resource_requirements;
 pub(crate) use place::Place;
 pub(crate) use shape::check_shape;
 

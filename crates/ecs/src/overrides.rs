@@ -7,9 +7,11 @@ use serde_json::Value;
 
 use crate::fields;
 use crate::input::{self, Document, MAX_FILE_BYTES, ReadError};
-use crate::lint::{Finding, Findings, check_shape};
+use crate::lint::{Finding, Findings, Place, check_shape, environment_files, resource_requirements};
 use crate::size;
-use crate::task_definition::{ContainerDefinition, EnvironmentFile, KeyValuePair, TaskDefinition};
+use crate::task_definition::{
+    ContainerDefinition, EnvironmentFile, EphemeralStorage, KeyValuePair, ResourceRequirement, TaskDefinition,
+};
 
 /// "A total of 8192 characters are allowed for overrides. This limit includes the JSON formatting characters of the
 /// override structure" (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>).
@@ -24,6 +26,25 @@ pub struct TaskOverride {
     pub cpu: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_role_arn: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub execution_role_arn: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_storage: Option<EphemeralStorage>,
+    /// Elastic Inference has ended; kept as given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inference_accelerator_overrides: Vec<InferenceAcceleratorOverride>,
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_InferenceAcceleratorOverride.html>
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InferenceAcceleratorOverride {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_type: Option<String>,
 }
 
 /// What one container gets instead; absent members stay as registered.
@@ -48,6 +69,9 @@ pub struct ContainerOverride {
     /// MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_reservation: Option<u64>,
+    /// All of the container's, instead of those of the definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_requirements: Vec<ResourceRequirement>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +114,10 @@ pub fn check(document: &Document, definition: &TaskDefinition) -> Report {
     let mut findings = Findings::default();
     let value = check_shape(&document.value, &fields::TASK_OVERRIDE, &mut findings);
     unknown_containers(&value, definition, &mut findings);
+    for container in Place::root(&value).items("containerOverrides") {
+        environment_files(&container, &mut findings);
+        resource_requirements(&container, &mut findings);
+    }
     let mut overrides = None;
     if !findings.has_errors() {
         match serde_json::from_value::<TaskOverride>(value) {
@@ -128,6 +156,9 @@ pub fn apply(definition: &mut TaskDefinition, overrides: &TaskOverride) -> Resul
         container.cpu = given.cpu.unwrap_or(container.cpu);
         container.memory = given.memory.or(container.memory);
         container.memory_reservation = given.memory_reservation.or(container.memory_reservation);
+        if !given.resource_requirements.is_empty() {
+            container.resource_requirements = given.resource_requirements.clone();
+        }
         if !given.environment_files.is_empty() {
             container.environment_files = given.environment_files.clone();
         }
@@ -137,6 +168,9 @@ pub fn apply(definition: &mut TaskDefinition, overrides: &TaskOverride) -> Resul
     }
     changed.cpu = overrides.cpu.clone().or(changed.cpu);
     changed.memory = overrides.memory.clone().or(changed.memory);
+    changed.task_role_arn = overrides.task_role_arn.clone().or(changed.task_role_arn);
+    changed.execution_role_arn = overrides.execution_role_arn.clone().or(changed.execution_role_arn);
+    changed.ephemeral_storage = overrides.ephemeral_storage.or(changed.ephemeral_storage);
     sizes_still_fit(&changed)?;
     *definition = changed;
     Ok(())

@@ -1,11 +1,14 @@
 //! No input makes reading or checking panic, and what is read as a definition survives a round through JSON.
 
+use ecs::input::{Document, Origin};
 use ecs::lint::{CpuArchitecture, HostFacts};
+use ecs::task_definition::TaskDefinition;
 use proptest::prelude::*;
 use serde_json::Value;
 
 const HOST: HostFacts = HostFacts { cpu_architecture: CpuArchitecture::X86_64, privileged_disabled: false };
-const SEEDS: [&str; 4] = [
+const SEEDS: [&str; 5] = [
+    include_str!("data/every-member.json"),
     include_str!("data/definitions/nginx-bridge.json"),
     include_str!("data/definitions/described.json"),
     include_str!("data/definitions/not-here-yet.json"),
@@ -15,6 +18,7 @@ const SEEDS: [&str; 4] = [
 fn all_of_it(text: &[u8]) {
     let _ = ecs::overrides::read(text);
     let Ok(document) = ecs::input::read(text) else { return };
+    registered(&document);
     let report = ecs::lint::check(&document, &HOST);
     for finding in &report.findings {
         assert!(!finding.message.is_empty());
@@ -24,13 +28,25 @@ fn all_of_it(text: &[u8]) {
     assert_eq!(report.definition.is_some(), report.errors().next().is_none());
     if let Some(definition) = report.definition {
         let again = serde_json::to_value(&definition).expect("a definition is JSON");
-        assert_eq!(
-            serde_json::from_value::<ecs::task_definition::TaskDefinition>(again).expect("and back"),
-            definition
-        );
+        assert_eq!(serde_json::from_value::<TaskDefinition>(again).expect("and back"), definition);
         let overrides = ecs::overrides::check(&document, &definition);
         assert!(overrides.overrides.is_none() || overrides.findings.iter().all(|finding| !finding.message.is_empty()));
     }
+}
+
+/// Registration says the same of a definition with and without its lines, refuses with words, and gives back what it
+/// registers.
+fn registered(document: &Document) {
+    let verdict = ecs::register::validate(document);
+    match &verdict {
+        Ok(definition) => {
+            let again = serde_json::to_value(definition).expect("a definition is JSON");
+            assert_eq!(&serde_json::from_value::<TaskDefinition>(again).expect("and back"), definition);
+        }
+        Err(error) => assert!(!error.message.is_empty()),
+    }
+    let bare = Document::registration(document.value.clone());
+    assert!(document.origin == Origin::Answer || ecs::register::validate(&bare) == verdict);
 }
 
 /// Every value of a document, by the way to it.
@@ -60,7 +76,7 @@ fn any_json() -> impl Strategy<Value = Value> {
             .prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 16, 4, |inner| {
-        let name = "(name|image|containerPort|hostPort|memory|cpu|[a-zA-Z.\"]{0,6})";
+        let name = "(name|image|containerPort|hostPort|memory|cpu|volumes|host|healthCheck|command|secrets|options|type|value|[a-zA-Z.\"]{0,6})";
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
             prop::collection::vec((name, inner), 0..4).prop_map(|members| Value::Object(members.into_iter().collect())),

@@ -100,3 +100,22 @@ fn one_variable_goes_to_one_container_or_to_all() {
     let name = OverrideError::VariableName { name: "A=".into() };
     assert_eq!(add_environment(&mut changed, None, "A=", "1"), Err(name));
 }
+
+#[test]
+fn roles_storage_and_devices_are_those_of_the_override() {
+    let text = r#"{"taskRoleArn": "t", "executionRoleArn": "e", "ephemeralStorage": {"sizeInGiB": 21}, "cpu": "512",
+        "containerOverrides": [{"name": "side", "memoryReservation": 32,
+            "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/x.env"}],
+            "resourceRequirements": [{"type": "GPU", "value": "2"}]}]}"#;
+    let given = serde_json::from_str(text).expect("overrides");
+    let mut changed = definition();
+    apply(&mut changed, &given).expect("it applies");
+    assert_eq!((changed.task_role_arn.as_deref(), changed.execution_role_arn.as_deref()), (Some("t"), Some("e")));
+    assert_eq!(changed.ephemeral_storage.map(|storage| storage.size_in_gib), Some(21));
+    assert_eq!(changed.cpu.as_deref(), Some("512"));
+    let side = &changed.container_definitions[1];
+    assert_eq!(side.memory_reservation, Some(32));
+    assert_eq!(side.resource_requirements[0].value.as_deref(), Some("2"));
+    assert_eq!(side.environment_files[0].value, "arn:aws:s3:::b/x.env");
+    assert_eq!(changed.container_definitions[0], definition().container_definitions[0]);
+}

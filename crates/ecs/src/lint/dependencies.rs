@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Findings;
 use super::place::Place;
+use crate::link::Link;
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     let containers = root.items("containerDefinitions");
@@ -50,7 +51,7 @@ fn condition(dependency: &Place<'_>, named: &[(&str, &Place<'_>)], findings: &mu
 /// Whom a container waits for: a link and volumesFrom are dependencies as well, in Amazon's agent.
 fn waits_for<'a>(container: &Place<'a>) -> Vec<&'a str> {
     let links = container.items("links").into_iter().filter_map(|link| link.value.as_str());
-    let linked = links.map(|link| link.split_once(':').map_or(link, |(name, _)| name));
+    let linked = links.filter_map(|link| Some(Link::parse(link).ok()?.container));
     let named = |list: &str, name: &str| {
         let items = container.items(list).into_iter();
         items.filter_map(|item| item.text(name)).collect::<Vec<_>>()

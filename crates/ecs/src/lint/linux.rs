@@ -28,9 +28,7 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
         if let Some(linux) = container.member("linuxParameters") {
             linux_parameters(&linux, findings);
         }
-        for requirement in container.items("resourceRequirements") {
-            resource_requirement(&requirement, findings);
-        }
+        resource_requirements(&container, findings);
     }
 }
 
@@ -50,11 +48,41 @@ fn linux_parameters(linux: &Place<'_>, findings: &mut Findings) {
     }
     let mut seen = HashSet::new();
     for mount in &tmpfs {
+        tmpfs_mount(mount, findings);
         if let Some(path) = mount.text("containerPath")
             && !seen.insert(path)
         {
             findings.error(mount.path_of("containerPath"), format!("{path} has a tmpfs already; keep one of them"));
         }
+    }
+}
+
+/// What Amazon's list allows and a new file system in memory still cannot be.
+fn tmpfs_mount(mount: &Place<'_>, findings: &mut Findings) {
+    let path = mount.text("containerPath").unwrap_or_default();
+    let kernels = ["/proc", "/sys"].iter().any(|own| path == *own || path.starts_with(&format!("{own}/")));
+    if kernels || matches!(path, "/" | "/dev") || path.split('/').any(|part| part == "..") {
+        findings.refuse(mount.path_of("containerPath"), format!("there is no place for a tmpfs at {}", quoted(path)));
+        findings.hint("name a directory of its own, not in /proc or /sys");
+    }
+    for option in mount.items("mountOptions") {
+        match option.value.as_str() {
+            Some(word @ ("bind" | "rbind" | "remount")) => {
+                findings
+                    .refuse(option.path.clone(), format!("{word} does not make a new file system, which a tmpfs is"));
+            }
+            Some(word @ ("mode" | "uid" | "gid" | "nr_inodes" | "nr_blocks" | "mpol")) => {
+                findings.refuse(option.path.clone(), format!("{word} needs a value: {word}=…"));
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// Of a container definition or of a container override.
+pub(crate) fn resource_requirements(container: &Place<'_>, findings: &mut Findings) {
+    for requirement in container.items("resourceRequirements") {
+        resource_requirement(&requirement, findings);
     }
 }
 
@@ -77,6 +105,11 @@ fn resource_requirement(requirement: &Place<'_>, findings: &mut Findings) {
         }
         (Some("NeuronDevice"), Some(value)) if value != "ALL" => {
             findings.error(path, "of Neuron devices a container gets ALL");
+        }
+        (Some(kind @ ("NeuronDevice" | "InferenceAccelerator")), Some(_)) => {
+            findings
+                .refuse(requirement.path_of("type"), format!("{kind} is Amazon's own hardware: no host here has it"));
+            findings.hint("remove it; GPU is what can be given to a container");
         }
         (Some(_), Some(_)) => {}
     }

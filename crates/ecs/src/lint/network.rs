@@ -2,7 +2,7 @@
 
 use super::Findings;
 use super::place::Place;
-use crate::grammar;
+use crate::link::Link;
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     let mode = root.text("networkMode").unwrap_or("bridge");
@@ -38,17 +38,16 @@ fn not_in_awsvpc(container: &Place<'_>, findings: &mut Findings) {
     }
 }
 
-/// `name` or `name:alias`. "Up to 255 letters (uppercase and lowercase), numbers, underscores, and hyphens are allowed"
-/// (API_ContainerDefinition).
 fn links(container: &Place<'_>, names: &[&str], findings: &mut Findings) {
-    for link in container.items("links") {
-        let Some(text) = link.value.as_str() else { continue };
-        let (name, alias) = text.split_once(':').unwrap_or((text, text));
-        if !names.contains(&name) {
-            findings.error(&link.path, format!("no container is named {name:?}"));
-            findings.hint(format!("the containers are: {}", names.join(", ")));
-        } else if grammar::container_name(alias).is_err() {
-            findings.error(&link.path, format!("{alias:?} is no alias: letters, digits, '-' and '_'"));
+    for place in container.items("links") {
+        let Some(text) = place.value.as_str() else { continue };
+        match Link::parse(text) {
+            Err(error) => findings.error(&place.path, error.to_string()),
+            Ok(link) if !names.contains(&link.container) => {
+                findings.error(&place.path, format!("no container is named {:?}", link.container));
+                findings.hint(format!("the containers are: {}", names.join(", ")));
+            }
+            Ok(_) => {}
         }
     }
 }
