@@ -23,6 +23,7 @@ mod show;
 mod stop;
 mod task_supervisor;
 mod time_text;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -57,6 +58,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Rm(rm::Arguments),
     Image(image::Arguments),
+    Volume(volume::Arguments),
     Secret(secret::Arguments),
     Lint(lint::Arguments),
     Doctor(doctor::Arguments),
@@ -117,6 +119,7 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Inspect(arguments) => inspect::run(options, arguments),
         Command::Rm(arguments) => rm::run(options, arguments),
         Command::Image(arguments) => image::run(options, arguments),
+        Command::Volume(arguments) => volume::run(options, arguments),
         Command::Secret(arguments) => secret::run(options, arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Doctor(arguments) => doctor::run(options, arguments),

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use agent_protocol::task_spec::{ContainerNetwork, FORMAT, NetworkNamespace, Places, ResolvedImage};
-use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
+use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec, VolumeSpec};
 use ecs::size::{self, SizeError};
 use ecs::task_definition::{ContainerDefinition, NetworkMode, TaskDefinition};
 use ecs::{TaskId, Timestamp};
@@ -47,6 +47,7 @@ pub struct Parts {
     pub images: Vec<ResolvedImage>,
     pub attachment: Attachment,
     pub fetched: Fetched,
+    pub volumes: Vec<VolumeSpec>,
     pub created_at: Timestamp,
     pub places: Places,
 }
@@ -128,7 +129,7 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         pids_limit: PIDS_LIMIT,
         pid_mode: definition.pid_mode,
         ipc_mode: definition.ipc_mode,
-        volumes: Vec::new(),
+        volumes: parts.volumes,
         ephemeral_storage_gib: definition.ephemeral_storage.map(|storage| storage.size_in_gib),
         containers,
         tags: definition.tags.clone(),
@@ -200,6 +201,7 @@ mod tests {
             images: containers.iter().map(|_| spec.containers[0].image.clone()).collect(),
             attachment: Attachment { containers, port_holds: Vec::new(), said: Vec::new(), stages: Vec::new() },
             fetched: Fetched { from_files, secrets: Vec::new() },
+            volumes: Vec::new(),
             created_at: Timestamp::from_epoch_ms(5),
             places: spec.places,
         }

@@ -22,6 +22,7 @@ use crate::environment::{self, ResourceInitializationError};
 use crate::gpu::{self, Gpu, Inventory, Wanted};
 use crate::host::Host;
 use crate::recovery;
+use crate::volumes::{self, VolumeError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError<E: std::error::Error + 'static> {
@@ -33,6 +34,8 @@ pub enum StartError<E: std::error::Error + 'static> {
     NameTaken { name: String, owner: TaskId },
     #[error("the task's environment cannot be had")]
     Environment(#[source] ResourceInitializationError),
+    #[error("the task's volumes cannot be had")]
+    Volumes(#[source] VolumeError),
     #[error("the task's supervisor cannot be started")]
     Spawn(#[source] SpawnError),
     #[error("the task has no images to run")]
@@ -103,6 +106,7 @@ where
     choose_gpus(host, plan)?;
     let fetch = || environment::fetch(host, plan, created_at);
     let fetched = stages.measure("environment", fetch).map_err(StartError::Environment)?;
+    let volumes = volumes::resolve(host, plan, created_at).map_err(StartError::Volumes)?;
     let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
     let pull_started_at = now();
     let request = compose::network_request(plan, &id, &runtime_ids);
@@ -117,7 +121,7 @@ where
     let since = Instant::now();
     let said = attachment.said.clone();
     let places = supervisor.places.clone();
-    let parts = Parts { id: id.clone(), runtime_ids, images, attachment, fetched, created_at, places };
+    let parts = Parts { id: id.clone(), runtime_ids, images, attachment, fetched, volumes: volumes.volumes.clone(), created_at, places };
     let mut composed = compose::compose(plan, parts).map_err(StartError::Size)?;
     write_down(host, plan, &mut composed.spec)?;
     stages.add("taskFile", since.elapsed());

@@ -5,7 +5,7 @@ use std::path::Path;
 use network::Settings;
 use runtime::task_dir::Roots;
 
-use crate::environment;
+use crate::{environment, volumes};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
@@ -13,13 +13,16 @@ pub struct Host {
     pub network: Settings,
     /// Where environment files in S3 come from.
     pub s3: environment::Settings,
+    /// `volumes::EFS_ENDPOINT`.
+    pub efs_endpoint: Option<String>,
 }
 
 impl Host {
     /// `variable` looks up a variable of the environment: the network's names and addresses can be set there.
     pub fn new(roots: Roots, variable: impl Fn(&str) -> Option<String>) -> Result<Self, network::BadSetting> {
         let network = Settings::from_env(&instance(&roots.run), &variable)?;
-        Ok(Self { roots, network, s3: environment::Settings::from_env(variable) })
+        let efs_endpoint = variable(volumes::EFS_ENDPOINT).filter(|endpoint| !endpoint.is_empty());
+        Ok(Self { roots, network, efs_endpoint, s3: environment::Settings::from_env(variable) })
     }
 
     pub fn images(&self) -> std::path::PathBuf {

@@ -19,6 +19,7 @@ mod links;
 pub mod metadata_file;
 pub mod recovery;
 pub mod resolve;
+pub mod volumes;
 
 pub use compose::Plan;
 pub use host::Host;
