@@ -1,13 +1,18 @@
 //! `coracle logs`: what a task's containers wrote.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
-use agent_protocol::TaskSpec;
+use agent_protocol::{ContainerSpec, TaskSpec};
 use clap::Args;
+use ecs::log_options::{self, EventStart};
 use ecs::{ContainerName, Timestamp};
-use runtime::logs::{self, ReadOptions, Record, Stream};
-use runtime::task_dir;
+use runtime::logs::groups::{self, LogStream};
+use runtime::logs::{self, Event, Joiner, Position, ReadOptions, Record, Stream};
+use runtime::task_dir::{self, Roots};
 
 use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
 use crate::options::{Options, Output, require_root};
@@ -22,17 +27,28 @@ const AHEAD: usize = 4096;
 /// Print what a task's containers wrote
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  sudo coracle logs web\n  sudo coracle logs --follow --since 10m --container sidecar web"
+    after_help = "Examples:\n  sudo coracle logs web\n  sudo coracle logs --follow --since 10m --container sidecar web\n  \
+                  sudo coracle logs --group /ecs/web --tail 20"
 )]
 pub(crate) struct Arguments {
     /// The task's id, the start of its id, its name or its family.
-    task: String,
+    #[arg(required_unless_present = "group", conflicts_with = "group")]
+    task: Option<String>,
+    /// What awslogs containers have written to this log group, also those of tasks that are gone.
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["follow", "container"])]
+    group: Option<String>,
+    /// Only this stream of the group.
+    #[arg(long, value_name = "NAME", requires = "group")]
+    stream: Option<String>,
     /// Go on until the task has stopped.
     #[arg(short, long)]
     follow: bool,
     /// Nothing older: a span (10m, 1h30m), seconds since 1970, or a time as 2026-11-23T01:53:57Z.
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Nothing newer; as --since.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
     /// Only the last so many lines.
     #[arg(short = 'n', long, value_name = "LINES")]
     tail: Option<usize>,
@@ -48,31 +64,93 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     require_root("logs")?;
-    let task = task_dir::find(&options.roots()?, &arguments.task).doing("no task to read the logs of")?;
+    let roots = options.roots()?;
     let read = read_options(arguments)?;
-    let alone = task.spec.containers.len() == 1 || read.containers.len() == 1;
-    let mut out = Rendered::new(&task.spec, arguments, alone);
-    if arguments.follow {
-        follow(&task.spec, &read, &mut out)?;
-    } else {
-        let mut reader = logs::read(&task.spec, &read)?;
-        while let Some(record) = reader.next_record()? {
-            out.add(&OwnedRecord::of(&record));
-            if out.is_long() && !out.write()? {
+    let (mut reader, mut out) = match (&arguments.task, &arguments.group) {
+        (Some(wanted), _) => {
+            let task = task_dir::find(&roots, wanted).doing("no task to read the logs of")?;
+            let sources = Source::of_task(&task.spec, &read);
+            tell_what_is_not_kept(&task, &read)?;
+            if arguments.follow {
+                follow(&task.spec, &read, &mut Rendered::new(sources, arguments))?;
                 return Ok(ExitCode::SUCCESS);
             }
+            (logs::read(&task.spec, &read)?, Rendered::new(sources, arguments))
+        }
+        (None, Some(group)) => {
+            let streams = streams(&roots, group, arguments.stream.as_deref())?;
+            let sources = streams.iter().map(Source::of_stream).collect();
+            (logs::read_streams(&streams, &read)?, Rendered::new(sources, arguments))
+        }
+        (None, None) => return Err(Failure::new("no task and no group to read the logs of").exit(BAD_INPUT)),
+    };
+    while let Some(record) = reader.next_record()? {
+        out.add(&OwnedRecord::of(&record));
+        if out.is_long() && !out.write()? {
+            return Ok(ExitCode::SUCCESS);
         }
     }
+    out.end_events();
     out.write()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn streams(roots: &Roots, group: &str, stream: Option<&str>) -> Result<Vec<LogStream>, Failure> {
+    let reading = || format!("reading the log groups in {}", roots.data.display());
+    let streams = groups::find(&roots.data, group, stream).doing(reading())?;
+    if !streams.is_empty() {
+        return Ok(streams);
+    }
+    let known: Vec<String> = groups::list(&roots.data).doing(reading())?.into_keys().collect();
+    let what = match stream {
+        Some(stream) => format!("log group {group} has no stream {stream}"),
+        None => format!("there is no log group {group}"),
+    };
+    let failure = Failure::new(what);
+    Err(match known.as_slice() {
+        [] => failure.next("a container with the log driver awslogs; no task has written to a group yet"),
+        known => failure.next(format!("one of these groups: {}", known.join(", "))),
+    })
+}
+
+/// An error where nothing that was asked for is kept; else a word on standard error about what is not.
+fn tell_what_is_not_kept(task: &task_dir::Task, read: &ReadOptions) -> Result<(), Failure> {
+    let wanted = |container: &&ContainerSpec| {
+        read.containers.is_empty() || read.containers.contains(&container.definition.name)
+    };
+    let wanted: Vec<&ContainerSpec> = task.spec.containers.iter().filter(wanted).collect();
+    let gone: Vec<&str> = wanted
+        .iter()
+        .filter(|container| !logs::is_kept(container))
+        .map(|container| container.definition.name.as_str())
+        .collect();
+    if !gone.is_empty() {
+        let text = format!("nothing is kept of what {} writes: the log driver is none", gone.join(", "));
+        if gone.len() == wanted.len() {
+            return Err(Failure::new(text).next("another logDriver, such as json-file, in logConfiguration"));
+        }
+        eprintln!("coracle: {text}");
+    }
+    let statuses = task.status.iter().flat_map(|status| &status.containers);
+    for status in statuses.filter(|status| wanted.iter().any(|one| one.definition.name == status.name)) {
+        if status.log_lost_bytes > 0 {
+            let cause = status.log_error.as_deref().unwrap_or("no cause is known");
+            eprintln!("coracle: {} bytes of {}'s output are lost: {cause}", status.log_lost_bytes, status.name);
+        }
+    }
+    Ok(())
 }
 
 /// Reads on a thread of its own, so that this one knows when there is nothing more to print for now.
 fn follow(spec: &TaskSpec, read: &ReadOptions, out: &mut Rendered) -> Result<(), Failure> {
     let (sender, records) = std::sync::mpsc::sync_channel(AHEAD);
     follow_on_thread(spec, read, move |item| item.is_some_and(|item| sender.send(item).is_ok()))?;
-    while let Ok(record) = records.recv() {
-        out.add(&record?);
+    loop {
+        match records.recv_timeout(Duration::from_millis(logs::EVENT_PATIENCE_MS)) {
+            Ok(record) => out.add(&record?),
+            Err(RecvTimeoutError::Timeout) => out.end_events(),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
         while !out.is_long()
             && let Ok(record) = records.try_recv()
         {
@@ -82,7 +160,8 @@ fn follow(spec: &TaskSpec, read: &ReadOptions, out: &mut Rendered) -> Result<(),
             return Ok(());
         }
     }
-    Ok(())
+    out.end_events();
+    out.write().map(drop)
 }
 
 /// Hands every record to `take`, then nothing, once; ends early when `take` says that nobody listens.
@@ -115,42 +194,67 @@ pub(crate) fn follow_on_thread(
 }
 
 fn read_options(arguments: &Arguments) -> Result<ReadOptions, Failure> {
-    let since = arguments.since.as_deref().map(|text| time_text::since(text, clock::now())).transpose();
+    let time = |text: &Option<String>, option: &str| {
+        let time = text.as_deref().map(|text| time_text::since(text, clock::now())).transpose();
+        time.doing(option).map_err(|failure| failure.exit(BAD_INPUT))
+    };
     let containers = arguments.container.iter().map(|name| ContainerName::try_from(name.clone()));
     Ok(ReadOptions {
         follow: arguments.follow,
-        since: since.doing("--since").map_err(|failure| failure.exit(BAD_INPUT))?,
+        since: time(&arguments.since, "--since")?,
+        until: time(&arguments.until, "--until")?,
         tail: arguments.tail,
         containers: containers
             .collect::<Result<_, _>>()
             .doing("--container")
             .map_err(|failure| failure.exit(BAD_INPUT))?,
+        ..ReadOptions::default()
     })
 }
 
 /// A record that can wait for its turn.
 #[derive(Debug)]
 pub(crate) struct OwnedRecord {
+    source: usize,
     container: ContainerName,
     stream: Stream,
     time: Timestamp,
     partial: bool,
     bytes: Vec<u8>,
+    end: Position,
+    missing: u64,
 }
 
 impl OwnedRecord {
     fn of(record: &Record<'_>) -> Self {
         Self {
+            source: record.source,
             container: record.container.clone(),
             stream: record.stream,
             time: record.time,
             partial: record.partial,
             bytes: record.bytes.to_vec(),
+            end: record.end,
+            missing: record.missing,
+        }
+    }
+
+    fn record(&self) -> Record<'_> {
+        Record {
+            source: self.source,
+            container: &self.container,
+            stream: self.stream,
+            time: self.time,
+            partial: self.partial,
+            bytes: &self.bytes,
+            end: self.end,
+            missing: self.missing,
         }
     }
 
     pub(crate) fn piece(&self) -> Piece<'_> {
         Piece {
+            label: self.container.as_str(),
             container: &self.container,
             stream: self.stream,
             at: self.time,
@@ -163,35 +267,51 @@ impl OwnedRecord {
 /// Text that waits to be written: containers' standard error to ours, all else to standard output.
 struct Rendered {
     json: bool,
+    sources: Vec<Source>,
     out: (Printer, Vec<u8>),
     err: (Printer, Vec<u8>),
 }
 
 impl Rendered {
-    fn new(spec: &TaskSpec, arguments: &Arguments, alone: bool) -> Self {
-        let names: Vec<ContainerName> =
-            spec.containers.iter().map(|container| container.definition.name.clone()).collect();
+    fn new(sources: Vec<Source>, arguments: &Arguments) -> Self {
+        let labels: BTreeSet<&str> = sources.iter().map(|source| source.label.as_str()).collect();
         let times = if arguments.timestamps { Times::Shown } else { Times::Hidden };
-        let printer = |colours| Printer::new((!alone).then(|| Prefixes::new(names.clone(), colours)), times);
+        let alone = labels.len() == 1;
+        let printer = |colours| {
+            let in_order = sources.iter().map(|source| &source.label);
+            Printer::new((!alone).then(|| Prefixes::new(in_order, colours)), times)
+        };
         Self {
             json: arguments.output.is_json(),
             out: (printer(output::colours(&std::io::stdout())), Vec::new()),
             err: (printer(output::colours(&std::io::stderr())), Vec::new()),
+            sources,
         }
     }
 
+    /// Text is shown line by line; in JSON the lines of one event are one.
     fn add(&mut self, record: &OwnedRecord) {
-        let piece = record.piece();
+        let source = &mut self.sources[record.source];
         if self.json {
-            self.out.1.extend_from_slice(show::piece_json(&piece).to_string().as_bytes());
-            self.out.1.push(b'\n');
+            if let Some(event) = source.joiner.push(&record.record()) {
+                json_line(source, &event, &mut self.out.1);
+            }
             return;
         }
         let (printer, buffer) = match record.stream {
             Stream::Stdout => &mut self.out,
             Stream::Stderr => &mut self.err,
         };
-        printer.piece(&piece, buffer);
+        printer.piece(&Piece { label: &source.label, ..record.piece() }, buffer);
+    }
+
+    /// Nothing more comes, or not for a while: what has begun is whole.
+    fn end_events(&mut self) {
+        for source in &mut self.sources {
+            if let Some(event) = source.joiner.flush() {
+                json_line(source, &event, &mut self.out.1);
+            }
+        }
     }
 
     fn is_long(&self) -> bool {
@@ -207,4 +327,21 @@ impl Rendered {
             result => result.doing("writing the logs").map(|()| true),
         }
     }
+}
+
+fn json_line(source: &Source, event: &Event, out: &mut Vec<u8>) {
+    let mut value = show::piece_json(&Piece {
+        label: &source.label,
+        container: &source.container,
+        stream: event.stream,
+        at: event.time,
+        bytes: &event.bytes,
+        partial: event.partial,
+    });
+    if let Some((group, stream)) = &source.group_and_stream {
+        value["logGroupName"] = group.as_str().into();
+        value["logStreamName"] = stream.as_str().into();
+    }
+    out.extend_from_slice(value.to_string().as_bytes());
+    out.push(b'\n');
 }
