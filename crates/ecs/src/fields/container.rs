@@ -8,35 +8,59 @@ const MEMORY: Rule = Rule::Within(MIN_MEMORY_MIB as i64, MAX_MEMORY_MIB as i64);
 const PORT: Rule = Rule::Within(0, u16::MAX as i64);
 const ANY_SECONDS: Rule = Rule::Within(0, INT_MAX);
 const NO_HEALTH_CHECKS: &str = "health checks are not run yet; nothing watches this container's health";
-const NO_VOLUMES: &str = "volumes are not made yet";
-const IN_THE_IMAGE: &str = "put the data into the image";
 const LOCAL_LOGS: &str = "kept as local log files; read them with `coracle logs`";
 
 pub static CONTAINER_DEFINITION: Shape = Shape {
     name: "ContainerDefinition",
     members: &[
-        works("name", Kind::Text).required().rule(Rule::Grammar(grammar::container_name)),
-        works("image", Kind::Text).required().rule(Rule::Grammar(grammar::image)),
-        works("cpu", Kind::Integer).within(0, INT_MAX),
-        works("memory", Kind::Integer).rule(MEMORY),
-        works("memoryReservation", Kind::Integer).rule(MEMORY),
-        works("essential", Kind::Boolean),
+        works("name", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::container_name))
+            .shown_by("tests/host/run.rs: output_has_the_containers_name_before_each_line_and_no_colours"),
+        works("image", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::image))
+            .shown_by("tests/host/image.rs: an_honest_registry_by_tag_by_digest_and_never_twice"),
+        works("cpu", Kind::Integer).within(0, INT_MAX).shown_by("tests/host/limits.rs: cpu_is_a_share"),
+        works("memory", Kind::Integer)
+            .rule(MEMORY)
+            .shown_by("tests/host/limits.rs: memory_is_a_limit_and_memory_reservation_a_soft_one"),
+        works("memoryReservation", Kind::Integer)
+            .rule(MEMORY)
+            .shown_by("tests/host/limits.rs: memory_is_a_limit_and_memory_reservation_a_soft_one"),
+        works("essential", Kind::Boolean).shown_by("tests/host/run.rs: the_exit_code_is_the_essential_containers"),
         works("portMappings", Kind::List(&Kind::Structure(&PORT_MAPPING))),
-        works("entryPoint", TEXTS),
-        works("command", TEXTS),
+        works("entryPoint", TEXTS).shown_by("tests/host/run.rs: entry_point_and_command_follow_dockers_rules"),
+        works("command", TEXTS).shown_by("tests/host/run.rs: entry_point_and_command_follow_dockers_rules"),
         works("environment", Kind::List(&Kind::Structure(&ENVIRONMENT_VARIABLE))),
         works("dependsOn", Kind::List(&Kind::Structure(&DEPENDENCY))),
-        works("startTimeout", Kind::Integer).rule(ANY_SECONDS),
-        works("stopTimeout", Kind::Integer).rule(ANY_SECONDS),
-        works("hostname", Kind::Text).rule(Rule::Grammar(grammar::hostname)),
-        works("user", Kind::Text).rule(Rule::Grammar(grammar::user)),
-        works("workingDirectory", Kind::Text).rule(Rule::Grammar(grammar::working_directory)),
-        works("disableNetworking", Kind::Boolean),
-        partly("privileged", Kind::Boolean, "unless the host disables privileged containers"),
+        works("startTimeout", Kind::Integer)
+            .rule(ANY_SECONDS)
+            .shown_by("tests/host/lifecycle.rs: a_condition_that_cannot_be_met_any_more_stops_the_task_and_says_which"),
+        works("stopTimeout", Kind::Integer)
+            .rule(ANY_SECONDS)
+            .shown_by("tests/host/run.rs: stop_timeout_ends_in_sigkill"),
+        works("hostname", Kind::Text)
+            .rule(Rule::Grammar(grammar::hostname))
+            .shown_by("tests/host/network.rs: bridge_tasks_see_their_own_name_and_the_hosts_name_servers"),
+        works("user", Kind::Text)
+            .rule(Rule::Grammar(grammar::user))
+            .shown_by("tests/host/confinement.rs: c01_users_by_number_and_group"),
+        works("workingDirectory", Kind::Text)
+            .rule(Rule::Grammar(grammar::working_directory))
+            .shown_by("tests/host/run.rs: entry_point_and_command_follow_dockers_rules"),
+        works("disableNetworking", Kind::Boolean)
+            .shown_by("tests/host/network.rs: containers_of_one_task_have_networks_of_their_own_in_bridge_mode"),
+        partly("privileged", Kind::Boolean, "unless the host disables privileged containers")
+            .shown_by("tests/host/confinement.rs: c12_privileged_is_privileged_and_can_be_forbidden"),
         works("readonlyRootFilesystem", Kind::Boolean)
             .shown_by("tests/host/confinement.rs: a_read_only_root_file_system_is_read_only"),
-        works("dnsServers", TEXTS).rule(Rule::Grammar(grammar::ip_address)),
-        works("dnsSearchDomains", TEXTS).rule(Rule::Grammar(grammar::search_domain)),
+        works("dnsServers", TEXTS)
+            .rule(Rule::Grammar(grammar::ip_address))
+            .shown_by("tests/host/network.rs: bridge_tasks_see_their_own_name_and_the_hosts_name_servers"),
+        works("dnsSearchDomains", TEXTS)
+            .rule(Rule::Grammar(grammar::search_domain))
+            .shown_by("tests/host/network.rs: bridge_tasks_see_their_own_name_and_the_hosts_name_servers"),
         works("extraHosts", Kind::List(&Kind::Structure(&HOST_ENTRY))),
         partly(
             "dockerSecurityOptions",
@@ -58,8 +82,8 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
         works("links", TEXTS).shown_by("tests/host/links.rs: a_linked_container_is_reached_by_its_names"),
         works("environmentFiles", Kind::List(&Kind::Structure(&ENVIRONMENT_FILE)))
             .shown_by("tests/host/environment.rs: files_come_from_s3_and_from_this_host"),
-        refused("mountPoints", Kind::List(&Kind::Structure(&MOUNT_POINT)), NO_VOLUMES, IN_THE_IMAGE),
-        refused("volumesFrom", Kind::List(&Kind::Structure(&VOLUME_FROM)), NO_VOLUMES, IN_THE_IMAGE),
+        works("mountPoints", Kind::List(&Kind::Structure(&MOUNT_POINT))),
+        works("volumesFrom", Kind::List(&Kind::Structure(&VOLUME_FROM))),
         works("secrets", Kind::List(&Kind::Structure(&SECRET)))
             .shown_by("tests/host/secrets.rs: secrets_reach_their_container_and_nobody_else"),
         refused(
@@ -97,10 +121,16 @@ static REPOSITORY_CREDENTIALS: Shape = Shape {
 static PORT_MAPPING: Shape = Shape {
     name: "PortMapping",
     members: &[
-        works("containerPort", Kind::Integer).rule(PORT),
-        works("hostPort", Kind::Integer).rule(PORT),
-        works("protocol", Kind::Text).one_of(&["tcp", "udp"]),
-        works("containerPortRange", Kind::Text).rule(Rule::Grammar(grammar::port_range)),
+        works("containerPort", Kind::Integer)
+            .rule(PORT)
+            .shown_by("tests/host/network.rs: a_static_port_answers_on_loopback_the_lan_and_from_containers"),
+        works("hostPort", Kind::Integer)
+            .rule(PORT)
+            .shown_by("tests/host/network.rs: a_static_port_answers_on_loopback_the_lan_and_from_containers"),
+        works("protocol", Kind::Text).one_of(&["tcp", "udp"]).shown_by("tests/host/network.rs: udp_and_ranges"),
+        works("containerPortRange", Kind::Text)
+            .rule(Rule::Grammar(grammar::port_range))
+            .shown_by("tests/host/network.rs: udp_and_ranges"),
         works("name", Kind::Text).rule(Rule::Grammar(grammar::port_name)),
         no_effect(
             "appProtocol",
@@ -115,8 +145,11 @@ static PORT_MAPPING: Shape = Shape {
 pub(super) static ENVIRONMENT_VARIABLE: Shape = Shape {
     name: "KeyValuePair",
     members: &[
-        works("name", Kind::Text).required().rule(Rule::Grammar(grammar::variable_name)),
-        works("value", Kind::Text),
+        works("name", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::variable_name))
+            .shown_by("tests/host/run.rs: overrides_and_environment_from_the_command_line"),
+        works("value", Kind::Text).shown_by("tests/host/run.rs: overrides_and_environment_from_the_command_line"),
     ],
 };
 
@@ -127,56 +160,87 @@ pub(super) static KEY_VALUE_PAIR: Shape =
 static DEPENDENCY: Shape = Shape {
     name: "ContainerDependency",
     members: &[
-        works("containerName", Kind::Text).required().rule(Rule::Grammar(grammar::container_name)),
-        works("condition", Kind::Text).required().one_of(&["START", "COMPLETE", "SUCCESS", "HEALTHY"]),
+        works("containerName", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::container_name))
+            .shown_by("tests/host/lifecycle.rs: a_diamond_of_dependencies_starts_in_order"),
+        works("condition", Kind::Text)
+            .required()
+            .one_of(&["START", "COMPLETE", "SUCCESS", "HEALTHY"])
+            .shown_by("tests/host/lifecycle.rs: a_container_starts_when_every_condition_is_met"),
     ],
 };
 
 static HOST_ENTRY: Shape = Shape {
     name: "HostEntry",
     members: &[
-        works("hostname", Kind::Text).required().rule(Rule::Grammar(grammar::hosts_name)),
-        works("ipAddress", Kind::Text).required().rule(Rule::Grammar(grammar::ip_address)),
+        works("hostname", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::hosts_name))
+            .shown_by("tests/host/confinement.rs: c09_limits_hostname_and_generated_files"),
+        works("ipAddress", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::ip_address))
+            .shown_by("tests/host/confinement.rs: c09_limits_hostname_and_generated_files"),
     ],
 };
 
 static ULIMIT: Shape = Shape {
     name: "Ulimit",
     members: &[
-        works("name", Kind::Text).required().one_of(&[
-            "core",
-            "cpu",
-            "data",
-            "fsize",
-            "locks",
-            "memlock",
-            "msgqueue",
-            "nice",
-            "nofile",
-            "nproc",
-            "rss",
-            "rtprio",
-            "rttime",
-            "sigpending",
-            "stack",
-        ]),
-        works("softLimit", Kind::Integer).required().within(-1, INT_MAX),
-        works("hardLimit", Kind::Integer).required().within(-1, INT_MAX),
+        works("name", Kind::Text)
+            .required()
+            .one_of(&[
+                "core",
+                "cpu",
+                "data",
+                "fsize",
+                "locks",
+                "memlock",
+                "msgqueue",
+                "nice",
+                "nofile",
+                "nproc",
+                "rss",
+                "rtprio",
+                "rttime",
+                "sigpending",
+                "stack",
+            ])
+            .shown_by("tests/host/confinement.rs: c09_limits_hostname_and_generated_files"),
+        works("softLimit", Kind::Integer)
+            .required()
+            .within(-1, INT_MAX)
+            .shown_by("tests/host/confinement.rs: c09_limits_hostname_and_generated_files"),
+        works("hardLimit", Kind::Integer)
+            .required()
+            .within(-1, INT_MAX)
+            .shown_by("tests/host/confinement.rs: c09_limits_hostname_and_generated_files"),
     ],
 };
 
 static SYSTEM_CONTROL: Shape = Shape {
     name: "SystemControl",
-    members: &[works("namespace", Kind::Text).required(), works("value", Kind::Text).required()],
+    members: &[
+        works("namespace", Kind::Text)
+            .required()
+            .shown_by("crates/runtime/tests/container/basics.rs: ulimits_and_sysctls_are_set"),
+        works("value", Kind::Text)
+            .required()
+            .shown_by("crates/runtime/tests/container/basics.rs: ulimits_and_sysctls_are_set"),
+    ],
 };
 
 static LINUX_PARAMETERS: Shape = Shape {
     name: "LinuxParameters",
     members: &[
         works("capabilities", Kind::Structure(&CAPABILITIES)),
-        works("sharedMemorySize", Kind::Integer).within(0, MAX_MEMORY_MIB as i64),
+        works("sharedMemorySize", Kind::Integer)
+            .within(0, MAX_MEMORY_MIB as i64)
+            .shown_by("tests/host/confinement.rs: c07_shared_memory_is_64_mib_or_as_asked"),
         works("initProcessEnabled", Kind::Boolean),
-        partly("maxSwap", Kind::Integer, "together with memory, on hosts whose kernel accounts swap").within(0, INT_MAX),
+        partly("maxSwap", Kind::Integer, "together with memory, on hosts whose kernel accounts swap")
+            .within(0, INT_MAX),
         partly("swappiness", Kind::Integer, "on hosts with cgroup v1; v2 has no such setting").within(0, 100),
         works("devices", Kind::List(&Kind::Structure(&DEVICE))),
         works("tmpfs", Kind::List(&Kind::Structure(&TMPFS))),
@@ -186,8 +250,12 @@ static LINUX_PARAMETERS: Shape = Shape {
 static CAPABILITIES: Shape = Shape {
     name: "KernelCapabilities",
     members: &[
-        works("add", TEXTS).rule(Rule::Grammar(grammar::capability)),
-        works("drop", TEXTS).rule(Rule::Grammar(grammar::capability)),
+        works("add", TEXTS)
+            .rule(Rule::Grammar(grammar::capability))
+            .shown_by("tests/host/confinement.rs: c01_capabilities_are_dockers_default_and_follow_the_definition"),
+        works("drop", TEXTS)
+            .rule(Rule::Grammar(grammar::capability))
+            .shown_by("tests/host/confinement.rs: c01_capabilities_are_dockers_default_and_follow_the_definition"),
     ],
 };
 
@@ -264,18 +332,24 @@ pub(super) static ENVIRONMENT_FILE: Shape = Shape {
     ],
 };
 
+const MOUNT_POINTS: &str = "tests/host/volumes.rs: mount_points_are_made_nested_and_read_only";
+const VOLUMES_FROM: &str = "tests/host/volumes.rs: a_container_takes_over_anothers_volumes";
+
 static MOUNT_POINT: Shape = Shape {
     name: "MountPoint",
     members: &[
-        works("sourceVolume", Kind::Text).required(),
-        works("containerPath", Kind::Text).required(),
-        works("readOnly", Kind::Boolean),
+        works("sourceVolume", Kind::Text).required().shown_by(MOUNT_POINTS),
+        works("containerPath", Kind::Text).required().shown_by(MOUNT_POINTS),
+        works("readOnly", Kind::Boolean).shown_by(MOUNT_POINTS),
     ],
 };
 
 static VOLUME_FROM: Shape = Shape {
     name: "VolumeFrom",
-    members: &[works("sourceContainer", Kind::Text).required(), works("readOnly", Kind::Boolean)],
+    members: &[
+        works("sourceContainer", Kind::Text).required().shown_by(VOLUMES_FROM),
+        works("readOnly", Kind::Boolean).shown_by(VOLUMES_FROM),
+    ],
 };
 
 pub(super) static RESOURCE_REQUIREMENT: Shape = Shape {
@@ -283,7 +357,12 @@ pub(super) static RESOURCE_REQUIREMENT: Shape = Shape {
     members: &[
         works("value", Kind::Text),
         works("type", Kind::Text).required().one_of(&["GPU", "InferenceAccelerator", "NeuronDevice"]),
-        works("sharingStrategy", Kind::Structure(&SHARING_STRATEGY)),
+        refused(
+            "sharingStrategy",
+            Kind::Structure(&SHARING_STRATEGY),
+            "GPUs are not shared by NVIDIA's MPS here",
+            "give whole GPUs: \"value\": \"1\"",
+        ),
     ],
 };
 

@@ -26,11 +26,7 @@ pub static TASK_OVERRIDE: Shape = Shape {
             Kind::Text,
             "images are pulled with the host's docker config, logs stay on this host",
         ),
-        no_effect(
-            "ephemeralStorage",
-            Kind::Structure(&EPHEMERAL_STORAGE),
-            "containers share this host's disk without a quota",
-        ),
+        works("ephemeralStorage", Kind::Structure(&EPHEMERAL_STORAGE)),
         no_effect(
             "inferenceAcceleratorOverrides",
             Kind::List(&Kind::Structure(&ACCELERATOR_OVERRIDE)),
@@ -42,8 +38,10 @@ pub static TASK_OVERRIDE: Shape = Shape {
 static CONTAINER_OVERRIDE: Shape = Shape {
     name: "ContainerOverride",
     members: &[
-        works("name", Kind::Text).required(),
-        works("command", TEXTS),
+        works("name", Kind::Text)
+            .required()
+            .shown_by("tests/host/run.rs: overrides_and_environment_from_the_command_line"),
+        works("command", TEXTS).shown_by("tests/host/run.rs: overrides_and_environment_from_the_command_line"),
         works("environment", Kind::List(&Kind::Structure(&ENVIRONMENT_VARIABLE))),
         works("cpu", Kind::Integer).within(0, INT_MAX),
         works("memory", Kind::Integer).rule(MEMORY),

@@ -9,15 +9,24 @@ const SWITCH: &[&str] = &["ENABLED", "DISABLED"];
 pub static TASK_DEFINITION: Shape = Shape {
     name: "TaskDefinition",
     members: &[
-        works("family", Kind::Text).required().rule(Rule::Grammar(grammar::family)),
+        works("family", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::family))
+            .shown_by("tests/host/run.rs: a_detached_task_is_listed_shown_entered_stopped_and_removed"),
         works("containerDefinitions", Kind::List(&Kind::Structure(&CONTAINER_DEFINITION))).required(),
         partly("networkMode", Kind::Text, "bridge (the default), host and none; awsvpc comes with a later version")
-            .one_of(&["bridge", "host", "awsvpc", "none"]),
-        works("cpu", Kind::Text).rule(Rule::Grammar(grammar::task_cpu)),
-        works("memory", Kind::Text).rule(Rule::Grammar(grammar::task_memory)),
+            .one_of(&["bridge", "host", "awsvpc", "none"])
+            .shown_by("tests/host/network.rs: host_mode_is_the_hosts_network"),
+        works("cpu", Kind::Text)
+            .rule(Rule::Grammar(grammar::task_cpu))
+            .shown_by("tests/host/limits.rs: task_cpu_throttles"),
+        works("memory", Kind::Text)
+            .rule(Rule::Grammar(grammar::task_memory))
+            .shown_by("tests/host/limits.rs: task_size_is_a_hard_limit_on_the_parent"),
         works("runtimePlatform", Kind::Structure(&RUNTIME_PLATFORM)),
         partly("requiresCompatibilities", TEXTS, "EC2 and EXTERNAL; a task for others runs here all the same")
-            .one_of(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"]),
+            .one_of(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"])
+            .shown_by("crates/ecs/tests/definitions.rs: each_file_gets_the_findings_beside_it"),
         works("tags", Kind::List(&Kind::Structure(&TAG))),
         no_effect(
             "taskRoleArn",
@@ -35,32 +44,11 @@ pub static TASK_DEFINITION: Shape = Shape {
             "the task runs on this host",
         ),
         no_effect("enableFaultInjection", Kind::Boolean, "there is no fault injection endpoint yet"),
-        no_effect(
-            "ephemeralStorage",
-            Kind::Structure(&EPHEMERAL_STORAGE),
-            "containers share this host's disk without a quota",
-        ),
+        works("ephemeralStorage", Kind::Structure(&EPHEMERAL_STORAGE)),
         no_effect("inferenceAccelerators", Kind::List(&Kind::Structure(&ACCELERATOR)), "Elastic Inference has ended"),
-        refused(
-            "volumes",
-            Kind::List(&Kind::Structure(&VOLUME)),
-            "volumes are not made yet",
-            "put the data into the image",
-        ),
-        refused(
-            "pidMode",
-            Kind::Text,
-            "process namespaces are not shared yet",
-            "leave pidMode out: every container has its own",
-        )
-        .one_of(&["host", "task"]),
-        refused(
-            "ipcMode",
-            Kind::Text,
-            "IPC namespaces are not shared yet",
-            "leave ipcMode out: every container has its own",
-        )
-        .one_of(&["host", "task", "none"]),
+        works("volumes", Kind::List(&Kind::Structure(&VOLUME))),
+        works("pidMode", Kind::Text).one_of(&["host", "task"]),
+        works("ipcMode", Kind::Text).one_of(&["host", "task", "none"]),
         refused(
             "proxyConfiguration",
             Kind::Structure(&PROXY_CONFIGURATION),
@@ -83,19 +71,23 @@ pub static TASK_DEFINITION: Shape = Shape {
 static RUNTIME_PLATFORM: Shape = Shape {
     name: "RuntimePlatform",
     members: &[
-        works("cpuArchitecture", Kind::Text).one_of(&["X86_64", "ARM64"]),
-        works("operatingSystemFamily", Kind::Text).one_of(&[
-            "LINUX",
-            "WINDOWS_SERVER_2016_FULL",
-            "WINDOWS_SERVER_2019_FULL",
-            "WINDOWS_SERVER_2019_CORE",
-            "WINDOWS_SERVER_2004_CORE",
-            "WINDOWS_SERVER_20H2_CORE",
-            "WINDOWS_SERVER_2022_CORE",
-            "WINDOWS_SERVER_2022_FULL",
-            "WINDOWS_SERVER_2025_CORE",
-            "WINDOWS_SERVER_2025_FULL",
-        ]),
+        works("cpuArchitecture", Kind::Text)
+            .one_of(&["X86_64", "ARM64"])
+            .shown_by("crates/ecs/tests/definitions.rs: each_file_gets_the_findings_beside_it"),
+        works("operatingSystemFamily", Kind::Text)
+            .one_of(&[
+                "LINUX",
+                "WINDOWS_SERVER_2016_FULL",
+                "WINDOWS_SERVER_2019_FULL",
+                "WINDOWS_SERVER_2019_CORE",
+                "WINDOWS_SERVER_2004_CORE",
+                "WINDOWS_SERVER_20H2_CORE",
+                "WINDOWS_SERVER_2022_CORE",
+                "WINDOWS_SERVER_2022_FULL",
+                "WINDOWS_SERVER_2025_CORE",
+                "WINDOWS_SERVER_2025_FULL",
+            ])
+            .shown_by("crates/ecs/tests/definitions.rs: each_file_gets_the_findings_beside_it"),
     ],
 };
 
@@ -112,8 +104,13 @@ static PLACEMENT_CONSTRAINT: Shape = Shape {
     members: &[works("type", Kind::Text).one_of(&["memberOf"]), works("expression", Kind::Text)],
 };
 
-pub(super) static EPHEMERAL_STORAGE: Shape =
-    Shape { name: "EphemeralStorage", members: &[works("sizeInGiB", Kind::Integer).required().within(21, 200)] };
+pub(super) static EPHEMERAL_STORAGE: Shape = Shape {
+    name: "EphemeralStorage",
+    members: &[works("sizeInGiB", Kind::Integer)
+        .required()
+        .within(21, 200)
+        .shown_by("tests/host/storage.rs: a_task_that_fills_its_storage_fills_nobody_elses")],
+};
 
 static ACCELERATOR: Shape = Shape {
     name: "InferenceAccelerator",
@@ -132,11 +129,10 @@ static PROXY_CONFIGURATION: Shape = Shape {
 static TRUSTED_EXECUTION: Shape = Shape {
     name: "TrustedExecutionConfiguration",
     members: &[
-        partly("isolationMode", Kind::Text, "SHARED only").required().one_of(&[
-            "SHARED",
-            "ISOLATED_SANDBOX",
-            "CONFIDENTIAL_SANDBOX",
-        ]),
+        partly("isolationMode", Kind::Text, "SHARED only")
+            .required()
+            .one_of(&["SHARED", "ISOLATED_SANDBOX", "CONFIDENTIAL_SANDBOX"])
+            .shown_by("crates/ecs/tests/definitions.rs: each_file_gets_the_findings_beside_it"),
         no_effect("attestationPolicy", Kind::Text, "tasks in isolation mode SHARED are not attested"),
     ],
 };
@@ -151,29 +147,58 @@ static ATTRIBUTE: Shape = Shape {
     ],
 };
 
+/// Tests of volumes.
+const HOST_PATHS: &str = "tests/host/volumes.rs: paths_of_the_host_are_made_kept_and_shared";
+const SHARED: &str = "tests/host/volumes.rs: shared_volumes_outlive_their_tasks";
+const DRIVER: &str = "tests/host/volumes.rs: driver_options_mount_file_systems_and_other_drivers_are_refused";
+const PLAIN_EFS: &str = "tests/host/volumes.rs: a_server_that_cannot_be_mounted_costs_one_task_and_no_more";
+const EFS_HELPER: &str = "tests/host/volumes.rs: what_needs_a_mount_helper_is_mounted_by_it";
+const WITH_HELPER: &str = "where amazon-efs-utils is installed, else refused; the task's own role is not handed over";
+const ON_THE_HOST: &str = "mount it on the host and name it as host.sourcePath";
+
 static VOLUME: Shape = Shape {
     name: "Volume",
     members: &[
-        works("name", Kind::Text).required().rule(Rule::Grammar(grammar::volume_name)),
+        works("name", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::volume_name))
+            .shown_by("tests/host/volumes.rs: a_scratch_volume_is_shared_filled_once_and_gone_with_its_task"),
         works("host", Kind::Structure(&HOST_VOLUME)),
         works("dockerVolumeConfiguration", Kind::Structure(&DOCKER_VOLUME)),
-        works("efsVolumeConfiguration", Kind::Structure(&EFS_VOLUME)),
-        works("s3filesVolumeConfiguration", Kind::Structure(&S3FILES_VOLUME)),
-        works("fsxWindowsFileServerVolumeConfiguration", Kind::Structure(&FSX_VOLUME)),
-        works("configuredAtLaunch", Kind::Boolean),
+        partly(
+            "efsVolumeConfiguration",
+            Kind::Structure(&EFS_VOLUME),
+            "NFS 4.1 to the file system's own name, or to CORACLE_EFS_ENDPOINT",
+        )
+        .shown_by(PLAIN_EFS),
+        refused(
+            "s3filesVolumeConfiguration",
+            Kind::Structure(&S3FILES_VOLUME),
+            "S3 Files needs an agent of Amazon's",
+            ON_THE_HOST,
+        ),
+        refused(
+            "fsxWindowsFileServerVolumeConfiguration",
+            Kind::Structure(&FSX_VOLUME),
+            "the share's password cannot be handed to its mount in a safe way yet",
+            ON_THE_HOST,
+        ),
+        partly("configuredAtLaunch", Kind::Boolean, "false only: there are no services yet to configure it")
+            .shown_by("tests/host/volumes.rs: driver_options_mount_file_systems_and_other_drivers_are_refused"),
     ],
 };
 
-static HOST_VOLUME: Shape = Shape { name: "HostVolumeProperties", members: &[works("sourcePath", Kind::Text)] };
+static HOST_VOLUME: Shape =
+    Shape { name: "HostVolumeProperties", members: &[works("sourcePath", Kind::Text).shown_by(HOST_PATHS)] };
 
 static DOCKER_VOLUME: Shape = Shape {
     name: "DockerVolumeConfiguration",
     members: &[
-        works("scope", Kind::Text).one_of(&["task", "shared"]),
-        works("autoprovision", Kind::Boolean),
-        works("driver", Kind::Text),
-        works("driverOpts", Kind::TextMap),
-        works("labels", Kind::TextMap),
+        works("scope", Kind::Text).one_of(&["task", "shared"]).shown_by(SHARED),
+        works("autoprovision", Kind::Boolean).shown_by(SHARED),
+        partly("driver", Kind::Text, "local only").shown_by(DRIVER),
+        partly("driverOpts", Kind::TextMap, "type, device and o of Docker's local driver").shown_by(DRIVER),
+        works("labels", Kind::TextMap).shown_by(SHARED),
     ],
 };
 
@@ -182,17 +207,20 @@ const TRANSIT_PORT: Member = works("transitEncryptionPort", Kind::Integer).withi
 static EFS_VOLUME: Shape = Shape {
     name: "EFSVolumeConfiguration",
     members: &[
-        works("fileSystemId", Kind::Text).required(),
-        works("rootDirectory", Kind::Text),
-        works("transitEncryption", Kind::Text).one_of(SWITCH),
-        TRANSIT_PORT,
+        works("fileSystemId", Kind::Text).required().shown_by(PLAIN_EFS),
+        works("rootDirectory", Kind::Text).shown_by(PLAIN_EFS),
+        partly("transitEncryption", Kind::Text, WITH_HELPER).one_of(SWITCH).shown_by(EFS_HELPER),
+        partly("transitEncryptionPort", Kind::Integer, WITH_HELPER).within(0, u16::MAX as i64).shown_by(EFS_HELPER),
         works("authorizationConfig", Kind::Structure(&EFS_AUTHORIZATION)),
     ],
 };
 
 static EFS_AUTHORIZATION: Shape = Shape {
     name: "EFSAuthorizationConfig",
-    members: &[works("accessPointId", Kind::Text), works("iam", Kind::Text).one_of(SWITCH)],
+    members: &[
+        partly("accessPointId", Kind::Text, WITH_HELPER).shown_by(EFS_HELPER),
+        partly("iam", Kind::Text, WITH_HELPER).one_of(SWITCH).shown_by(EFS_HELPER),
+    ],
 };
 
 static S3FILES_VOLUME: Shape = Shape {
