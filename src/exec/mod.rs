@@ -1,7 +1,7 @@
 //! `coracle exec`: a further process in a running container.
 
 mod streams;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -140,32 +140,6 @@ fn environment(given: &[String], here: impl Fn(&str) -> Option<String>) -> Resul
         }
     }
     Ok(variables)
-}
-
-/// The container that is named, or the only one that runs.
-fn container(task: &Task, named: Option<&str>) -> Result<ContainerName, Failure> {
-    let names: Vec<&ContainerName> = task.spec.containers.iter().map(|container| &container.definition.name).collect();
-    let list = |names: &[&ContainerName]| names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    if let Some(named) = named {
-        return names.iter().find(|name| name.as_str() == named).map(|name| (*name).clone()).ok_or_else(|| {
-            Failure::new(format!("task {} has no container {named:?}", ps::short_id(task)))
-                .exit(BAD_INPUT)
-                .next(format!("one of {}", list(&names)))
-        });
-    }
-    let runs = |name: &&ContainerName| {
-        let containers = task.status.iter().flat_map(|status| &status.containers);
-        containers.into_iter().any(|status| status.name == **name && status.last_status == ContainerLastStatus::Running)
-    };
-    let running: Vec<&ContainerName> = names.into_iter().filter(runs).collect();
-    match running.as_slice() {
-        [only] => Ok((*only).clone()),
-        [] => Err(Failure::new(format!("no container of task {} runs", ps::short_id(task)))
-            .next(format!("coracle inspect {}", ps::short_id(task)))),
-        several => Err(Failure::new(format!("task {} has several containers", ps::short_id(task)))
-            .exit(BAD_INPUT)
-            .next(format!("name one of {}: coracle exec {} CONTAINER -- COMMAND", list(several), ps::short_id(task)))),
-    }
 }
 
 #[cfg(test)]

@@ -24,12 +24,12 @@ fn failed(action: &'static str) -> impl FnOnce(io::Error) -> TerminalError {
 }
 
 /// Puts the terminal back as it was, however the process ends.
-struct Raw {
+pub(crate) struct Raw {
     before: Termios,
 }
 
 impl Raw {
-    fn enter() -> io::Result<Self> {
+    pub(crate) fn enter() -> io::Result<Self> {
         let before = termios::tcgetattr(io::stdin())?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -93,7 +93,7 @@ fn window() -> Option<Winsize> {
 }
 
 /// Gives the container's terminal the size of ours; where ours has none (a pipe), it keeps its own.
-fn resize(master: &OwnedFd) {
+pub(crate) fn resize(master: &OwnedFd) {
     if let Some(size) = window()
         && let Err(error) = termios::tcsetwinsize(master, size)
     {

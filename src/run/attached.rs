@@ -14,6 +14,7 @@ use runtime::client::{self, ClientError};
 use runtime::logs::{self, ReadOptions};
 use runtime::task_dir;
 
+use super::console::Console;
 use super::report::Report;
 use super::signals;
 use crate::failure::{Explain, Failure};
@@ -37,19 +38,34 @@ pub(super) struct AtEnd {
     pub(super) timings: bool,
 }
 
-enum Happening {
+pub(super) enum Happening {
     Record(OwnedRecord),
     LogsEnded(Option<logs::ReadError>),
     Status(Box<TaskStatus>),
     WatchEnded(Option<ClientError>),
     Signal { signal: Signal, at: Instant },
+    /// What a container's terminal shows.
+    Screen(Vec<u8>),
+    ScreenEnded,
+    /// The user wants the terminal back.
+    LetGo,
 }
 
 /// Gives the exit code of `coracle run`.
 pub(super) fn stay(host: &Host, started: &Started, report: &mut Report, at_end: AtEnd) -> Result<i32, Failure> {
-    let happenings = watch_all(&started.spec)?;
-    let mut stay = Stay { spec: &started.spec, last: None, held: Vec::new(), signalled: None, logs: true, watch: true };
-    while (stay.logs || stay.watch)
+    let console = Console::of(&started.spec, report.is_json());
+    let (sender, happenings) = watch_all(&started.spec, console.as_ref())?;
+    let mut stay = Stay {
+        spec: &started.spec,
+        last: None,
+        held: Vec::new(),
+        signalled: None,
+        logs: true,
+        watch: true,
+        console,
+        sender,
+    };
+    while (stay.logs || stay.watch || stay.console.as_ref().is_some_and(Console::is_joined))
         && let Ok(happening) = happenings.recv()
     {
         stay.take(happening, report);
@@ -59,6 +75,9 @@ pub(super) fn stay(host: &Host, started: &Started, report: &mut Report, at_end: 
             stay.take(happening, report);
         }
         report.flush();
+    }
+    if let Some(console) = &mut stay.console {
+        console.end(report);
     }
     let status = final_status(host, &started.spec)?;
     stay.status(&status, report);
@@ -83,12 +102,28 @@ struct Stay<'a> {
     signalled: Option<Instant>,
     logs: bool,
     watch: bool,
+    console: Option<Console>,
+    /// For what the console starts.
+    sender: SyncSender<Happening>,
 }
 
 impl Stay<'_> {
     fn take(&mut self, happening: Happening, report: &mut Report) {
         match happening {
-            Happening::Record(record) => report.record(&record),
+            Happening::Record(record) => match &mut self.console {
+                Some(console) => console.shows_as_line(record).iter().for_each(|record| report.record(record)),
+                None => report.record(&record),
+            },
+            Happening::Screen(bytes) => {
+                if self.console.as_ref().is_some_and(Console::is_joined) {
+                    report.screen(&bytes);
+                }
+            }
+            Happening::ScreenEnded => self.leave_console(report),
+            Happening::LetGo => {
+                self.leave_console(report);
+                report.problem("this terminal is yours again; Ctrl-C stops the task");
+            }
             Happening::LogsEnded(error) => {
                 self.logs = false;
                 if let Some(error) = error {
@@ -106,7 +141,16 @@ impl Stay<'_> {
         }
     }
 
+    fn leave_console(&mut self, report: &mut Report) {
+        if let Some(console) = &mut self.console {
+            console.end(report);
+        }
+    }
+
     fn status(&mut self, status: &TaskStatus, report: &mut Report) {
+        if let Some(console) = &mut self.console {
+            console.look(self.spec, status, &self.sender, report);
+        }
         for event in events::between(self.last.as_ref(), status, clock::now()) {
             match event {
                 events::Event::Task { last_status: LastStatus::Stopped, .. } => self.held.push(event),
@@ -171,19 +215,26 @@ fn still_running<'a>(spec: &'a TaskSpec, status: Option<&TaskStatus>) -> Vec<(&'
         .collect()
 }
 
-fn watch_all(spec: &TaskSpec) -> Result<Receiver<Happening>, Failure> {
+fn watch_all(
+    spec: &TaskSpec,
+    console: Option<&Console>,
+) -> Result<(SyncSender<Happening>, Receiver<Happening>), Failure> {
     let (sender, happenings) = sync_channel(AHEAD);
     // Before any of the threads below exists: all inherit the mask, and only one takes these signals.
     signals::hold_back()?;
+    if let Some(console) = console {
+        console.hold_back_window_changes();
+    }
     watch_signals(signals::of_users(), sender.clone());
     watch_status(spec, sender.clone());
+    let ours = sender.clone();
     let options = ReadOptions { follow: true, ..ReadOptions::default() };
     follow_on_thread(spec, &options, move |item| match item {
         Some(Ok(record)) => sender.send(Happening::Record(record)).is_ok(),
         Some(Err(error)) => sender.send(Happening::LogsEnded(Some(error))).is_ok(),
         None => sender.send(Happening::LogsEnded(None)).is_ok(),
     })?;
-    Ok(happenings)
+    Ok((ours, happenings))
 }
 
 fn watch_signals(signals: SigSet, sender: SyncSender<Happening>) {

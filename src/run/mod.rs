@@ -1,6 +1,7 @@
 //! `coracle run`: a task definition becomes a running task, and this terminal stays with it.
 
 mod attached;
+mod console;
 mod detached;
 mod images;
 mod report;

@@ -21,6 +21,8 @@ pub(super) struct Report {
     colours: bool,
     out: Vec<u8>,
     err: Vec<u8>,
+    /// Our terminal is raw: a line ends with a carriage return too.
+    raw: bool,
     printers: Option<Printers>,
 }
 
@@ -32,7 +34,18 @@ struct Printers {
 
 impl Report {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, colours: output::colours(&io::stderr()), out: Vec::new(), err: Vec::new(), printers: None }
+        Self {
+            json,
+            colours: output::colours(&io::stderr()),
+            out: Vec::new(),
+            err: Vec::new(),
+            raw: false,
+            printers: None,
+        }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.json
     }
 
     fn json_line(&mut self, value: &Value) {
@@ -217,13 +230,29 @@ impl Report {
         self.flush();
     }
 
+    /// What a container's own terminal shows, byte by byte.
+    pub(super) fn screen(&mut self, bytes: &[u8]) {
+        self.flush();
+        if let Err(failure) = write(io::stdout().lock(), bytes).doing("writing to the terminal") {
+            tracing::debug!(%failure, "output was dropped");
+        }
+    }
+
+    pub(super) fn set_raw(&mut self, raw: bool) {
+        self.flush();
+        self.raw = raw;
+    }
+
     pub(super) fn is_long(&self) -> bool {
         self.out.len() + self.err.len() >= BATCH_BYTES
     }
 
     /// A reader that has gone away does not stop the task, as with `docker run`: its output is dropped.
     pub(super) fn flush(&mut self) {
-        let (out, err) = (std::mem::take(&mut self.out), std::mem::take(&mut self.err));
+        let (mut out, mut err) = (std::mem::take(&mut self.out), std::mem::take(&mut self.err));
+        if self.raw {
+            (out, err) = (with_carriage_returns(&out), with_carriage_returns(&err));
+        }
         let written = write(io::stdout().lock(), &out).doing("writing to standard output");
         if let Err(failure) = written.and(write(io::stderr().lock(), &err).doing("writing to standard error")) {
             tracing::debug!(%failure, "output was dropped");
@@ -233,6 +262,11 @@ impl Report {
 
 /// Output is written when it has this many bytes, or when nothing more is there for now.
 const BATCH_BYTES: usize = 64 << 10;
+
+fn with_carriage_returns(bytes: &[u8]) -> Vec<u8> {
+    let parts: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    parts.join(&b"\r\n"[..])
+}
 
 fn write(mut to: impl Write, bytes: &[u8]) -> io::Result<()> {
     if bytes.is_empty() { Ok(()) } else { to.write_all(bytes).and_then(|()| to.flush()) }

@@ -59,6 +59,40 @@ pub(crate) fn forever() -> ! {
     }
 }
 
+/// Deaf to SIGTERM, with so many zombies and a child that a tracer has stopped.
+pub(crate) fn stubborn(zombies: i32) -> ! {
+    for _ in 0..zombies {
+        // SAFETY: the child ends at once, and nobody waits for it.
+        if unsafe { libc::fork() } == 0 {
+            // SAFETY: as above.
+            unsafe { libc::_exit(0) };
+        }
+    }
+    // SAFETY: plain calls on ourselves and our own child.
+    unsafe {
+        let child = libc::fork();
+        if child == 0 {
+            libc::ptrace(libc::PTRACE_TRACEME, 0, 0, 0);
+            libc::raise(libc::SIGSTOP);
+            libc::_exit(0);
+        }
+        libc::waitpid(child, std::ptr::null_mut(), 0);
+    }
+    ignore_sigterm()
+}
+
+/// Ends with `code`, and leaves a child behind that has its standard streams open.
+pub(crate) fn leave_open(code: i32) -> i32 {
+    // SAFETY: the child only waits for a signal.
+    match unsafe { libc::fork() } {
+        0 => loop {
+            // SAFETY: as above.
+            unsafe { libc::pause() };
+        },
+        _ => say(&["left"]).max(code),
+    }
+}
+
 pub(crate) fn say(words: &[&str]) -> i32 {
     let mut out = std::io::stdout().lock();
     i32::from(writeln!(out, "{}", words.join(" ")).and_then(|()| out.flush()).is_err())

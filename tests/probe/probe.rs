@@ -48,6 +48,8 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "wait" => return load::wait_for_sigterm(number(rest.first().unwrap_or(&"0"))),
         "ignore-sigterm" => load::ignore_sigterm(),
         "forever" => load::forever(),
+        "stubborn" => load::stubborn(number(rest[0])),
+        "leave-open" => return load::leave_open(number(rest[0])),
         "say" => return load::say(rest),
         "memory" => return load::memory(number(rest[0]) as usize),
         "forks" => print(&load::forks(number(rest[0]))),

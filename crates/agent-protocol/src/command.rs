@@ -37,6 +37,9 @@ pub enum Command {
     /// `terminal`, with none: then `Answer::Terminal` comes back with the master side of a new terminal.
     /// Answered by `Answer::Exited` at its end. Closing the socket sends the process SIGHUP.
     Exec(Exec),
+    /// What a running container with `interactive` or `pseudoTerminal` reads from and shows, for the one who has
+    /// started it. Answered by `Answer::Attached`.
+    Attach { container: ContainerName },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -67,6 +70,12 @@ pub enum Answer {
         status: Box<TaskStatus>,
     },
     Terminal,
+    /// With `terminal`, two descriptors: the master side of the container's terminal, for input and its size, and a
+    /// pipe with a copy of everything that the container shows. Without, one: the only writer of the pipe that is its
+    /// standard input. Closing that is the end of the input.
+    Attached {
+        terminal: bool,
+    },
     #[serde(rename_all = "camelCase")]
     Exited {
         exit_code: i32,
@@ -110,12 +119,19 @@ mod tests {
             Command::Kill { reason: reason.clone() },
             Command::Watch,
             Command::Exec(exec),
+            Command::Attach { container: ContainerName::try_from("web".to_owned()).expect("a good name") },
         ];
         for command in commands {
             let line = serde_json::to_string(&command).expect("plain data");
             assert_eq!(serde_json::from_str::<Command>(&line).expect(&line), command);
         }
-        let answers = [Answer::Taken, Answer::Terminal, Answer::Exited { exit_code: 3 }, Answer::Refused { reason }];
+        let answers = [
+            Answer::Taken,
+            Answer::Terminal,
+            Answer::Attached { terminal: true },
+            Answer::Exited { exit_code: 3 },
+            Answer::Refused { reason },
+        ];
         for answer in answers {
             let line = serde_json::to_string(&answer).expect("plain data");
             assert_eq!(serde_json::from_str::<Answer>(&line).expect(&line), answer);

@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use agent_protocol::command::Exec;
 use agent_protocol::task_spec::Places;
 use agent_protocol::{Answer, Command, TaskStatus};
+use ecs::ContainerName;
 use ecs::task::StopCode;
 
 use crate::socket::{Incoming, Limits, Received, send};
 use crate::task_dir::CTL_NAME;
 
-/// A status of the largest task is far below this; a terminal is one descriptor.
-const LIMITS: Limits = Limits { line_bytes: 4 << 20, descriptors: 1 };
+/// A status of the largest task is far below this; an attachment is two descriptors.
+const LIMITS: Limits = Limits { line_bytes: 4 << 20, descriptors: 2 };
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -109,10 +110,30 @@ impl Client {
         match self.answer()? {
             Answer::Terminal => {}
             Answer::Refused { reason } => return Err(ClientError::Refused { reason }),
-            Answer::Taken | Answer::Status { .. } | Answer::Exited { .. } => return Err(ClientError::Unexpected),
+            Answer::Taken | Answer::Status { .. } | Answer::Attached { .. } | Answer::Exited { .. } => {
+                return Err(ClientError::Unexpected);
+            }
         }
         let master = self.incoming.descriptors().pop().ok_or(ClientError::Unexpected)?;
         Ok((Execution { client: self }, master))
+    }
+
+    /// The input, and where it has one the terminal, of a container with `interactive` or `pseudoTerminal`.
+    pub fn attach(mut self, container: &ContainerName) -> Result<Attachment, ClientError> {
+        self.ask(&Command::Attach { container: container.clone() }, &[])?;
+        let terminal = match self.answer()? {
+            Answer::Attached { terminal } => terminal,
+            Answer::Refused { reason } => return Err(ClientError::Refused { reason }),
+            Answer::Taken | Answer::Terminal | Answer::Status { .. } | Answer::Exited { .. } => {
+                return Err(ClientError::Unexpected);
+            }
+        };
+        let mut descriptors = self.incoming.descriptors().into_iter();
+        match (terminal, descriptors.next(), descriptors.next()) {
+            (true, Some(master), Some(shown)) => Ok(Attachment::Terminal { master, shown }),
+            (false, Some(input), None) => Ok(Attachment::Input(input)),
+            (true | false, _, _) => Err(ClientError::Unexpected),
+        }
     }
 
     pub(crate) fn of_stream(stream: UnixStream) -> Client {
@@ -129,7 +150,9 @@ impl Client {
         match self.answer()? {
             Answer::Taken => Ok(()),
             Answer::Refused { reason } => Err(ClientError::Refused { reason }),
-            Answer::Terminal | Answer::Status { .. } | Answer::Exited { .. } => Err(ClientError::Unexpected),
+            Answer::Terminal | Answer::Attached { .. } | Answer::Status { .. } | Answer::Exited { .. } => {
+                Err(ClientError::Unexpected)
+            }
         }
     }
 
@@ -168,13 +191,25 @@ impl Iterator for Watch {
         let item = match answer {
             Ok(Answer::Status { status }) => return Some(Ok(*status)),
             Ok(Answer::Refused { reason }) => Some(Err(ClientError::Refused { reason })),
-            Ok(Answer::Taken | Answer::Terminal | Answer::Exited { .. }) => Some(Err(ClientError::Unexpected)),
+            Ok(Answer::Taken | Answer::Terminal | Answer::Attached { .. } | Answer::Exited { .. }) => {
+                Some(Err(ClientError::Unexpected))
+            }
             Err(ClientError::Ended) => None,
             Err(error) => Some(Err(error)),
         };
         self.client = None;
         item
     }
+}
+
+/// What an attached client has of a container.
+#[derive(Debug)]
+pub enum Attachment {
+    /// The only writer of its standard input.
+    Input(OwnedFd),
+    /// The master side of its terminal, which blocks, and a pipe with everything that it shows. The terminal's output
+    /// is the supervisor's to read.
+    Terminal { master: OwnedFd, shown: OwnedFd },
 }
 
 /// A further process in a container. Dropping it sends the process SIGHUP.
@@ -189,7 +224,9 @@ impl Execution {
         match self.client.answer()? {
             Answer::Exited { exit_code } => Ok(exit_code),
             Answer::Refused { reason } => Err(ClientError::Refused { reason }),
-            Answer::Taken | Answer::Terminal | Answer::Status { .. } => Err(ClientError::Unexpected),
+            Answer::Taken | Answer::Terminal | Answer::Attached { .. } | Answer::Status { .. } => {
+                Err(ClientError::Unexpected)
+            }
         }
     }
 }

@@ -43,8 +43,8 @@ struct Client {
     stream: UnixStream,
     incoming: Incoming,
     outgoing: Vec<u8>,
-    /// Goes with the first byte of `outgoing`.
-    descriptor: Option<OwnedFd>,
+    /// Go with the next byte of `outgoing`.
+    descriptors: Vec<OwnedFd>,
     watching: Watching,
     /// Everything that it is owed is in `outgoing`; then the connection ends.
     ending: bool,
@@ -109,11 +109,11 @@ impl Ctl {
         requests
     }
 
-    /// Queues an answer, with a descriptor if there is one, and sends what the socket takes.
-    pub(crate) fn answer(&mut self, to: ClientId, answer: &Answer, descriptor: Option<OwnedFd>) {
+    /// Queues an answer, with its descriptors, and sends what the socket takes.
+    pub(crate) fn answer(&mut self, to: ClientId, answer: &Answer, descriptors: Vec<OwnedFd>) {
         let Some(client) = self.clients.iter_mut().find(|client| client.id == to) else { return };
         client.outgoing.extend(line_of(answer));
-        client.descriptor = client.descriptor.take().or(descriptor);
+        client.descriptors.extend(descriptors);
         client.flush();
     }
 
@@ -122,7 +122,7 @@ impl Ctl {
         if let Some(client) = self.clients.iter_mut().find(|client| client.id == to) {
             client.ending = true;
         }
-        self.answer(to, answer, None);
+        self.answer(to, answer, Vec::new());
     }
 
     /// From now on this client is told of every status.
@@ -174,7 +174,7 @@ impl Ctl {
                 stream,
                 incoming: Incoming::default(),
                 outgoing: Vec::new(),
-                descriptor: None,
+                descriptors: Vec::new(),
                 watching: Watching::No,
                 ending: false,
             });
@@ -239,11 +239,11 @@ impl Client {
 
     fn flush(&mut self) {
         while !self.outgoing.is_empty() {
-            let descriptors: Vec<_> = self.descriptor.iter().map(AsFd::as_fd).collect();
+            let descriptors: Vec<_> = self.descriptors.iter().map(AsFd::as_fd).collect();
             match send_some(self.stream.as_fd(), &self.outgoing, &descriptors) {
                 Ok(sent) => {
                     drop(self.outgoing.drain(..sent));
-                    self.descriptor = None;
+                    self.descriptors.clear();
                 }
                 Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => break,
                 Err(_) => return self.hang_up(),

@@ -9,6 +9,7 @@
 //! first.
 
 mod abandon;
+mod attachment;
 mod clock;
 mod container;
 mod execution;
@@ -181,9 +182,13 @@ fn wait_for_go(socket: &OwnedFd, signals: &SignalFd) -> io::Result<Option<Go>> {
                 let held_ports = namespaces.split_off(network_namespaces.min(namespaces.len()));
                 Ok(Some(Go { network_namespaces: namespaces, held_ports, pull_started_at, pull_stopped_at, secrets }))
             }
-            Ok(Command::Stop { .. } | Command::Kill { .. } | Command::Watch | Command::Exec(_)) => {
-                Err(io::Error::other("the start socket takes no command but Go"))
-            }
+            Ok(
+                Command::Stop { .. }
+                | Command::Kill { .. }
+                | Command::Watch
+                | Command::Exec(_)
+                | Command::Attach { .. },
+            ) => Err(io::Error::other("the start socket takes no command but Go")),
             Err(cause) => Err(io::Error::other(cause)),
         };
     }

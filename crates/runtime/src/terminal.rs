@@ -7,7 +7,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 
+use nix::mount::{MsFlags, mount};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+
+/// What Docker tells a program whose terminal nobody has described.
+pub(crate) const TERM: &str = "TERM=xterm";
 
 const DEVPTS_MAGIC: i64 = 0x1cd1;
 /// Major 5, minor 2: `Documentation/admin-guide/devices.txt`.
@@ -56,6 +60,19 @@ pub(crate) fn open_and_send(socket: BorrowedFd<'_>, owner: u32, size: Option<(u1
     let descriptors = [master.as_raw_fd()];
     let message = [ControlMessage::ScmRights(&descriptors)];
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(b"t")], &message, MsgFlags::MSG_NOSIGNAL, None)?;
+    Ok(())
+}
+
+/// Shows the terminal that is standard input as /dev/console too, as Docker does. To be called on the container's root,
+/// with /dev still empty but for its own.
+///
+/// # Errors
+/// A mount failed.
+pub(crate) fn make_console() -> io::Result<()> {
+    let console = "/dev/console";
+    File::options().write(true).create_new(true).open(console)?;
+    let terminal = std::fs::read_link("/proc/self/fd/0")?;
+    mount(Some(&terminal), console, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use agent_protocol::{Answer, Command};
 use ecs::task::StopCode;
 use task_lifecycle::Event;
 
+use super::super::container::Container;
 use super::super::execution::{Around, News};
 use super::Life;
 use crate::ctl::{ClientId, Request};
@@ -52,10 +53,23 @@ impl Life {
                     Err(reason) => Answer::Refused { reason },
                 }
             }
+            Command::Attach { container } => {
+                let found = self.containers.iter_mut().find(|found| found.name == container);
+                match found.map(Container::attach) {
+                    Some(Ok((answer, descriptors))) => {
+                        if let Some(ctl) = &mut self.ctl {
+                            ctl.answer(client, &answer, descriptors);
+                        }
+                        return;
+                    }
+                    Some(Err(reason)) => Answer::Refused { reason },
+                    None => Answer::Refused { reason: format!("the task has no container {container}") },
+                }
+            }
             Command::Go { .. } => Answer::Refused { reason: "the task has been started already".to_owned() },
         };
         if let Some(ctl) = &mut self.ctl {
-            ctl.answer(client, &answer, None);
+            ctl.answer(client, &answer, Vec::new());
         }
     }
 
@@ -65,10 +79,10 @@ impl Life {
         for one in news {
             match one {
                 News::Began { client, terminal: Some(terminal) } => {
-                    ctl.answer(client, &Answer::Terminal, Some(terminal));
+                    ctl.answer(client, &Answer::Terminal, vec![terminal]);
                 }
-                News::Began { client, terminal: None } => ctl.answer(client, &Answer::Taken, None),
-                News::Refused { client, reason } => ctl.answer(client, &Answer::Refused { reason }, None),
+                News::Began { client, terminal: None } => ctl.answer(client, &Answer::Taken, Vec::new()),
+                News::Refused { client, reason } => ctl.answer(client, &Answer::Refused { reason }, Vec::new()),
             }
         }
     }
