@@ -17,6 +17,7 @@ use ecs::{TaskId, Timestamp};
 
 use crate::cgroup::Cgroups;
 use crate::process_identity;
+use crate::shipper::{self, CGROUP_PREFIX, Stage};
 use crate::status_file::{self, Durability};
 use crate::supervisor::journal::chain;
 use crate::task_dir::{self, CONTAINERS_NAME, Claim, Roots, remove_tree};
@@ -54,6 +55,7 @@ pub fn recover(roots: &Roots, now: Timestamp) -> RecoveryReport {
         }
     };
     remove_empty_leaves(roots, &cgroups);
+    remove_empty_shipper_leaves(roots, &cgroups);
     for (id, claim) in orphans {
         match clean(roots, &cgroups, &id, now) {
             Ok(Left::Stopped) => report.ended.push(id),
@@ -123,6 +125,21 @@ fn remove_empty_leaves(roots: &Roots, cgroups: &Cgroups) {
 
 fn leaf_of(name: &OsStr) -> Option<TaskId> {
     TaskId::try_from(name.to_str()?.strip_prefix("supervisor-")?.to_owned()).ok()
+}
+
+/// A log shipper's empty cgroup, where it was killed. Whoever starts another makes it anew.
+fn remove_empty_shipper_leaves(roots: &Roots, cgroups: &Cgroups) {
+    let parent = roots.cgroup_parent.strip_prefix("/").unwrap_or(&roots.cgroup_parent);
+    let listings = cgroups.mounts().filter_map(|mount| fs::read_dir(mount.join(parent)).ok());
+    let names: BTreeSet<String> =
+        listings.flat_map(|listing| listing.flatten()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    for id in names.iter().filter_map(|name| TaskId::try_from(name.strip_prefix(CGROUP_PREFIX)?.to_owned()).ok()) {
+        let places = roots.places(&id);
+        // One that is being started has its lock already.
+        if shipper::stage(&places.state).is_ok_and(|stage| stage != Stage::Running) {
+            cgroups.remove_if_empty(&shipper::cgroup(&id, &places));
+        }
+    }
 }
 
 enum Left {

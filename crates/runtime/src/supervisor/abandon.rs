@@ -12,6 +12,7 @@ use ecs::TaskId;
 use super::Process;
 use super::clock::Clock;
 use super::journal::Journal;
+use crate::cgroup::Cgroups;
 use crate::fork::{self, Fork, Parent};
 use crate::process_identity;
 use crate::spawn::SupervisorArgs;
@@ -59,17 +60,21 @@ pub(super) fn forget(args: &SupervisorArgs, journal: &mut Journal, clock: &Clock
 /// period, ten milliseconds and more that somebody may be waiting for: there a child that is born in the root, where
 /// there are no limits, removes the leaf when this process has ended.
 pub(super) fn leave_own_cgroup(process: &Process, args: &SupervisorArgs) -> Result<(), String> {
-    process.cgroups.enter_v1(Path::new("/")).map_err(|error| super::chain(&error))?;
-    let leaf = &args.places.supervisor_cgroup;
-    process.cgroups.remove_if_empty(leaf);
-    let Some(unified) = &process.cgroups.v2 else { return Ok(()) };
+    leave_cgroup(&process.cgroups, &args.places.supervisor_cgroup)
+}
+
+/// The same for any process of ours that has one thread and a leaf of its own.
+pub(crate) fn leave_cgroup(cgroups: &Cgroups, leaf: &Path) -> Result<(), String> {
+    cgroups.enter_v1(Path::new("/")).map_err(|error| super::chain(&error))?;
+    cgroups.remove_if_empty(leaf);
+    let Some(unified) = &cgroups.v2 else { return Ok(()) };
     let leaf = unified.mount.join(leaf.strip_prefix("/").unwrap_or(leaf));
     if !leaf.is_dir() {
         return Ok(());
     }
-    let root = process.cgroups.birthplace(Path::new("/")).map_err(|error| super::chain(&error))?;
+    let root = cgroups.birthplace(Path::new("/")).map_err(|error| super::chain(&error))?;
     let own = process_identity::open_number(std::process::id().cast_signed())
-        .map_err(|cause| format!("cannot hold the supervisor's own process: {cause}"))?;
+        .map_err(|cause| format!("cannot hold one's own process: {cause}"))?;
     match fork::fork_into(root.as_ref().map(AsFd::as_fd), Parent::Caller) {
         Ok(Fork::Child) => fork::run_survivor(own.as_fd(), || remove_leaf(&leaf)),
         Ok(Fork::Parent { .. }) => Ok(()),
