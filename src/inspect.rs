@@ -3,7 +3,10 @@
 use std::process::ExitCode;
 
 use agent::recovery::Network;
+use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec};
 use clap::Args;
+use ecs::log_options;
+use runtime::logs;
 use runtime::task_dir::{self, Task};
 use serde_json::{Value, json};
 
@@ -56,6 +59,7 @@ pub(crate) fn json(task: &Task) -> Value {
                 "stuck": status.and_then(|status| status.stuck.as_ref()),
                 "startExitCode": status.and_then(|status| status.start_exit_code),
                 "startStagesUs": status.map(|status| &status.start_stages_us),
+                "log": log(spec, container, status),
                 "definition": container.definition,
             });
             (name.to_string(), known)
@@ -73,4 +77,18 @@ pub(crate) fn json(task: &Task) -> Value {
         "containers": containers,
     });
     value
+}
+
+/// Where a container's output is kept, and what of it could not be.
+fn log(spec: &TaskSpec, container: &ContainerSpec, status: Option<&ContainerStatus>) -> Value {
+    let driver = container.definition.log_configuration.as_ref().map(|log| log.log_driver.as_str());
+    let stream = logs::groups::of_container(spec, container);
+    json!({
+        "logDriver": driver.unwrap_or(log_options::JSON_FILE),
+        "directory": logs::is_kept(container).then(|| logs::directory(spec, container)),
+        "logGroupName": stream.as_ref().map(|stream| &stream.about.log_group_name),
+        "logStreamName": stream.as_ref().map(|stream| &stream.about.log_stream_name),
+        "lostBytes": status.map_or(0, |status| status.log_lost_bytes),
+        "error": status.and_then(|status| status.log_error.as_ref()),
+    })
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use agent_protocol::{ContainerSpec, TaskSpec};
 use clap::Args;
-use ecs::log_options::{self, EventStart};
 use ecs::{ContainerName, Timestamp};
 use runtime::logs::groups::{self, LogStream};
 use runtime::logs::{self, Event, Joiner, Position, ReadOptions, Record, Stream};
@@ -115,9 +114,8 @@ fn streams(roots: &Roots, group: &str, stream: Option<&str>) -> Result<Vec<LogSt
 
 /// An error where nothing that was asked for is kept; else a word on standard error about what is not.
 fn tell_what_is_not_kept(task: &task_dir::Task, read: &ReadOptions) -> Result<(), Failure> {
-    let wanted = |container: &&ContainerSpec| {
-        read.containers.is_empty() || read.containers.contains(&container.definition.name)
-    };
+    let wanted =
+        |container: &&ContainerSpec| read.containers.is_empty() || read.containers.contains(&container.definition.name);
     let wanted: Vec<&ContainerSpec> = task.spec.containers.iter().filter(wanted).collect();
     let gone: Vec<&str> = wanted
         .iter()
@@ -210,6 +208,44 @@ fn read_options(arguments: &Arguments) -> Result<ReadOptions, Failure> {
             .map_err(|failure| failure.exit(BAD_INPUT))?,
         ..ReadOptions::default()
     })
+}
+
+/// Where records come from: a container of a task, or a stream of a log group.
+struct Source {
+    /// What a prefix says.
+    label: String,
+    container: ContainerName,
+    group_and_stream: Option<(String, String)>,
+    joiner: Joiner,
+}
+
+impl Source {
+    /// In the order of the reader's sources.
+    fn of_task(spec: &TaskSpec, read: &ReadOptions) -> Vec<Source> {
+        let wanted = |container: &&ContainerSpec| {
+            read.containers.is_empty() || read.containers.contains(&container.definition.name)
+        };
+        let source = |container: &ContainerSpec| {
+            let stream = groups::of_container(spec, container);
+            Source {
+                label: container.definition.name.to_string(),
+                container: container.definition.name.clone(),
+                joiner: Joiner::new(stream.as_ref().and_then(|stream| stream.about.event_start())),
+                group_and_stream: stream.map(|stream| (stream.about.log_group_name, stream.about.log_stream_name)),
+            }
+        };
+        spec.containers.iter().filter(wanted).map(source).collect()
+    }
+
+    fn of_stream(stream: &LogStream) -> Source {
+        let about = &stream.about;
+        Source {
+            label: about.log_stream_name.clone(),
+            container: about.container_name.clone(),
+            group_and_stream: Some((about.log_group_name.clone(), about.log_stream_name.clone())),
+            joiner: Joiner::new(about.event_start()),
+        }
+    }
 }
 
 /// A record that can wait for its turn.

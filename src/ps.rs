@@ -99,7 +99,8 @@ fn notes(status: &ContainerStatus) -> String {
     };
     let restarts = (status.restart_count > 0).then(|| format!("restarted {}×", status.restart_count));
     let stuck = status.stuck.as_ref().map(|_| "does not die".to_owned());
-    let notes: Vec<String> = health.into_iter().chain(restarts).chain(stuck).collect();
+    let lost = (status.log_lost_bytes > 0).then(|| format!("{} bytes of output lost", status.log_lost_bytes));
+    let notes: Vec<String> = health.into_iter().chain(restarts).chain(stuck).chain(lost).collect();
     if notes.is_empty() { String::new() } else { format!(" ({})", notes.join(", ")) }
 }
 

@@ -15,22 +15,23 @@ const COLOURS: [u8; 10] = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94];
 /// `name | ` before each line of a container, all of one width.
 #[derive(Clone, Debug)]
 pub(crate) struct Prefixes {
-    names: Vec<ContainerName>,
+    names: Vec<String>,
     colours: bool,
 }
 
 impl Prefixes {
-    pub(crate) fn new(names: Vec<ContainerName>, colours: bool) -> Self {
-        Self { names, colours }
+    /// Of containers, or of log streams.
+    pub(crate) fn new<N: ToString>(names: impl IntoIterator<Item = N>, colours: bool) -> Self {
+        Self { names: names.into_iter().map(|name| name.to_string()).collect(), colours }
     }
 
-    fn of(&self, name: &ContainerName) -> String {
-        let width = self.names.iter().map(|name| name.as_str().len()).max().unwrap_or(0);
+    fn of(&self, name: &str) -> String {
+        let width = self.names.iter().map(String::len).max().unwrap_or(0);
         let place = self.names.iter().position(|candidate| candidate == name).unwrap_or(0);
         if self.colours {
-            format!("\u{1b}[{}m{name:<width$} |\u{1b}[0m ", COLOURS[place % COLOURS.len()], name = name.as_str())
+            format!("\u{1b}[{}m{name:<width$} |\u{1b}[0m ", COLOURS[place % COLOURS.len()])
         } else {
-            format!("{name:<width$} | ", name = name.as_str())
+            format!("{name:<width$} | ")
         }
     }
 }
@@ -38,6 +39,8 @@ impl Prefixes {
 /// A piece of what a container wrote: a line, or the part of a long one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece<'a> {
+    /// What its prefix says: the container, or the log stream.
+    pub(crate) label: &'a str,
     pub(crate) container: &'a ContainerName,
     pub(crate) stream: Stream,
     pub(crate) at: Timestamp,
@@ -60,7 +63,7 @@ pub(crate) struct Printer {
     prefixes: Option<Prefixes>,
     times: Times,
     /// Whose line has no end yet.
-    open: Option<(ContainerName, Stream)>,
+    open: Option<(String, Stream)>,
 }
 
 impl Printer {
@@ -69,11 +72,11 @@ impl Printer {
     }
 
     pub(crate) fn piece(&mut self, piece: &Piece<'_>, out: &mut Vec<u8>) {
-        let goes_on = |(name, stream): &(ContainerName, Stream)| name == piece.container && *stream == piece.stream;
+        let goes_on = |(label, stream): &(String, Stream)| label == piece.label && *stream == piece.stream;
         if !self.open.as_ref().is_some_and(goes_on) {
             self.end_line(out);
             if let Some(prefixes) = &self.prefixes {
-                out.extend_from_slice(prefixes.of(piece.container).as_bytes());
+                out.extend_from_slice(prefixes.of(piece.label).as_bytes());
             }
             if self.times == Times::Shown {
                 out.extend_from_slice(time_text::rfc3339(piece.at).as_bytes());
@@ -84,7 +87,7 @@ impl Printer {
         if !piece.partial {
             out.push(b'\n');
         }
-        self.open = piece.partial.then(|| (piece.container.clone(), piece.stream));
+        self.open = piece.partial.then(|| (piece.label.to_owned(), piece.stream));
     }
 
     /// Before something that is no piece is printed on the same terminal, and at the end.
@@ -206,7 +209,8 @@ mod tests {
         for (container, bytes, partial) in pieces {
             let container = name(container);
             let at = Timestamp::from_epoch_ms(0);
-            let piece = Piece { container: &container, stream: Stream::Stdout, at, bytes, partial: *partial };
+            let label = container.as_str();
+            let piece = Piece { label, container: &container, stream: Stream::Stdout, at, bytes, partial: *partial };
             printer.piece(&piece, &mut out);
         }
         printer.end_line(&mut out);
@@ -229,7 +233,7 @@ mod tests {
             "web     | one\nweb     | long line\nweb     | cut \nsidecar | here\nweb     | off\n"
         );
         let coloured = Prefixes::new(vec![name("web")], true);
-        assert_eq!(coloured.of(&name("web")), "\u{1b}[36mweb |\u{1b}[0m ");
+        assert_eq!(coloured.of("web"), "\u{1b}[36mweb |\u{1b}[0m ");
     }
 
     #[test]

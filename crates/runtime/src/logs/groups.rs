@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use agent_protocol::{ContainerSpec, TaskSpec};
-use ecs::{ContainerName, Timestamp, log_options};
+use ecs::log_options::{self, EventStart};
+use ecs::{ContainerName, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::task_dir::remove_tree;
@@ -65,6 +66,22 @@ pub struct About {
     pub container_name: ContainerName,
     pub runtime_id: String,
     pub creation_time: Timestamp,
+    /// How its events begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub datetime_format: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub multiline_pattern: Option<String>,
+}
+
+impl About {
+    /// Nothing where each line is an event.
+    pub fn event_start(&self) -> Option<EventStart> {
+        let format = self.datetime_format.iter().map(|format| (log_options::AWSLOGS_DATETIME_FORMAT, format));
+        let pattern = self.multiline_pattern.iter().map(|pattern| (log_options::AWSLOGS_MULTILINE_PATTERN, pattern));
+        let options = format.chain(pattern).map(|(name, value)| (name.to_owned(), value.clone())).collect();
+        // What makes no pattern was refused before the task began.
+        EventStart::of(&options).ok().flatten()
+    }
 }
 
 /// What one container of one task has written to a stream. A stream that several tasks were told to write to has
@@ -95,6 +112,8 @@ pub fn of_container(task: &TaskSpec, container: &ContainerSpec) -> Option<LogStr
             container_name: name.clone(),
             runtime_id: container.runtime_id.clone(),
             creation_time: task.created_at,
+            datetime_format: log.options.get(log_options::AWSLOGS_DATETIME_FORMAT).cloned(),
+            multiline_pattern: log.options.get(log_options::AWSLOGS_MULTILINE_PATTERN).cloned(),
         },
     })
 }
@@ -287,6 +306,8 @@ mod tests {
                 container_name: ContainerName::try_from("app".to_owned()).expect("a name"),
                 runtime_id: "0".repeat(64),
                 creation_time: Timestamp::from_epoch_ms(1),
+                datetime_format: None,
+                multiline_pattern: None,
             },
         }
     }
