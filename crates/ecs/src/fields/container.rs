@@ -7,7 +7,6 @@ use crate::size::{MAX_MEMORY_MIB, MIN_MEMORY_MIB};
 const MEMORY: Rule = Rule::Within(MIN_MEMORY_MIB as i64, MAX_MEMORY_MIB as i64);
 const PORT: Rule = Rule::Within(0, u16::MAX as i64);
 const ANY_SECONDS: Rule = Rule::Within(0, INT_MAX);
-const NO_HEALTH_CHECKS: &str = "health checks are not run yet; nothing watches this container's health";
 const LOCAL_LOGS: &str = "kept as local log files; read them with `coracle logs`";
 
 pub static CONTAINER_DEFINITION: Shape = Shape {
@@ -33,7 +32,8 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
         works("entryPoint", TEXTS).shown_by("tests/host/run.rs: entry_point_and_command_follow_dockers_rules"),
         works("command", TEXTS).shown_by("tests/host/run.rs: entry_point_and_command_follow_dockers_rules"),
         works("environment", Kind::List(&Kind::Structure(&ENVIRONMENT_VARIABLE))),
-        works("dependsOn", Kind::List(&Kind::Structure(&DEPENDENCY))),
+        works("dependsOn", Kind::List(&Kind::Structure(&DEPENDENCY)))
+            .shown_by("tests/host/lifecycle.rs: a_container_starts_when_every_condition_is_met"),
         works("startTimeout", Kind::Integer)
             .rule(ANY_SECONDS)
             .shown_by("tests/host/lifecycle.rs: a_condition_that_cannot_be_met_any_more_stops_the_task_and_says_which"),
@@ -75,8 +75,10 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
         works("logConfiguration", Kind::Structure(&LOG_CONFIGURATION)),
         works("repositoryCredentials", Kind::Structure(&REPOSITORY_CREDENTIALS))
             .shown_by("tests/host/secrets.rs: an_image_is_pulled_with_the_login_that_the_store_has"),
-        no_effect("healthCheck", Kind::Structure(&HEALTH_CHECK), NO_HEALTH_CHECKS),
-        no_effect("restartPolicy", Kind::Structure(&RESTART_POLICY), "containers are not restarted inside a task yet"),
+        works("healthCheck", Kind::Structure(&HEALTH_CHECK))
+            .shown_by("tests/host/lifecycle.rs: health_is_what_the_check_says_and_is_shown"),
+        works("restartPolicy", Kind::Structure(&RESTART_POLICY))
+            .shown_by("tests/host/lifecycle.rs: a_container_is_restarted_with_its_files_its_address_and_its_log"),
         no_effect("versionConsistency", Kind::Text, "a tag is looked up again for every task that has to pull it")
             .one_of(&["enabled", "disabled"]),
         works("links", TEXTS).shown_by("tests/host/links.rs: a_linked_container_is_reached_by_its_names"),
@@ -86,13 +88,10 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
         works("volumesFrom", Kind::List(&Kind::Structure(&VOLUME_FROM))),
         works("secrets", Kind::List(&Kind::Structure(&SECRET)))
             .shown_by("tests/host/secrets.rs: secrets_reach_their_container_and_nobody_else"),
-        refused(
-            "interactive",
-            Kind::Boolean,
-            "containers have no standard input",
-            "use `coracle exec -it` for a shell",
-        ),
-        refused("pseudoTerminal", Kind::Boolean, "containers have no terminal", "use `coracle exec -it` for a shell"),
+        works("interactive", Kind::Boolean)
+            .shown_by("tests/host/terminal.rs: an_interactive_container_reads_what_run_reads_until_that_ends"),
+        works("pseudoTerminal", Kind::Boolean)
+            .shown_by("tests/host/terminal.rs: a_pseudo_terminal_is_the_containers_own_and_its_output_is_in_the_log"),
         partly(
             "resourceRequirements",
             Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)),
@@ -118,6 +117,8 @@ static REPOSITORY_CREDENTIALS: Shape = Shape {
         .rule(Rule::Grammar(grammar::credentials_parameter))],
 };
 
+const UNREAD_PORT: &str = "only Service Connect and gateways read it, and they do not exist here yet";
+
 static PORT_MAPPING: Shape = Shape {
     name: "PortMapping",
     members: &[
@@ -131,13 +132,8 @@ static PORT_MAPPING: Shape = Shape {
         works("containerPortRange", Kind::Text)
             .rule(Rule::Grammar(grammar::port_range))
             .shown_by("tests/host/network.rs: udp_and_ranges"),
-        works("name", Kind::Text).rule(Rule::Grammar(grammar::port_name)),
-        no_effect(
-            "appProtocol",
-            Kind::Text,
-            "only Service Connect and gateways read it, and they do not exist here yet",
-        )
-        .one_of(&["http", "http2", "grpc"]),
+        no_effect("name", Kind::Text, UNREAD_PORT).rule(Rule::Grammar(grammar::port_name)),
+        no_effect("appProtocol", Kind::Text, UNREAD_PORT).one_of(&["http", "http2", "grpc"]),
     ],
 };
 

@@ -14,8 +14,12 @@ pub static TASK_OVERRIDE: Shape = Shape {
     name: "TaskOverride",
     members: &[
         works("containerOverrides", Kind::List(&Kind::Structure(&CONTAINER_OVERRIDE))),
-        works("cpu", Kind::Text).rule(Rule::Grammar(grammar::task_cpu)),
-        works("memory", Kind::Text).rule(Rule::Grammar(grammar::task_memory)),
+        works("cpu", Kind::Text)
+            .rule(Rule::Grammar(grammar::task_cpu))
+            .shown_by("tests/host/members.rs: an_override_gives_the_task_another_size"),
+        works("memory", Kind::Text)
+            .rule(Rule::Grammar(grammar::task_memory))
+            .shown_by("tests/host/members.rs: an_override_gives_the_task_another_size"),
         no_effect(
             "taskRoleArn",
             Kind::Text,
@@ -43,9 +47,15 @@ static CONTAINER_OVERRIDE: Shape = Shape {
             .shown_by("tests/host/run.rs: overrides_and_environment_from_the_command_line"),
         works("command", TEXTS).shown_by("tests/host/run.rs: overrides_and_environment_from_the_command_line"),
         works("environment", Kind::List(&Kind::Structure(&ENVIRONMENT_VARIABLE))),
-        works("cpu", Kind::Integer).within(0, INT_MAX),
-        works("memory", Kind::Integer).rule(MEMORY),
-        works("memoryReservation", Kind::Integer).rule(MEMORY),
+        works("cpu", Kind::Integer)
+            .within(0, INT_MAX)
+            .shown_by("tests/host/members.rs: an_override_gives_a_container_other_sizes"),
+        works("memory", Kind::Integer)
+            .rule(MEMORY)
+            .shown_by("tests/host/members.rs: an_override_gives_a_container_other_sizes"),
+        works("memoryReservation", Kind::Integer)
+            .rule(MEMORY)
+            .shown_by("tests/host/members.rs: an_override_gives_a_container_other_sizes"),
         works("environmentFiles", Kind::List(&Kind::Structure(&ENVIRONMENT_FILE)))
             .shown_by("tests/host/environment.rs: an_override_has_files_of_its_own"),
         refused(

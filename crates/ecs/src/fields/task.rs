@@ -94,8 +94,13 @@ static RUNTIME_PLATFORM: Shape = Shape {
 static TAG: Shape = Shape {
     name: "Tag",
     members: &[
-        works("key", Kind::Text).required().rule(Rule::Grammar(grammar::tag_key)),
-        works("value", Kind::Text).rule(Rule::Grammar(grammar::tag_value)),
+        works("key", Kind::Text)
+            .required()
+            .rule(Rule::Grammar(grammar::tag_key))
+            .shown_by("tests/host/members.rs: a_definitions_tags_are_the_tasks"),
+        works("value", Kind::Text)
+            .rule(Rule::Grammar(grammar::tag_value))
+            .shown_by("tests/host/members.rs: a_definitions_tags_are_the_tasks"),
     ],
 };
 
