@@ -222,7 +222,15 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
         StartError::Network(_) | StartError::Spawn(_) | StartError::Handover(_) => {
             Some("coracle doctor: it says what this host lacks, with the cure".to_owned())
         }
-        StartError::Images(ImageError::Open { .. } | ImageError::Store { .. } | ImageError::Runtime { .. })
+        StartError::Images(
+            ImageError::Open { .. }
+            | ImageError::Store { .. }
+            | ImageError::Login { .. }
+            | ImageError::Runtime { .. },
+        )
+        | StartError::Environment(_)
+        | StartError::Volumes(_)
+        | StartError::Gpu(_)
         | StartError::Directory(_)
         | StartError::Dice(_)
         | StartError::Size(_) => None,

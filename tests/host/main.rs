@@ -21,6 +21,7 @@ mod limits;
 mod lifecycle;
 mod links;
 mod lint;
+mod members;
 mod memory;
 mod namespaces;
 mod network;

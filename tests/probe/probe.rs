@@ -6,6 +6,7 @@
 
 mod attack;
 mod devices;
+mod family;
 mod identity;
 mod load;
 mod serve;
@@ -57,6 +58,11 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "files" => print(&load::files(rest[0])),
         "descriptors" => print(&load::descriptors()),
         "flood" => return load::flood(rest[0].parse().expect("flood takes a number of lines")),
+        "orphans" => print(&family::orphans(number(rest[0]))),
+        "say-signals" => return family::say_signals(number(rest[0])),
+        "kill-self" => return family::kill_self(number(rest[0])),
+        "leave-behind" => return family::leave_behind(number(rest[0])),
+        "message-queue" => print(&serde_json::json!(family::message_queue(number(rest[0])))),
         "spin" => print(&load::spin(number(rest[0]))),
         "terminal" => print(&load::terminal()),
         "tcp-echo" => return serve::tcp_echo(rest[0]),

@@ -5,13 +5,19 @@
 //! supervisor sees the start socket close and removes all of the task, and `recovery` removes what no supervisor is
 //! left to remove.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use agent_protocol::TaskSpec;
 use agent_protocol::task_spec::ResolvedImage;
 use ecs::size::SizeError;
+use ecs::task_definition::ContainerDefinition;
 use ecs::{TaskId, Timestamp};
 use network::Attachment;
+use runtime::cgroup::{self, Cgroups};
 use runtime::client::ClientError;
 use runtime::spawn::{self, Handover, SpawnError, StartHandle};
 use runtime::task_dir::{self, NewTask, TaskDirError};
@@ -19,9 +25,11 @@ use runtime::task_dir::{self, NewTask, TaskDirError};
 use crate::compose::{self, Parts, Plan};
 use crate::dice::{self, NoDice};
 use crate::environment::{self, ResourceInitializationError};
+use crate::firelens::{self, FirelensError};
 use crate::gpu::{self, Gpu, Inventory, Wanted};
 use crate::host::Host;
 use crate::recovery;
+use crate::shipping::{self, ShippingError};
 use crate::volumes::{self, VolumeError};
 
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +54,16 @@ pub enum StartError<E: std::error::Error + 'static> {
     Gpu(#[source] gpu::GpuError),
     #[error("the task's size cannot be read")]
     Size(#[source] SizeError),
+    #[error("the task's log router cannot be set up")]
+    Firelens(#[source] FirelensError),
+    #[error("cannot write the log router's {path}", path = path.display())]
+    RouterFile {
+        path: PathBuf,
+        #[source]
+        cause: io::Error,
+    },
+    #[error("the task's logs would get nowhere")]
+    Shipping(#[source] ShippingError),
     #[error("the task's supervisor did not take the task over")]
     Handover(#[source] ClientError),
 }
@@ -63,7 +81,7 @@ pub struct Images<Find, Pull> {
 pub struct Started {
     pub spec: TaskSpec,
     pub stages: Stages,
-    /// What a person should know of the network: settings of the host that were changed, what a container lacks.
+    /// What a person should know: settings of the host that were changed, what a container lacks, what has no effect.
     pub said: Vec<String>,
 }
 
@@ -106,6 +124,7 @@ where
     choose_gpus(host, plan)?;
     let fetch = || environment::fetch(host, plan, created_at);
     let fetched = stages.measure("environment", fetch).map_err(StartError::Environment)?;
+    let router = environment::router_configuration(host, plan, created_at).map_err(StartError::Environment)?;
     let volumes = volumes::resolve(host, plan, created_at).map_err(StartError::Volumes)?;
     let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
     let pull_started_at = now();
@@ -119,12 +138,19 @@ where
     let pull_stopped_at = now();
 
     let since = Instant::now();
-    let said = attachment.said.clone();
+    let mut said = attachment.said.clone();
+    said.extend(unkept_limits(plan));
     let places = supervisor.places.clone();
     let parts = Parts { id: id.clone(), runtime_ids, images, attachment, fetched, volumes: volumes.volumes.clone(), created_at, places };
     let mut composed = compose::compose(plan, parts).map_err(StartError::Size)?;
+    let files = firelens::prepare(&mut composed.spec, &mut composed.secrets, router).map_err(StartError::Firelens)?;
+    shipping::check(&composed.spec, &composed.secrets).map_err(StartError::Shipping)?;
+    if let Some(files) = files {
+        lay_out(&files).map_err(|(path, cause)| StartError::RouterFile { path, cause })?;
+    }
     write_down(host, plan, &mut composed.spec)?;
     stages.add("taskFile", since.elapsed());
+    shipping::start(&composed.spec, &composed.secrets).map_err(StartError::Shipping)?;
     let handover = Handover {
         network_namespaces: composed.network_namespaces,
         held_ports: composed.held_ports,
@@ -134,6 +160,21 @@ where
     };
     stages.measure("handover", || supervisor.go(handover)).map_err(StartError::Handover)?;
     Ok(Started { spec: composed.spec, stages, said })
+}
+
+/// Where the router's user is not root, its directories must be open; nobody else gets through the task's own.
+fn lay_out(files: &firelens::Files) -> Result<(), (PathBuf, io::Error)> {
+    for directory in &files.directories {
+        let open = fs::Permissions::from_mode(0o777);
+        let made = fs::create_dir_all(directory).and_then(|()| fs::set_permissions(directory, open));
+        made.map_err(|cause| (directory.clone(), cause))?;
+    }
+    for (path, text) in &files.files {
+        let readable = fs::Permissions::from_mode(0o644);
+        let written = fs::write(path, text).and_then(|()| fs::set_permissions(path, readable));
+        written.map_err(|cause| (path.clone(), cause))?;
+    }
+    Ok(())
 }
 
 /// Supervisor, images and network side by side. A network that cannot be is told before a pull that may take minutes.
@@ -192,6 +233,19 @@ fn write_down<E: std::error::Error>(host: &Host, plan: &Plan, spec: &mut TaskSpe
         }
     }
     task_dir::write_spec(spec).map_err(StartError::Directory)
+}
+
+/// Nobody asks the host where no container says a word of swap.
+fn unkept_limits(plan: &Plan) -> Vec<String> {
+    let containers = &plan.definition.container_definitions;
+    let asks = |container: &ContainerDefinition| {
+        container.linux_parameters.as_ref().is_some_and(|parameters| parameters.max_swap.is_some())
+    };
+    if !containers.iter().any(asks) {
+        return Vec::new();
+    }
+    // A host without cgroups has said so by now.
+    Cgroups::detect().map(|cgroups| cgroup::unkept(&cgroups, containers)).unwrap_or_default()
 }
 
 fn wants_gpus<E: std::error::Error>(plan: &Plan) -> Result<bool, StartError<E>> {

@@ -87,10 +87,8 @@ pub fn wanted(definition: &ContainerDefinition) -> Result<Option<Wanted>, GpuErr
 /// # Errors
 /// A directory that is there cannot be read.
 pub fn inventory(from: &Sources) -> Result<Inventory, GpuError> {
-    let list = |place: &Path| names(place).map_err(|error| GpuError::List {
-        place: place.to_owned(),
-        why: error.to_string(),
-    });
+    let list =
+        |place: &Path| names(place).map_err(|error| GpuError::List { place: place.to_owned(), why: error.to_string() });
     let known = described(from);
     let mut numbers: Vec<u32> =
         list(&from.devices)?.iter().filter_map(|name| name.strip_prefix("nvidia")?.parse().ok()).collect();
@@ -118,7 +116,9 @@ fn described(from: &Sources) -> BTreeMap<u32, Described> {
     for address in names(&from.driver).unwrap_or_default() {
         let text = fs::read_to_string(from.driver.join(&address).join("information")).unwrap_or_default();
         let value = |name: &str| {
-            text.lines().find_map(|line| line.split_once(':').filter(|(known, _)| known.trim() == name)).map(|(_, v)| v.trim())
+            text.lines()
+                .find_map(|line| line.split_once(':').filter(|(known, _)| known.trim() == name))
+                .map(|(_, v)| v.trim())
         };
         if let Some(number) = value("Device Minor").and_then(|number| number.parse().ok()) {
             let uuid = value("GPU UUID").filter(|uuid| uuid.starts_with("GPU-")).map(str::to_owned);
@@ -173,9 +173,8 @@ pub fn choose(
     let there = inventory.gpus.len();
     let mut chosen = Vec::new();
     for (container, wanted) in asked {
-        let too_few = |wanted: String| {
-            Err(GpuError::TooFew { container: container.clone(), wanted, there, free: free.len() })
-        };
+        let too_few =
+            |wanted: String| Err(GpuError::TooFew { container: container.clone(), wanted, there, free: free.len() });
         let count = match wanted {
             None => 0,
             Some(Wanted::Count(count)) if *count > free.len() => return too_few(count.to_string()),

@@ -133,15 +133,28 @@ pub(crate) fn user(text: &str) -> Verdict {
     wanted(right, format!("a user is NAME or ID, or one of them with \":GROUP\" or \":GID\"; ids are 0 to {MAX_ID}"))
 }
 
+/// Docker's spellings of what ECS passes on to it, `key:value` or `key=value`
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html>, `dockerSecurityOptions`).
 pub(crate) fn security_option(text: &str) -> Verdict {
-    let what = match text {
-        "no-new-privileges" => return Ok(()),
-        text if text.starts_with("apparmor") => "AppArmor profiles are not set yet",
-        text if text.starts_with("label") => "SELinux labels are not set yet",
-        text if text.starts_with("credentialspec") => "Active Directory credentials are not fetched",
-        _ => "this option is not known",
+    let (key, value) = text.split_once(['=', ':']).unwrap_or((text, ""));
+    let label = |value: &str| {
+        let parts = ["user:", "role:", "type:", "level:"];
+        value == "disable" || parts.iter().any(|part| value.strip_prefix(part).is_some_and(|rest| !rest.is_empty()))
     };
-    Err(format!("{what}; \"no-new-privileges\" is the only option here"))
+    let right = match key {
+        "no-new-privileges" => matches!(value, "" | "true" | "false"),
+        "seccomp" => matches!(value, "unconfined" | "builtin"),
+        "apparmor" => !value.is_empty() && !value.contains(char::is_control),
+        "label" => label(value) && !value.contains(char::is_control),
+        "credentialspec" => return Err("Active Directory credentials are not fetched; remove this option".to_owned()),
+        _ => false,
+    };
+    wanted(
+        right,
+        "the options here are no-new-privileges, seccomp:unconfined, apparmor:PROFILE, label:disable and \
+         label:user:, label:role:, label:type: or label:level: with a value"
+            .to_owned(),
+    )
 }
 
 /// "Valid values" of API_KernelCapabilities.

@@ -118,6 +118,42 @@ fn max_swap(container: &ContainerSpec) -> Option<u64> {
     container.definition.linux_parameters.as_ref().and_then(|parameters| parameters.max_swap)
 }
 
+/// What of a task's swap settings comes to nothing on this host, a sentence for each. Costs nothing where none is set.
+pub fn unkept(cgroups: &Cgroups, containers: &[ecs::task_definition::ContainerDefinition]) -> Vec<String> {
+    let mut said = Vec::new();
+    for container in containers {
+        let name = &container.name;
+        let Some(parameters) = &container.linux_parameters else { continue };
+        if parameters.max_swap.is_none() {
+            continue;
+        }
+        if container.memory.is_none() {
+            said.push(format!("container {name}: maxSwap has no effect without memory, which it is added to"));
+        } else if !cgroups.account_swap() {
+            said.push(format!(
+                "container {name}: maxSwap has no effect: this host's kernel does not account swap (boot with swapaccount=1)"
+            ));
+        }
+        if parameters.swappiness.is_some() && cgroups.v1_of("memory").is_none() {
+            said.push(format!("container {name}: swappiness has no effect: cgroup v2 has no such setting"));
+        }
+    }
+    said
+}
+
+impl Cgroups {
+    /// On v2 only cgroups below the root have the file; with none there yet nobody can say, and writing tells.
+    fn account_swap(&self) -> bool {
+        if let Some(v1) = self.v1_of("memory") {
+            return v1.mount.join("memory.memsw.limit_in_bytes").exists();
+        }
+        let Some(v2) = self.v2_with("memory") else { return false };
+        let below = std::fs::read_dir(&v2.mount).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut with_memory = below.filter(|path| path.join("memory.max").exists()).peekable();
+        with_memory.peek().is_none() || with_memory.any(|path| path.join("memory.swap.max").exists())
+    }
+}
+
 /// "If a value is not specified for maxSwap then this parameter is ignored."
 /// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_LinuxParameters.html>) cgroup v2 has no such file.
 fn swappiness(container: &ContainerSpec) -> Option<Limit> {

@@ -20,6 +20,7 @@ use ecs::ContainerName;
 
 pub(crate) use devices::{DeviceKind, DeviceRule, try_program as try_device_filter};
 use hierarchy::write;
+pub use limits::unkept;
 pub use hierarchy::{Cgroups, V1Hierarchy, V2Hierarchy};
 
 #[derive(Debug, thiserror::Error)]
@@ -246,7 +247,7 @@ impl Cgroups {
 }
 
 /// A cgroup's directory in one hierarchy.
-fn below(mount: &Path, path: &Path) -> PathBuf {
+pub(crate) fn below(mount: &Path, path: &Path) -> PathBuf {
     mount.join(path.strip_prefix("/").unwrap_or(path))
 }
 
