@@ -149,3 +149,18 @@ fn eleven_containers_and_fifty_one_tags_are_too_many() {
          error: tags: 51 tags; a task definition has at most 50\n"
     );
 }
+
+#[test]
+fn the_examples_of_this_repository_run() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples");
+    let mut files = 0;
+    for entry in std::fs::read_dir(&folder).expect("the folder of examples") {
+        let path = entry.expect("an entry of it").path();
+        if path.extension().is_some_and(|end| end == "json") {
+            let said = said(&std::fs::read(&path).expect("an example"), &HOST);
+            assert!(said.ends_with("runs\n"), "{}:\n{said}", path.display());
+            files += 1;
+        }
+    }
+    assert!(files >= 4, "{files} examples in {}", folder.display());
+}
