@@ -12,6 +12,7 @@ mod lint;
 mod logs;
 mod options;
 mod output;
+mod port_forward;
 mod progress;
 mod ps;
 mod recovery;
@@ -20,9 +21,12 @@ mod rm;
 mod run;
 mod secret;
 mod show;
+mod stats;
 mod stop;
+mod target;
 mod task_supervisor;
 mod time_text;
+mod top;
 mod volume;
 
 use std::process::ExitCode;
@@ -55,6 +59,9 @@ enum Command {
     Logs(logs::Arguments),
     Stop(stop::Arguments),
     Exec(exec::Arguments),
+    Stats(stats::Arguments),
+    Top(top::Arguments),
+    PortForward(port_forward::Arguments),
     Inspect(inspect::Arguments),
     Rm(rm::Arguments),
     Image(image::Arguments),
@@ -116,6 +123,9 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Logs(arguments) => logs::run(options, arguments),
         Command::Stop(arguments) => stop::run(options, arguments),
         Command::Exec(arguments) => exec::run(options, arguments),
+        Command::Stats(arguments) => stats::run(options, arguments),
+        Command::Top(arguments) => top::run(options, arguments),
+        Command::PortForward(arguments) => port_forward::run(options, arguments),
         Command::Inspect(arguments) => inspect::run(options, arguments),
         Command::Rm(arguments) => rm::run(options, arguments),
         Command::Image(arguments) => image::run(options, arguments),

@@ -10,14 +10,12 @@ use agent::ending;
 use agent_protocol::command::Exec;
 use clap::Args;
 use clap::error::{ContextKind, ContextValue};
-use ecs::ContainerName;
-use ecs::task::ContainerLastStatus;
 use runtime::client::{self, ClientError};
-use runtime::task_dir::{self, Task};
+use runtime::task_dir::Task;
 
 use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, require_root};
-use crate::ps;
+use crate::{ps, target};
 use streams::StreamsError;
 
 /// Run a further process in a running container
@@ -69,13 +67,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
             .exit(BAD_INPUT)
             .next("leave -t out, or run this in a terminal"));
     }
-    let task = task_dir::find(&options.roots()?, &arguments.task).doing("no task to run a process in")?;
-    if let Some(status) = task.status.as_ref().filter(|_| task.is_stopped()) {
-        let code = ending::exit_code(&task.spec, status);
-        let id = ps::short_id(&task);
-        return Err(Failure::new(format!("task {id} has stopped (exit code {code}), so nothing can be run in it"))
-            .next(format!("coracle logs {}", arguments.task)));
-    }
+    let task = target::running(options, &arguments.task)?;
     let exec = request(&task, arguments)?;
     let client =
         client::connect(&task.spec.places).doing(format!("asking the supervisor of task {}", ps::short_id(&task)))?;
@@ -114,8 +106,9 @@ fn request(task: &Task, arguments: &Arguments) -> Result<Exec, Failure> {
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
         environment.push(format!("TERM={term}"));
     }
+    let usage = format!("coracle exec {} CONTAINER -- COMMAND", arguments.task);
     Ok(Exec {
-        container: container(task, arguments.container.as_deref())?,
+        container: target::container(task, arguments.container.as_deref(), &usage)?,
         command: arguments.command.clone(),
         environment,
         user: arguments.user.clone(),

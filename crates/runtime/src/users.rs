@@ -51,12 +51,25 @@ pub(crate) enum UserError {
 /// # Errors
 /// No such user or group, an id out of range, or a passwd or group file that is not a file of reasonable size.
 pub(crate) fn look_up(root: BorrowedFd<'_>, user: &str) -> Result<Credentials, UserError> {
-    let passwd = read(root, "etc/passwd")?;
+    let passwd = passwd(root)?;
     let group = read(root, "etc/group")?;
     let mut found = resolve(user, &passwd, &group)?;
     found.supplementary.retain(|gid| *gid != found.gid);
     found.supplementary.insert(0, found.gid);
     Ok(found)
+}
+
+/// The container's /etc/passwd; empty where there is none.
+///
+/// # Errors
+/// It is not a file of reasonable size, or cannot be read.
+pub(crate) fn passwd(root: BorrowedFd<'_>) -> Result<String, UserError> {
+    read(root, "etc/passwd")
+}
+
+/// What /etc/passwd calls a user, if it does.
+pub(crate) fn name_of(passwd: &str, uid: u32) -> Option<&str> {
+    passwd.lines().filter_map(passwd_entry).find(|entry| entry.uid == uid).map(|entry| entry.name)
 }
 
 fn read(root: BorrowedFd<'_>, path: &'static str) -> Result<String, UserError> {
