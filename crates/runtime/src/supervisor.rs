@@ -38,6 +38,7 @@ use crate::process_identity;
 use crate::socket::{Incoming, Limits, Received, send};
 use crate::spawn::{START_SOCKET, SupervisorArgs};
 use crate::task_dir::{self, SupervisorLock};
+pub(crate) use abandon::leave_cgroup;
 use clock::Clock;
 use journal::{Journal, chain};
 use report::TaskFacts;
