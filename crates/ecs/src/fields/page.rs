@@ -12,6 +12,8 @@ pub struct Row {
     pub here: Here,
     /// The way to that structure around it.
     pub with: Option<String>,
+    /// Its own test, or that of the structure around it.
+    pub shown_by: Option<&'static str>,
     pub member: &'static Member,
 }
 
@@ -30,20 +32,23 @@ pub fn rows(shape: &'static Shape) -> Vec<Row> {
     rows
 }
 
-fn add_rows(prefix: &str, shape: &'static Shape, around: Option<(&str, Here)>, rows: &mut Vec<Row>) {
+fn add_rows(prefix: &str, shape: &'static Shape, around: Option<&Row>, rows: &mut Vec<Row>) {
     for member in shape.members {
         let list = if matches!(member.kind, Kind::List(_)) { "[]" } else { "" };
-        let path = format!("{prefix}{}{list}", member.name);
-        let here = around.map_or(member.here, |(_, here)| here);
-        rows.push(Row { path: path.clone(), here, with: around.map(|(with, _)| with.to_owned()), member });
-        let Some(inner) = member.kind.shape() else { continue };
-        let below = format!("{path}.");
-        match (around, here) {
-            (Some(_), _) => add_rows(&below, inner, around, rows),
-            (None, Here::Effective | Here::Partly(_) | Here::Mapped(_)) => add_rows(&below, inner, None, rows),
-            (None, Here::NoEffect(_) | Here::Refused { .. } | Here::ReadOnly) => {
-                add_rows(&below, inner, Some((&path, here)), rows);
-            }
+        // What is wrong with a structure is wrong with all that is inside it, however deep.
+        let whole = around.filter(|row| {
+            row.with.is_some() || matches!(row.here, Here::NoEffect(_) | Here::Refused { .. } | Here::ReadOnly)
+        });
+        let row = Row {
+            path: format!("{prefix}{}{list}", member.name),
+            here: whole.map_or(member.here, |row| row.here),
+            with: whole.map(|row| row.with.clone().unwrap_or_else(|| row.path.clone())),
+            shown_by: member.shown_by.or(around.and_then(|row| row.shown_by)),
+            member,
+        };
+        rows.push(row.clone());
+        if let Some(inner) = member.kind.shape() {
+            add_rows(&format!("{}.", row.path), inner, Some(&row), rows);
         }
     }
 }
@@ -62,7 +67,7 @@ pub fn markdown() -> String {
     for (title, shape) in [("RegisterTaskDefinition", &TASK_DEFINITION), ("RunTask's overrides", &TASK_OVERRIDE)] {
         text.push_str(&format!("\n## {title}\n\n| Member | Here | Shown by |\n|---|---|---|\n"));
         for row in rows(shape) {
-            let shown_by = row.member.shown_by.filter(|_| row.is_effective());
+            let shown_by = row.shown_by.filter(|_| row.is_effective());
             let shown_by = shown_by.map_or_else(String::new, |test| format!("`{test}`"));
             text.push_str(&format!("| `{}` | {} | {shown_by} |\n", row.path, what_becomes(&row)));
         }
