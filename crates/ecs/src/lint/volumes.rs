@@ -58,12 +58,12 @@ fn kind(volume: &Place<'_>, findings: &mut Findings) {
         findings.error(host.path_of("sourcePath"), "a path of the host is absolute: \"/srv/data\"");
     }
     if at_launch {
-        findings.error(volume.path_of("configuredAtLaunch"), "there are no services yet that could configure it");
+        findings.refuse(volume.path_of("configuredAtLaunch"), "there are no services yet that could configure it");
         findings.hint("name a path of the host as host.sourcePath");
     }
     if let Some(docker) = volume.member("dockerVolumeConfiguration") {
         if docker.text("driver").is_some_and(|driver| driver != "local") {
-            findings.error(docker.path_of("driver"), "only Docker's local driver is built in");
+            findings.refuse(docker.path_of("driver"), "only Docker's local driver is built in");
             findings.hint("local mounts NFS, SMB, tmpfs and devices: driverOpts type, device and o");
         }
         // "This field is only used if the scope is shared", API_DockerVolumeConfiguration.
