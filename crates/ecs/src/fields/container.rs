@@ -67,8 +67,9 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
             TEXTS,
             "no-new-privileges, seccomp:unconfined, and apparmor:… and label:… where the host has the module",
         )
-        .rule(Rule::Grammar(grammar::security_option)),
-        works("dockerLabels", Kind::TextMap),
+        .rule(Rule::Grammar(grammar::security_option))
+        .shown_by("tests/host/isolation.rs: seccomp_can_be_switched_off_and_unknown_options_are_refused"),
+        works("dockerLabels", Kind::TextMap).shown_by("tests/host/isolation.rs: labels_are_shown_by_inspect"),
         works("ulimits", Kind::List(&Kind::Structure(&ULIMIT))),
         works("systemControls", Kind::List(&Kind::Structure(&SYSTEM_CONTROL))),
         works("linuxParameters", Kind::Structure(&LINUX_PARAMETERS)),
@@ -96,7 +97,8 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
             "resourceRequirements",
             Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)),
             "whole GPUs, as device nodes: the image brings the driver's libraries",
-        ),
+        )
+        .shown_by("tests/host/isolation.rs: gpus_that_are_not_there_are_refused_before_anything_starts"),
         refused(
             "firelensConfiguration",
             Kind::Structure(&FIRELENS),
@@ -234,12 +236,18 @@ static LINUX_PARAMETERS: Shape = Shape {
         works("sharedMemorySize", Kind::Integer)
             .within(0, MAX_MEMORY_MIB as i64)
             .shown_by("tests/host/confinement.rs: c07_shared_memory_is_64_mib_or_as_asked"),
-        works("initProcessEnabled", Kind::Boolean),
+        works("initProcessEnabled", Kind::Boolean)
+            .shown_by("tests/host/isolation.rs: an_init_is_process_one_and_reaps"),
         partly("maxSwap", Kind::Integer, "together with memory, on hosts whose kernel accounts swap")
-            .within(0, INT_MAX),
-        partly("swappiness", Kind::Integer, "on hosts with cgroup v1; v2 has no such setting").within(0, 100),
-        works("devices", Kind::List(&Kind::Structure(&DEVICE))),
-        works("tmpfs", Kind::List(&Kind::Structure(&TMPFS))),
+            .within(0, INT_MAX)
+            .shown_by("tests/host/resources.rs: max_swap_is_beside_memory"),
+        partly("swappiness", Kind::Integer, "on hosts with cgroup v1; v2 has no such setting")
+            .within(0, 100)
+            .shown_by("tests/host/resources.rs: swappiness_is_for_version_one"),
+        works("devices", Kind::List(&Kind::Structure(&DEVICE)))
+            .shown_by("tests/host/isolation.rs: devices_have_the_hosts_owner_and_only_the_permissions_asked_for"),
+        works("tmpfs", Kind::List(&Kind::Structure(&TMPFS)))
+            .shown_by("tests/host/isolation.rs: tmpfs_has_its_size_and_its_options"),
     ],
 };
 

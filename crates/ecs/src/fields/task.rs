@@ -47,8 +47,12 @@ pub static TASK_DEFINITION: Shape = Shape {
         works("ephemeralStorage", Kind::Structure(&EPHEMERAL_STORAGE)),
         no_effect("inferenceAccelerators", Kind::List(&Kind::Structure(&ACCELERATOR)), "Elastic Inference has ended"),
         works("volumes", Kind::List(&Kind::Structure(&VOLUME))),
-        works("pidMode", Kind::Text).one_of(&["host", "task"]),
-        works("ipcMode", Kind::Text).one_of(&["host", "task", "none"]),
+        works("pidMode", Kind::Text)
+            .one_of(&["host", "task"])
+            .shown_by("tests/host/namespaces.rs: pid_mode_task_is_one_namespace_with_an_init_of_its_own"),
+        works("ipcMode", Kind::Text)
+            .one_of(&["host", "task", "none"])
+            .shown_by("tests/host/namespaces.rs: ipc_mode_task_shares_memory_queues_and_sysctls"),
         refused(
             "proxyConfiguration",
             Kind::Structure(&PROXY_CONFIGURATION),
