@@ -7,6 +7,7 @@ mod images;
 mod report;
 mod signals;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,8 +15,8 @@ use agent::driver::{self, Images, StartError, Started};
 use agent::recovery::Network;
 use agent::{Host, Plan, compose, ending};
 use clap::{Args, ValueEnum};
-use ecs::overrides;
 use ecs::task_definition::TaskDefinition;
+use ecs::{environment_file, overrides};
 
 use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, Output, require_root};
@@ -42,6 +43,9 @@ pub(crate) struct Arguments {
     /// An environment variable of every container, or of one; may be given more than once.
     #[arg(short, long, value_name = "[CONTAINER:]NAME=VALUE")]
     env: Vec<String>,
+    /// Variables of every container, one NAME=VALUE a line; --env wins over them.
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<PathBuf>,
     /// A name for the task, of which one may run at a time.
     #[arg(long)]
     name: Option<String>,
@@ -124,6 +128,11 @@ fn plan(arguments: &Arguments, report: &mut Report) -> Result<Plan, Failure> {
     if let Some(given) = &arguments.overrides {
         apply_overrides(&mut definition, given, report)?;
     }
+    for file in &arguments.env_file {
+        add_file(&mut definition, file)
+            .doing(format!("--env-file {}", file.display()))
+            .map_err(|failure| failure.exit(BAD_INPUT))?;
+    }
     for variable in &arguments.env {
         let (container, name, value) = variable_of(variable, &definition)?;
         overrides::add_environment(&mut definition, container, name, value)
@@ -150,6 +159,22 @@ fn apply_overrides(definition: &mut TaskDefinition, given: &str, report: &mut Re
         return Err(Failure::new("the overrides have errors, so nothing was started").exit(BAD_INPUT));
     };
     overrides::apply(definition, &overrides).map_err(|error| bad(error.into()))
+}
+
+/// Larger than all that a program can be given: execve(2).
+const MAX_ENV_FILE_BYTES: u64 = 1 << 20;
+
+/// The lines of an environment file, as `environmentFiles` has them.
+fn add_file(definition: &mut TaskDefinition, file: &Path) -> Result<(), Failure> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(file)?.take(MAX_ENV_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_ENV_FILE_BYTES {
+        return Err(Failure::new(format!("it is larger than {MAX_ENV_FILE_BYTES} bytes")));
+    }
+    for variable in environment_file::parse(&bytes)? {
+        overrides::add_environment(definition, None, &variable.name, &variable.value)?;
+    }
+    Ok(())
 }
 
 /// `NAME=VALUE` is for every container; `CONTAINER:NAME=VALUE` for one, if there is one of that name.
@@ -231,6 +256,9 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
         | StartError::Environment(_)
         | StartError::Volumes(_)
         | StartError::Gpu(_)
+        | StartError::Firelens(_)
+        | StartError::RouterFile { .. }
+        | StartError::Shipping(_)
         | StartError::Directory(_)
         | StartError::Dice(_)
         | StartError::Size(_) => None,

@@ -243,6 +243,19 @@ fn an_override_has_files_of_its_own() {
 }
 
 #[test]
+fn a_file_on_the_command_line_is_for_every_container() {
+    let host = Host::new();
+    host.import_probe();
+    let file = host.file("some.vars", "# ours\nA=file\nB=file\nC=a=b\n");
+    let file = file.to_str().expect("a plain path");
+    let task = reporting(&json!({ "environment": [{ "name": "A", "value": "own" }] }));
+    let report = host.run(&task, &["--env-file", file, "--env", "B=argument"]).ok().report("main");
+    assert_eq!((&report["A"], &report["B"], &report["C"]), (&json!("file"), &json!("argument"), &json!("a=b")));
+    host.run(&task, &["--env-file", "/none"]).expect_code(2).says(&["--env-file /none", "No such file"]);
+    host.finish();
+}
+
+#[test]
 fn the_agent_adds_where_the_task_runs_unless_somebody_said_so() {
     let host = Host::new();
     host.import_probe();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::{Host, definition, wait_for};
 
 fn exec(host: &Host, task: &str, container: &str, command: &[&str]) -> crate::support::Finished {
-    host.coracle([&["exec", "--container", container, task, "--", "/bin/probe"], command].concat())
+    host.coracle([&["exec", task, container, "--", "/bin/probe"], command].concat())
 }
 
 fn hosts_of(host: &Host, task: &str, container: &str) -> String {

@@ -96,9 +96,8 @@ fn value(store: &Store, value_from: &str) -> Result<SecretValue, Problem> {
 
 fn found(store: &Store, wanted: &ValueFrom) -> Result<secrets::Value, String> {
     let put_it = |error: NotFound| match error {
-        NotFound::Parameter { .. } | NotFound::Secret => {
-            format!("{error} (`coracle secret put {}` puts it into this host's store)", wanted.name())
-        }
+        NotFound::Parameter { .. } => hint(&error, wanted.name()),
+        NotFound::Secret => hint(&error, &wanted.name().without_suffix().unwrap_or_else(|| wanted.name().clone())),
         NotFound::Stage { .. }
         | NotFound::Version { .. }
         | NotFound::StageOfVersion
@@ -109,6 +108,10 @@ fn found(store: &Store, wanted: &ValueFrom) -> Result<secrets::Value, String> {
         Ok(found) => found.map_err(put_it),
         Err(error) => Err(crate::recovery::chain(&error)),
     }
+}
+
+fn hint(error: &NotFound, name: &Name) -> String {
+    format!("{error} (`coracle secret put {name}` puts it into this host's store)")
 }
 
 /// What a registry is told by whoever may pull from it.
