@@ -90,5 +90,6 @@ fn log(spec: &TaskSpec, container: &ContainerSpec, status: Option<&ContainerStat
         "logStreamName": stream.as_ref().map(|stream| &stream.about.log_stream_name),
         "lostBytes": status.map_or(0, |status| status.log_lost_bytes),
         "error": status.and_then(|status| status.log_error.as_ref()),
+        "shipping": log_shipping::shipping(spec, container),
     })
 }

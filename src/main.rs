@@ -1,6 +1,7 @@
 //! The `coracle` binary: arguments and wiring, nothing else. One file a command.
 
 mod clock;
+mod copy;
 mod definition;
 mod doctor;
 mod exec;
@@ -9,6 +10,7 @@ mod hello;
 mod image;
 mod inspect;
 mod lint;
+mod log_shipper;
 mod logs;
 mod options;
 mod output;
@@ -59,6 +61,7 @@ enum Command {
     Logs(logs::Arguments),
     Stop(stop::Arguments),
     Exec(exec::Arguments),
+    Cp(copy::Arguments),
     Stats(stats::Arguments),
     Top(top::Arguments),
     PortForward(port_forward::Arguments),
@@ -75,6 +78,9 @@ enum Command {
 
 fn main() -> ExitCode {
     if let Some(code) = runtime::init::run_if_asked().or_else(task_supervisor::run_if_asked) {
+        return code;
+    }
+    if let Some(code) = log_shipper::run_if_asked() {
         return code;
     }
     let line = match CommandLine::try_parse() {
@@ -123,6 +129,7 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Logs(arguments) => logs::run(options, arguments),
         Command::Stop(arguments) => stop::run(options, arguments),
         Command::Exec(arguments) => exec::run(options, arguments),
+        Command::Cp(arguments) => copy::run(options, arguments),
         Command::Stats(arguments) => stats::run(options, arguments),
         Command::Top(arguments) => top::run(options, arguments),
         Command::PortForward(arguments) => port_forward::run(options, arguments),

@@ -111,7 +111,12 @@ fn containers(task: &Task) -> String {
         let status =
             task.status.as_ref().and_then(|status| status.containers.iter().find(|candidate| candidate.name == *name));
         match status.map(|status| (status.last_status, status.exit_code)) {
-            Some((ContainerLastStatus::Running, _)) => format!("{name}{}", status.map(notes).unwrap_or_default()),
+            Some((ContainerLastStatus::Running, _)) => {
+                let shipping = log_shipping::shipping(&task.spec, container);
+                let failing = shipping.is_some_and(|shipping| shipping.failing.is_some());
+                let unshipped = if failing { " (its logs do not get through)" } else { "" };
+                format!("{name}{}{unshipped}", status.map(notes).unwrap_or_default())
+            }
             Some((ContainerLastStatus::Stopped, Some(code))) => format!("{name} ({code})"),
             Some((ContainerLastStatus::Stopped, None)) => format!("{name} (stopped)"),
             Some((ContainerLastStatus::Pending, _)) | None => format!("{name} (pending)"),

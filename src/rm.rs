@@ -58,11 +58,40 @@ fn remove(host: &Host, wanted: &str, force: bool) -> Result<String, Failure> {
 /// How long a supervisor that has written STOPPED, or was killed, may take to be gone.
 const SUPERVISOR_END: Duration = Duration::from_secs(5);
 
+/// How long a shipper may take beyond `log_shipping::DRAIN`: its last attempt may have begun just before.
+const SHIPPER_END: Duration = Duration::from_secs(10);
+const SHIPPER_LOOK: Duration = Duration::from_millis(5);
+/// A shipper that is done within this is not worth a word.
+const SHIPPER_QUIET: Duration = Duration::from_millis(500);
+
+/// Waits for a moment, then says what is waited for. Gives the time at which it is over.
+fn wait_for_logs(host: &Host, id: &TaskId) -> Instant {
+    let start = Instant::now();
+    let places = host.roots.places(id);
+    let ships = || runtime::shipper::stage(&places.state).is_ok_and(|stage| stage == runtime::shipper::Stage::Running);
+    while ships() && start.elapsed() < SHIPPER_QUIET {
+        std::thread::sleep(SHIPPER_LOOK);
+    }
+    let limit = log_shipping::DRAIN + SHIPPER_END;
+    if ships() {
+        eprintln!("waiting for the logs of task {id} to be shipped, for at most {} s", limit.as_secs());
+    }
+    start + limit
+}
+
 /// Removes a stopped task's directories. One that was cut short a moment ago is cleaned up first.
 pub(crate) fn forget(host: &Host, id: &TaskId) -> Result<(), Failure> {
-    let deadline = Instant::now() + SUPERVISOR_END;
+    let mut deadline = Instant::now() + SUPERVISOR_END;
+    let mut waits_for_logs = false;
     loop {
         match task_dir::remove(&host.roots, id) {
+            Err(TaskDirError::Shipping { .. }) if !waits_for_logs => {
+                waits_for_logs = true;
+                deadline = wait_for_logs(host, id);
+            }
+            Err(TaskDirError::Shipping { .. }) if Instant::now() < deadline => {
+                std::thread::sleep(SHIPPER_LOOK);
+            }
             // Its supervisor is not gone yet, or another coracle looks whether it must clean up after it.
             Err(TaskDirError::Running { .. } | TaskDirError::Claimed { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));

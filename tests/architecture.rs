@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate, whether it is pure, and the crates of this workspace that it may know.
-const PICTURE: [(&str, Purity, &[&str]); 9] = [
+const PICTURE: [(&str, Purity, &[&str]); 10] = [
     ("ecs", Purity::Pure, &[]),
     ("task-lifecycle", Purity::Pure, &["ecs"]),
     ("agent-protocol", Purity::Pure, &["ecs"]),
@@ -16,8 +16,13 @@ const PICTURE: [(&str, Purity, &[&str]); 9] = [
     ("secrets", Purity::DoesIo, &["ecs"]),
     ("network", Purity::DoesIo, &["ecs"]),
     ("runtime", Purity::DoesIo, &["ecs", "task-lifecycle", "agent-protocol"]),
-    ("agent", Purity::DoesIo, &["ecs", "agent-protocol", "images", "secrets", "network", "runtime"]),
-    ("coracle", Purity::DoesIo, &["ecs", "agent-protocol", "images", "secrets", "network", "runtime", "agent"]),
+    ("log-shipping", Purity::DoesIo, &["ecs", "agent-protocol", "runtime"]),
+    ("agent", Purity::DoesIo, &["ecs", "agent-protocol", "images", "secrets", "network", "runtime", "log-shipping"]),
+    (
+        "coracle",
+        Purity::DoesIo,
+        &["ecs", "agent-protocol", "images", "secrets", "network", "runtime", "log-shipping", "agent"],
+    ),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -171,6 +171,19 @@ pub(crate) fn files(directory: &str) -> Value {
     json!({ "made": made, "errno": error.and_then(|error| error.raw_os_error()) })
 }
 
+/// Takes that many bytes of the file system for a new file, without writing them; tells the error number, or 0.
+pub(crate) fn take_room(path: &str, bytes: u64) -> Value {
+    use std::os::fd::AsRawFd;
+    let taken = std::fs::File::create(path).and_then(|file| {
+        // SAFETY: an open descriptor and numbers.
+        match unsafe { libc::fallocate(file.as_raw_fd(), 0, 0, bytes as libc::off_t) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    });
+    json!({ "errno": crate::outcome(taken) })
+}
+
 /// Opens descriptors until an error; tells how many there were.
 pub(crate) fn descriptors() -> Value {
     let mut held = Vec::new();

@@ -9,6 +9,7 @@ mod devices;
 mod family;
 mod identity;
 mod load;
+mod output;
 mod serve;
 mod syscalls;
 
@@ -56,6 +57,7 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "forks" => print(&load::forks(number(rest[0]))),
         "fill" => print(&load::fill(rest[0], rest.get(1).map_or(1024, |mib| number(mib) as usize))),
         "files" => print(&load::files(rest[0])),
+        "take-room" => print(&load::take_room(rest[0], rest[1].parse().expect("take-room takes bytes"))),
         "descriptors" => print(&load::descriptors()),
         "flood" => return load::flood(rest[0].parse().expect("flood takes a number of lines")),
         "orphans" => print(&family::orphans(number(rest[0]))),
@@ -71,6 +73,12 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "http-get" => return serve::http_get(rest[0], rest[1]),
         "tcp-say" => return serve::tcp_say(rest[0], rest[1]),
         "interfaces" => print(&serve::interfaces()),
+        "count" => {
+            let line = |place: usize| rest.get(place).and_then(|text| text.parse().ok()).unwrap_or(0);
+            let code = output::count(line(0), line(1), line(2));
+            return if rest.contains(&"wait") { load::wait_for_sigterm(0) } else { code };
+        }
+        "router" => return output::router(rest[0], rest[1]),
         other => {
             eprintln!("probe: no verb {other:?}");
             return USAGE;

@@ -11,6 +11,7 @@ pub(crate) mod cgroups;
 pub(crate) mod definition;
 pub(crate) mod host;
 pub(crate) mod image;
+pub(crate) mod log_services;
 pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod process;

@@ -6,13 +6,14 @@
 
 mod files;
 mod inject;
+mod router;
 mod s3;
 mod secret;
 mod sigv4;
 
-use agent_protocol::ContainerSecrets;
+use agent_protocol::{ContainerSecrets, TaskSpec};
 use ecs::Timestamp;
-use ecs::task_definition::KeyValuePair;
+use ecs::task_definition::{ContainerDefinition, KeyValuePair};
 
 use crate::compose::Plan;
 use crate::host::Host;
@@ -35,6 +36,7 @@ pub struct ResourceInitializationError {
 pub enum Stage {
     Secrets,
     EnvironmentFiles,
+    LogRouter,
 }
 
 impl std::fmt::Display for Stage {
@@ -42,6 +44,7 @@ impl std::fmt::Display for Stage {
         out.write_str(match self {
             Stage::Secrets => "unable to pull secrets or registry auth: execution resource retrieval failed",
             Stage::EnvironmentFiles => "failed to download env files",
+            Stage::LogRouter => "unable to download the log router's configuration",
         })
     }
 }
@@ -53,6 +56,22 @@ pub struct Fetched {
     pub from_files: Vec<Vec<KeyValuePair>>,
     /// Of the containers that have any.
     pub secrets: Vec<ContainerSecrets>,
+}
+
+/// Values of `secretOptions` for a shipper that goes on where another has ended. What cannot be had is missing from the
+/// driver's options then, which the shipper tells.
+pub(crate) fn log_secrets(host: &Host, spec: &TaskSpec) -> Vec<ContainerSecrets> {
+    let own = spec.containers.iter().map(|container| ContainerDefinition { secrets: Vec::new(), ..container.definition.clone() });
+    own.filter_map(|definition| secret::of_containers(&host.secrets(), &[definition]).ok()).flatten().collect()
+}
+
+/// The external configuration of a task's log router, where it lies in S3.
+pub(crate) fn router_configuration(
+    host: &Host,
+    plan: &Plan,
+    now: Timestamp,
+) -> Result<Option<String>, ResourceInitializationError> {
+    router::configuration(&host.s3, &plan.region, &plan.definition.container_definitions, now)
 }
 
 /// Secrets first: they are on this host, and a name that is wrong should not wait for a download.

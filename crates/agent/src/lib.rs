@@ -11,6 +11,7 @@ pub mod driver;
 pub mod ending;
 pub mod environment;
 pub mod events;
+pub mod firelens;
 #[cfg(test)]
 mod example;
 pub mod gpu;
@@ -19,6 +20,7 @@ mod links;
 pub mod metadata_file;
 pub mod recovery;
 pub mod resolve;
+pub mod shipping;
 pub mod volumes;
 
 pub use compose::Plan;

@@ -4,6 +4,7 @@ use ecs::{TaskId, Timestamp};
 use runtime::task_dir;
 
 use crate::host::Host;
+use crate::shipping;
 
 /// What was found and removed, and what could not be.
 #[derive(Debug, Default)]
@@ -37,6 +38,7 @@ pub fn recover(host: &Host, network: Network, now: Timestamp) -> Recovered {
         recovered.network.extend(swept.ports.into_iter().map(|port| format!("port {port}")));
         recovered.errors.extend(swept.errors.iter().map(|error| chain(error)));
     }
+    recovered.errors.extend(shipping::recover(host));
     tell(&recovered);
     recovered
 }

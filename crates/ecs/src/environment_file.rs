@@ -42,16 +42,7 @@ impl Source {
         } else if value.starts_with('/') {
             Self::Local(absolute(value).ok_or_else(form)?)
         } else {
-            let mut parts = value.splitn(6, ':');
-            let (arn, partition, service) = (parts.next(), parts.next(), parts.next());
-            let (region, account) = (parts.next(), parts.next());
-            let well_formed = arn == Some("arn")
-                && partition.is_some_and(|partition| !partition.is_empty())
-                && (service, region, account) == (Some("s3"), Some(""), Some(""));
-            let (bucket, key) = parts.next().and_then(|resource| resource.split_once('/')).ok_or_else(form)?;
-            if !well_formed || !is_bucket(bucket) || key.is_empty() || key.contains('\0') {
-                return Err(form());
-            }
+            let (bucket, key) = s3_object(value).ok_or_else(form)?;
             Self::S3 { bucket: bucket.to_owned(), key: key.to_owned() }
         };
         if !value.ends_with(EXTENSION) {
@@ -59,6 +50,18 @@ impl Source {
         }
         Ok(source)
     }
+}
+
+/// Bucket and key of `arn:aws:s3:::bucket/key`.
+pub fn s3_object(arn: &str) -> Option<(&str, &str)> {
+    let mut parts = arn.splitn(6, ':');
+    let (start, partition, service) = (parts.next(), parts.next(), parts.next());
+    let (region, account) = (parts.next(), parts.next());
+    let well_formed = start == Some("arn")
+        && partition.is_some_and(|partition| !partition.is_empty())
+        && (service, region, account) == (Some("s3"), Some(""), Some(""));
+    let (bucket, key) = parts.next()?.split_once('/')?;
+    (well_formed && is_bucket(bucket) && !key.is_empty() && !key.contains('\0')).then_some((bucket, key))
 }
 
 fn absolute(path: &str) -> Option<PathBuf> {

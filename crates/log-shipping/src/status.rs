@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use agent_protocol::TaskSpec;
+use agent_protocol::{ContainerSpec, TaskSpec};
 use ecs::ContainerName;
 use runtime::logs::read_shipped;
 use runtime::shipper;
@@ -52,30 +52,24 @@ pub struct Shipping {
     pub running: bool,
 }
 
-/// Every container of a task whose output goes further than this host.
-pub fn shipping(task: &TaskSpec) -> Vec<(ContainerName, Shipping)> {
+/// Nothing for a container whose output stays on this host.
+pub fn shipping(task: &TaskSpec, container: &ContainerSpec) -> Option<Shipping> {
+    let definition = &container.definition;
+    let log = definition.log_configuration.as_ref().filter(|_| is_shipped(definition))?;
     let state = &task.places.state;
-    let running = shipper::stage(state).is_ok_and(|stage| stage == shipper::Stage::Running);
-    let shipped = task.containers.iter().map(|container| &container.definition).filter(|one| is_shipped(one));
-    shipped
-        .map(|definition| {
-            // What cannot be read is not known; the rest is told.
-            let status = read(state, &definition.name).ok().flatten();
-            let done = read_shipped(&state.join(LOGS_NAME), &definition.name).unwrap_or_default();
-            let log = definition.log_configuration.as_ref();
-            let known = Shipping {
-                driver: log.map(|log| log.log_driver.clone()).unwrap_or_default(),
-                target: status.as_ref().map(|status| status.target.clone()),
-                shipped_bytes: done.position.bytes.saturating_sub(done.missing_bytes),
-                lost_bytes: done.missing_bytes,
-                failing: status.as_ref().and_then(|status| status.failing.clone()),
-                last_error: status.as_ref().and_then(|status| status.last_error.clone()),
-                finished: status.as_ref().is_some_and(|status| status.finished),
-                running,
-            };
-            (definition.name.clone(), known)
-        })
-        .collect()
+    // What cannot be read is not known; the rest is told.
+    let status = read(state, &definition.name).ok().flatten();
+    let done = read_shipped(&state.join(LOGS_NAME), &definition.name).unwrap_or_default();
+    Some(Shipping {
+        driver: log.log_driver.clone(),
+        target: status.as_ref().map(|status| status.target.clone()),
+        shipped_bytes: done.position.bytes.saturating_sub(done.missing_bytes),
+        lost_bytes: done.missing_bytes,
+        failing: status.as_ref().and_then(|status| status.failing.clone()),
+        last_error: status.as_ref().and_then(|status| status.last_error.clone()),
+        finished: status.as_ref().is_some_and(|status| status.finished),
+        running: shipper::stage(state).is_ok_and(|stage| stage == shipper::Stage::Running),
+    })
 }
 
 fn path(state: &Path, container: &ContainerName) -> PathBuf {

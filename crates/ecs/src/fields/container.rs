@@ -1,13 +1,12 @@
 //! Members of a container definition.
 
-use super::{Here, INT_MAX, Kind, Rule, Shape, TEXTS, member, no_effect, partly, refused, works};
+use super::{INT_MAX, Kind, Rule, Shape, TEXTS, no_effect, partly, refused, works};
 use crate::grammar;
 use crate::size::{MAX_MEMORY_MIB, MIN_MEMORY_MIB};
 
 const MEMORY: Rule = Rule::Within(MIN_MEMORY_MIB as i64, MAX_MEMORY_MIB as i64);
 const PORT: Rule = Rule::Within(0, u16::MAX as i64);
 const ANY_SECONDS: Rule = Rule::Within(0, INT_MAX);
-const LOCAL_LOGS: &str = "kept as local log files; read them with `coracle logs`";
 
 pub static CONTAINER_DEFINITION: Shape = Shape {
     name: "ContainerDefinition",
@@ -98,13 +97,9 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
             Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)),
             "whole GPUs, as device nodes: the image brings the driver's libraries",
         )
-        .shown_by("tests/host/isolation.rs: gpus_that_are_not_there_are_refused_before_anything_starts"),
-        refused(
-            "firelensConfiguration",
-            Kind::Structure(&FIRELENS),
-            "log routers are not fed yet",
-            "remove the router container; every container's output is kept in local log files",
-        ),
+        .shown_by("crates/agent/src/gpu.rs: a_container_is_told_of_its_gpus"),
+        works("firelensConfiguration", Kind::Structure(&FIRELENS))
+            .shown_by("tests/host/firelens.rs: a_router_gets_its_configuration_and_the_others_output"),
         refused("credentialSpecs", TEXTS, "Active Directory credentials are not fetched", "remove credentialSpecs"),
     ],
 };
@@ -284,18 +279,14 @@ static TMPFS: Shape = Shape {
 static LOG_CONFIGURATION: Shape = Shape {
     name: "LogConfiguration",
     members: &[
-        member("logDriver", Kind::Text, Here::Mapped(LOCAL_LOGS)).required().one_of(&[
-            "awslogs",
-            "json-file",
-            "awsfirelens",
-            "fluentd",
-            "gelf",
-            "journald",
-            "splunk",
-            "syslog",
-        ]),
-        partly("options", Kind::TextMap, "max-size and max-file are followed; others are accepted as they are"),
-        no_effect("secretOptions", Kind::List(&Kind::Structure(&SECRET)), "local log files need no secrets"),
+        works("logDriver", Kind::Text)
+            .required()
+            .one_of(&["awslogs", "json-file", "awsfirelens", "fluentd", "gelf", "journald", "splunk", "syslog"])
+            .shown_by("tests/host/shipping.rs: syslog_over_tcp_udp_and_a_local_socket"),
+        works("options", Kind::TextMap)
+            .shown_by("tests/host/shipping.rs: fluentd_with_dockers_fields_and_long_lines_in_parts"),
+        works("secretOptions", Kind::List(&Kind::Structure(&SECRET)))
+            .shown_by("tests/host/shipping.rs: a_splunk_token_is_a_secret_that_only_the_collector_sees"),
     ],
 };
 

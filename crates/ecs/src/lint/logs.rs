@@ -2,9 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::Findings;
 use super::place::Place;
+use super::{Findings, Severity};
 use crate::log_options;
+
+const LOCAL_LOGS: &str = "kept as local log files; read them with `coracle logs`";
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     let containers = root.items("containerDefinitions");
@@ -29,6 +31,9 @@ fn configuration(container: &Place<'_>, log: &Place<'_>, has_router: bool, findi
     let options = log.member("options");
     let option = |name: &str| options.as_ref().and_then(|options| options.text(name)).filter(|text| !text.is_empty());
     log_options::check(log, findings);
+    if matches!(driver, log_options::AWSLOGS | log_options::JSON_FILE) {
+        findings.add(Severity::Mapped, log.path_of("logDriver"), format!("{driver:?}: {LOCAL_LOGS}"));
+    }
     if driver == "awsfirelens" {
         if container.member("firelensConfiguration").is_some() {
             findings.error(log.path_of("logDriver"), "a log router cannot route its own output");

@@ -1,0 +1,111 @@
+//! FireLens: a router with its generated configuration and socket, and the containers that it gets output from.
+
+use serde_json::{Value, json};
+
+use crate::support::{Host, definition};
+
+fn router(kind: &str, options: &Value) -> Value {
+    let place = if kind == "fluentbit" { "/fluent-bit/etc/fluent-bit.conf" } else { "/fluentd/etc/fluent.conf" };
+    let command = ["router", place, "/var/run/fluent.sock"];
+    definition::container(
+        "log_router",
+        &command,
+        &json!({ "firelensConfiguration": { "type": kind, "options": options }, "stopTimeout": 10 }),
+    )
+}
+
+fn app(command: &[&str], options: &Value) -> Value {
+    definition::container(
+        "app",
+        command,
+        &json!({ "logConfiguration": { "logDriver": "awsfirelens", "options": options } }),
+    )
+}
+
+#[test]
+fn a_router_gets_its_configuration_and_the_others_output() {
+    let host = Host::new();
+    host.import_probe();
+    let task = definition::bridge_task(&[
+        app(&["count", "1", "40"], &json!({ "Name": "stdout", "Format": "json", "exclude-pattern": "debug" })),
+        router("fluentbit", &json!({ "enable-ecs-log-metadata": "true" })),
+    ]);
+    let ended = host.run(&task, &[]).ok();
+    let said: Vec<&str> = ended
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("log_router"))
+        .filter_map(|line| line.split_once("| "))
+        .map(|(_, text)| text)
+        .collect();
+    let configuration: Vec<&str> = said.iter().filter_map(|line| line.strip_prefix("configuration: ")).collect();
+    for wanted in [
+        "    unix_path /var/run/fluent.sock",
+        "    Listen 0.0.0.0",
+        "    Mem_Buf_Limit 32MB",
+        "    Tag firelens-healthcheck",
+        "    Exclude log debug",
+        "    Record ecs_cluster default",
+        "    Record ecs_task_definition test:1",
+        "    Match app-firelens*",
+        "    Format json",
+    ] {
+        assert!(configuration.contains(&wanted), "{wanted:?} is not in {}", ended.whole());
+    }
+    let got: String = said.iter().filter_map(|line| line.strip_prefix("got: ")).collect();
+    for number in 1..=40 {
+        assert!(got.contains(&format!("line {number:06}")), "line {number} did not come: {}", ended.whole());
+    }
+    assert!(got.contains("app-firelens-") && got.contains("/ecs-test-1-app"), "{got}");
+    host.finish();
+}
+
+#[test]
+fn containers_know_the_routers_address_and_start_after_it() {
+    let host = Host::new();
+    host.import_probe();
+    let task = definition::bridge_task(&[app(&["wait"], &json!({ "Name": "null" })), router("fluentbit", &json!({}))]);
+    let id = host.detach(&task, &[]);
+    let seen = host.coracle(["exec", "--container", "app", &id, "--", "/bin/probe", "environment"]).ok().json();
+    let shown = host.inspect(&id);
+    assert_eq!(seen["FLUENT_HOST"], shown["coracle"]["containers"]["log_router"]["ipv4Address"]);
+    assert_eq!(seen["FLUENT_PORT"], "24224");
+    let started = |name: &str| shown["coracle"]["containers"][name]["startedAt"].as_f64().expect("it runs");
+    assert!(started("log_router") <= started("app"), "{shown}");
+    host.coracle(["stop", &id]).ok();
+    host.coracle(["rm", &id]).ok();
+    host.finish();
+}
+
+#[test]
+fn fluentd_has_its_own_file_and_runs_as_root() {
+    let host = Host::new();
+    host.import_probe();
+    let task =
+        definition::task(&[app(&["count", "1", "3"], &json!({ "@type": "stdout" })), router("fluentd", &json!({}))]);
+    let ended = host.run(&task, &[]).ok();
+    for wanted in [
+        "configuration: <source>",
+        "configuration:     path /var/run/fluent.sock",
+        "configuration: <match app-firelens**>",
+        "line 000003",
+    ] {
+        assert!(ended.stdout.contains(wanted), "{wanted:?} is not in {}", ended.whole());
+    }
+    host.finish();
+}
+
+#[test]
+fn a_missing_router_two_of_them_and_a_plugin_without_a_name_are_refused() {
+    let host = Host::new();
+    host.import_probe();
+    let alone = definition::task(&[app(&["exit", "0"], &json!({ "Name": "null" }))]);
+    host.run(&alone, &[]).refused(&["awsfirelens", "firelensConfiguration"]);
+    let mut second = router("fluentd", &json!({}));
+    second["name"] = json!("other");
+    let two = definition::task(&[router("fluentbit", &json!({})), second]);
+    host.run(&two, &[]).refused(&["log router"]);
+    let nameless = definition::task(&[app(&["exit", "0"], &json!({ "region": "x" })), router("fluentbit", &json!({}))]);
+    host.run(&nameless, &[]).refused(&["app", "missing output key Name"]);
+    host.finish();
+}
