@@ -229,7 +229,8 @@ impl Findings {
             Exception::AmazonsWords(words) => Some((words, finding.path)),
             Exception::OurWords => {
                 let at = if finding.path.is_empty() { String::new() } else { format!("{}: ", finding.path) };
-                Some((format!("{at}{}", finding.message), finding.path))
+                let hint = finding.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                Some((format!("{at}{}{hint}", finding.message), finding.path))
             }
         })
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::Findings;
 use super::place::Place;
 
-/// "You can specify up to ten environment files. The file must have a .env file extension", API_ContainerDefinition.
+/// "You can specify up to ten environment files", API_ContainerDefinition.
 const MAX_ENVIRONMENT_FILES: usize = 10;
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
@@ -21,14 +21,6 @@ pub(crate) fn environment_files(container: &Place<'_>, findings: &mut Findings) 
     if files.len() > MAX_ENVIRONMENT_FILES {
         let message = format!("{} files; a container has at most {MAX_ENVIRONMENT_FILES}", files.len());
         findings.error(container.path_of("environmentFiles"), message);
-    }
-    for file in files {
-        if let Some(value) = file.text("value")
-            && !value.ends_with(".env")
-            && !findings.is_about(&file.path_of("value"))
-        {
-            findings.error(file.path_of("value"), "an environment file's name ends with .env");
-        }
     }
 }
 
