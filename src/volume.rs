@@ -156,7 +156,9 @@ fn create(store: &Store, arguments: &Create) -> Outcome {
 fn pairs(option: &str, given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        Some(_) | None => Err(Failure::new(format!("{option} {text:?} has no value")).next(format!("{option} NAME=VALUE"))),
+        Some(_) | None => {
+            Err(Failure::new(format!("{option} {text:?} has no value")).next(format!("{option} NAME=VALUE")))
+        }
     };
     given.iter().map(pair).collect()
 }

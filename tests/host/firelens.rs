@@ -66,7 +66,7 @@ fn containers_know_the_routers_address_and_start_after_it() {
     host.import_probe();
     let task = definition::bridge_task(&[app(&["wait"], &json!({ "Name": "null" })), router("fluentbit", &json!({}))]);
     let id = host.detach(&task, &[]);
-    let seen = host.coracle(["exec", "--container", "app", &id, "--", "/bin/probe", "environment"]).ok().json();
+    let seen = host.coracle(["exec", &id, "app", "--", "/bin/probe", "environment"]).ok().json();
     let shown = host.inspect(&id);
     assert_eq!(seen["FLUENT_HOST"], shown["coracle"]["containers"]["log_router"]["ipv4Address"]);
     assert_eq!(seen["FLUENT_PORT"], "24224");

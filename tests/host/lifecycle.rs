@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::hardening::container_processes;
+use super::hardening::{container_processes, the_only_task};
 use crate::support::{Host, cgroups, definition, wait_for};
 
 fn depends_on(name: &str, condition: &str) -> Value {
@@ -184,8 +184,8 @@ fn a_check_runs_as_the_container_and_is_killed_when_it_takes_too_long() {
     let host = Host::new();
     host.import_probe();
     let shell = json!({
-        "healthCheck": { "command": ["CMD-SHELL", "report"], "interval": 5, "timeout": 2, "retries": 1 },
-        "user": "1000:1000", "environment": [{ "name": "OF", "value": "the container" }],
+        "healthCheck": { "command": ["CMD-SHELL", "environment"], "interval": 5, "timeout": 2, "retries": 1 },
+        "user": "ana", "environment": [{ "name": "OF", "value": "the container" }],
     });
     let containers = [
         definition::container("main", &["wait"], &shell),
@@ -200,7 +200,7 @@ fn a_check_runs_as_the_container_and_is_killed_when_it_takes_too_long() {
     });
     let output = &shown["coracle"]["containers"]["main"]["healthOutput"];
     let output = output.as_str().expect("a report");
-    assert!(output.contains("the container") && output.contains("1000"), "{output}");
+    assert!(output.contains("the container") && output.contains("/home/ana"), "{output}");
     assert_eq!(definition::the_container(&shown, "none")["healthStatus"], "UNKNOWN");
     // One process each, but for a check that has begun since.
     wait_for("the check's processes to be gone", || (container_processes(&host, &task).len() == 3).then_some(()));
@@ -231,9 +231,9 @@ fn a_container_is_restarted_with_its_files_its_address_and_its_log() {
         "restartPolicy": { "enabled": true, "ignoredExitCodes": [9], "restartAttemptPeriod": 60 },
         "portMappings": [{ "containerPort": 80 }],
     });
-    let begun = Instant::now();
     let main = definition::container("main", &["wait"], &members);
     let task = host.detach(&definition::bridge_task(&[main]), &[]);
+    let begun = Instant::now();
     host.coracle(["exec", &task, "--", "/bin/probe", "write", "/kept", "from before"]).ok();
     let before = host.inspect(&task);
     let process = |shown: &Value| shown["coracle"]["containers"]["main"]["process"]["pid"].as_i64();
@@ -295,7 +295,9 @@ fn a_start_that_hangs_delays_nobody_and_is_stopped() {
         definition::container("other", &["wait", "0"], &Value::Null),
         definition::container("late", &["say", "late"], &depends_on("first", "COMPLETE")),
     ];
-    let task = host.detach(&definition::task(&containers), &[]);
+    let run = host.start_run(&definition::task(&containers), &["--rm=false"]);
+    run.wait_for_output("waiting");
+    let task = the_only_task(&host);
     freeze(&host, &task, "late");
     let first = host.inspect(&task)["coracle"]["containers"]["first"]["process"]["pid"].as_i64().expect("it runs");
     // SAFETY: the container's first process, which only ends by this signal.
@@ -311,6 +313,7 @@ fn a_start_that_hangs_delays_nobody_and_is_stopped() {
     let late = definition::the_container(&stopped, "late");
     assert_eq!((&stopped["stopCode"], late.get("exitCode")), (&json!("UserInitiated"), None), "{stopped}");
     assert!(late["reason"].as_str().is_some_and(|reason| reason.starts_with("CannotStartContainerError")), "{late}");
+    run.wait();
     remove(&host, &task);
     host.finish();
 }

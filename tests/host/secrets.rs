@@ -77,6 +77,7 @@ fn secrets_reach_their_container_and_nobody_else() {
                     { "name": "AGAIN", "valueFrom": "arn:aws:ssm:eu-central-1:123456789012:parameter/prod/token" },
                     { "name": "PASSWORD", "valueFrom": format!("{ARN}:prod/db-AbCdEf:password::") },
                     { "name": "PORT", "valueFrom": format!("{ARN}:prod/db:port::") },
+                    { "name": "/run/secrets/token", "valueFrom": "/prod/token" },
                 ],
                 "logConfiguration": { "logDriver": "json-file" },
             }),
@@ -84,15 +85,20 @@ fn secrets_reach_their_container_and_nobody_else() {
         definition::container("other", &["wait"], &json!({ "essential": false })),
     ]);
     let task = host.detach(&task, &[]);
-    let environment = |container: &str| {
-        host.coracle(["exec", &task, container, "--", "/bin/probe", "environment"]).ok().json()
-    };
+    let environment =
+        |container: &str| host.coracle(["exec", &task, container, "--", "/bin/probe", "environment"]).ok().json();
     let own = environment("main");
     for (name, value) in [("TOKEN", VALUE), ("AGAIN", VALUE), ("PASSWORD", PASSWORD), ("PORT", "5432"), ("HOST", "db")]
     {
         assert_eq!(own[name], value, "{name}");
     }
+    assert_eq!(own["/run/secrets/token"], Value::Null);
     assert_eq!(environment("other")["TOKEN"], Value::Null);
+    let read = |container: &str| {
+        host.coracle(["exec", &task, container, "--", "/bin/probe", "read", "/run/secrets/token"])
+    };
+    assert_eq!(read("main").ok().stdout.trim_end(), VALUE);
+    read("other").refused(&["/run/secrets/token"]);
 
     let shown = [
         said_in_proc(&task),

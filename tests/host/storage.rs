@@ -29,9 +29,8 @@ fn members(more: Value) -> Value {
 fn loop_devices(host: &Host) -> Vec<PathBuf> {
     let root = host.places.root.display().to_string();
     let devices = fs::read_dir("/sys/block").expect("sysfs").flatten().map(|entry| entry.path());
-    let is_ours = |path: &PathBuf| {
-        fs::read_to_string(path.join("loop/backing_file")).is_ok_and(|file| file.starts_with(&root))
-    };
+    let is_ours =
+        |path: &PathBuf| fs::read_to_string(path.join("loop/backing_file")).is_ok_and(|file| file.starts_with(&root));
     devices.filter(is_ours).collect()
 }
 
@@ -49,7 +48,11 @@ fn a_task_that_fills_its_storage_fills_nobody_elses() {
     let mut second = after("layer");
     second["essential"] = json!(false);
     let containers = [
-        definition::container("layer", &["take-room", "/work/big", &bytes(10)], &members(json!({ "essential": false }))),
+        definition::container(
+            "layer",
+            &["take-room", "/work/big", &bytes(10)],
+            &members(json!({ "essential": false })),
+        ),
         definition::container("volume", &["take-room", "/scratch/big", &bytes(10)], &members(second)),
         definition::container("full", &["take-room", "/tmp/big", &bytes(2)], &members(after("volume"))),
     ];

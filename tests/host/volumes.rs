@@ -85,7 +85,8 @@ fn assert_taken_over(seen: &Value, place: &str) {
     for path in ["/file", "/same", "/link"] {
         assert_eq!(at(path)["content"], "text", "{path}: {seen}");
     }
-    let mut entries: Vec<&str> = at("")["entries"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let mut entries: Vec<&str> =
+        at("")["entries"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
     entries.sort_unstable();
     assert_eq!(entries, ["deep", "fifo", "file", "link", "same"], "no devices: {seen}");
 }
@@ -316,7 +317,11 @@ fn mount_points_are_made_nested_and_read_only() {
         ],
         "linuxParameters": { "tmpfs": [{ "containerPath": "/new/dir/memory", "size": 1 }] },
     });
+    // In a read-only volume nothing is made; what is there will do.
     fs::create_dir_all(root.join("outer/memory")).expect("a test may write to its own directory");
+    let missing = task(&[definition::container("main", &["exit", "0"], &members)], volumes.clone());
+    host.run(&missing, &[]).refused(&["at /new/dir/inner of the container: Read-only file system"]);
+    fs::create_dir(root.join("outer/inner")).expect("a test may write to its own directory");
     let asked = ["/new/dir", "/new/dir/inner", "/new/dir/memory", "/work/some.conf", "/work", "/dev/shm"];
     let command = [&["paths"], &asked[..]].concat();
     let seen = host.run(&task(&[definition::container("main", &command, &members)], volumes), &[]).ok().report("main");
@@ -328,7 +333,11 @@ fn mount_points_are_made_nested_and_read_only() {
     assert_eq!(errno("/dev/shm"), Some(0), "{seen}");
     assert_eq!(seen["/work/some.conf"]["content"], "content", "{seen}");
     assert_eq!(errno("/work/some.conf"), Some(i64::from(libc::EROFS)), "{seen}");
-    assert!(root.join("outer/inner").is_dir(), "its place is made in the volume around it");
+    let nested = points(&[("inner", "/work/a/b"), ("outer", "/work/a")]);
+    let volumes = json!([{ "name": "inner" }, { "name": "outer", "host": { "sourcePath": root.join("around") } }]);
+    host.run(&task(&[definition::container("main", &["write", "/work/a/b/c", "x"], &nested)], volumes), &[]).ok();
+    let made = fs::read_dir(root.join("around/b")).expect("its place is made in the volume around it");
+    assert_eq!(made.count(), 0, "what is written there goes to the inner volume");
     host.finish();
 }
 
@@ -342,15 +351,16 @@ fn a_container_takes_over_anothers_volumes() {
         members["essential"] = json!(false);
         definition::container("source", &["write", "/shared/file", "from source"], &members)
     };
-    let after = json!([{ "containerName": "source", "condition": "SUCCESS" }]);
     let taker = |name: &str, from: Value, essential: bool| {
-        let members = json!({ "volumesFrom": [from], "dependsOn": after, "essential": essential, "image": "data:latest" });
+        let after = json!([{ "containerName": from["sourceContainer"], "condition": "SUCCESS" }]);
+        let members =
+            json!({ "volumesFrom": [from], "dependsOn": after, "essential": essential, "image": "data:latest" });
         definition::container(name, &["paths", "/shared", "/shared/file", "/data", "/data/file"], &members)
     };
     let containers = [
         source,
-        taker("writer", json!({ "sourceContainer": "source" }), true),
-        taker("reader", json!({ "sourceContainer": "writer", "readOnly": true }), false),
+        taker("writer", json!({ "sourceContainer": "source" }), false),
+        taker("reader", json!({ "sourceContainer": "writer", "readOnly": true }), true),
     ];
     let definition = task(&containers, json!([{ "name": "v" }]));
     let ended = host.run(&definition, &[]).ok();

@@ -242,9 +242,7 @@ pub fn users(tasks: &[Task], name: &str) -> Vec<String> {
 
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
-    name.len() <= MAX_NAME
-        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.bytes().all(allowed)
+    name.len() <= MAX_NAME && name.starts_with(|first: char| first.is_ascii_alphanumeric()) && name.bytes().all(allowed)
 }
 
 fn make_directory(path: &Path, mode: u32, parents: bool) -> Result<(), StoreError> {
@@ -260,7 +258,12 @@ mod tests {
 
     fn volume(name: &str) -> StoredVolume {
         let labels = BTreeMap::from([("team".to_owned(), "shop".to_owned())]);
-        StoredVolume { name: name.to_owned(), labels, driver_opts: BTreeMap::new(), created_at: Timestamp::from_epoch_ms(7) }
+        StoredVolume {
+            name: name.to_owned(),
+            labels,
+            driver_opts: BTreeMap::new(),
+            created_at: Timestamp::from_epoch_ms(7),
+        }
     }
 
     #[test]

@@ -366,7 +366,8 @@ mod tests {
             let identity = Identity { uuid: [7; 16], hash_seed: [9; 16], made_at_s: 1_700_000_000 };
             format(&file, &layout(size).unwrap(), &identity).unwrap();
             let checked = Command::new("e2fsck").args(["-f", "-n"]).arg(&path).output().expect("e2fsprogs");
-            let said = String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
+            let said =
+                String::from_utf8_lossy(&checked.stdout).into_owned() + &String::from_utf8_lossy(&checked.stderr);
             assert_eq!(checked.status.code(), Some(0), "{size}: {said}");
             assert!(file.metadata().unwrap().blocks() * 512 < 2 * MIB, "{size}");
         }

@@ -82,8 +82,7 @@ impl Storage {
     pub(crate) fn release(self) -> Result<(), StorageError> {
         // Without it, everything would only be written to be thrown away; and that is all that fails here.
         drop(File::open(&self.place).and_then(|top| drop_unwritten(&top)));
-        umount2(&self.place, MntFlags::MNT_DETACH)
-            .map_err(|errno| failed("unmount", &self.place)(errno.into()))
+        umount2(&self.place, MntFlags::MNT_DETACH).map_err(|errno| failed("unmount", &self.place)(errno.into()))
     }
 }
 

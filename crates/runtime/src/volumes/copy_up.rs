@@ -100,8 +100,7 @@ impl Copy {
     }
 
     fn entry(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, depth: usize) -> Result<(), CopyError> {
-        let metadata =
-            fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|errno| self.failed(errno.into()))?;
+        let metadata = fstatat(from, name, AtFlags::AT_SYMLINK_NOFOLLOW).map_err(|errno| self.failed(errno.into()))?;
         match SFlag::from_bits_truncate(metadata.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFDIR => {
                 let (from, to) = make_directory(from, to, name).map_err(|error| self.failed(error))?;
@@ -215,8 +214,7 @@ fn copy_attributes(from: &OwnedFd, to: &OwnedFd) -> io::Result<()> {
             continue;
         }
         // SAFETY: a C string, and a buffer of the length given.
-        let got =
-            unsafe { libc::fgetxattr(from.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
+        let got = unsafe { libc::fgetxattr(from.as_raw_fd(), name.as_ptr(), value.as_mut_ptr().cast(), value.len()) };
         let Ok(got) = usize::try_from(got) else { return Err(io::Error::last_os_error()) };
         // SAFETY: as above; the kernel only reads.
         let set = unsafe { libc::fsetxattr(to.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), got, 0) };

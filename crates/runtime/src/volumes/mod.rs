@@ -161,8 +161,8 @@ fn failed(mount: &Mount, source: io::Error) -> VolumeError {
 }
 
 fn put(root: BorrowedFd<'_>, tree: &OwnedFd, mount: &Mount) -> Result<(), VolumeError> {
-    let is_directory =
-        nix::sys::stat::fstat(tree).map_err(|errno| failed(mount, errno.into()))?.st_mode & libc::S_IFMT == libc::S_IFDIR;
+    let is_directory = nix::sys::stat::fstat(tree).map_err(|errno| failed(mount, errno.into()))?.st_mode & libc::S_IFMT
+        == libc::S_IFDIR;
     let wanted = if is_directory { Wanted::Directory } else { Wanted::File };
     let target = target::find_or_make(root, &mount.target, wanted).map_err(|error| {
         // The kernel's words for this are about directories in general.

@@ -144,10 +144,8 @@ fn volumes_of<'a>(
     for point in &definition.mount_points {
         let target = Path::new(&point.container_path);
         let place = task.volumes.iter().position(|volume| volume.name == point.source_volume);
-        let index = place.ok_or_else(|| PlanError::NoVolume {
-            volume: point.source_volume.clone(),
-            target: target.to_owned(),
-        })?;
+        let index = place
+            .ok_or_else(|| PlanError::NoVolume { volume: point.source_volume.clone(), target: target.to_owned() })?;
         let (source, kind) = source_of(task, index);
         let mount = mount(source, target, point.read_only == Some(true), kind)?;
         mounts.insert(mount.target.clone(), mount);
@@ -212,9 +210,7 @@ fn stage(target: &Path) -> Result<Stage, PlanError> {
     match (names.next(), names.next()) {
         (None, _) => refused("it is the container's root"),
         (Some("dev"), None) => refused("a container's /dev is its own; linuxParameters.devices gives it devices"),
-        (Some("dev"), Some(name)) if OWN_DEVICES.contains(&name) => {
-            refused("every container has its own there")
-        }
+        (Some("dev"), Some(name)) if OWN_DEVICES.contains(&name) => refused("every container has its own there"),
         (Some("proc"), _) if !PROC_FILES.iter().any(|file| target == Path::new(file)) => {
             refused("it would hide the container's own processes")
         }
@@ -320,7 +316,8 @@ mod tests {
     /// runc's `checkProcMount` and the places that are ours.
     #[test]
     fn some_places_are_not_to_be_mounted_on() {
-        let at = |path: &str| stage(&clean(Path::new(path)).map_err(|error| error.to_string())?).map_err(|e| e.to_string());
+        let at =
+            |path: &str| stage(&clean(Path::new(path)).map_err(|error| error.to_string())?).map_err(|e| e.to_string());
         for path in ["/", "/x/..", "/dev", "/dev/null", "/dev/pts/3", "/proc", "/proc/1/root", "/proc/sys/kernel"] {
             assert!(at(path).unwrap_err().contains("nothing can be mounted"), "{path}");
         }

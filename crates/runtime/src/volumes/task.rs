@@ -55,7 +55,8 @@ impl TaskVolumes {
     pub(crate) fn prepare(&mut self, task: &TaskSpec) -> Result<(), String> {
         let is_mount = |source: &VolumeSource| matches!(source, VolumeSource::Mount { .. });
         if task.ephemeral_storage_gib.is_some() || task.volumes.iter().any(|volume| is_mount(&volume.source)) {
-            leave_mounts_of_host().map_err(|error| format!("ResourceInitializationError: no mounts of the task's own: {error}"))?;
+            leave_mounts_of_host()
+                .map_err(|error| format!("ResourceInitializationError: no mounts of the task's own: {error}"))?;
         }
         if let Some(gib) = task.ephemeral_storage_gib {
             let place = task.places.state.join(CONTAINERS_NAME);

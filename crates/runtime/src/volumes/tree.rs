@@ -65,7 +65,6 @@ pub(super) fn put(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
     let (tree, target) = (tree.as_raw_fd(), target.as_raw_fd());
     // SAFETY: descriptors, empty C strings and flags.
-    let answer =
-        unsafe { libc::syscall(libc::SYS_move_mount, tree, c"".as_ptr(), target, c"".as_ptr(), flags) };
+    let answer = unsafe { libc::syscall(libc::SYS_move_mount, tree, c"".as_ptr(), target, c"".as_ptr(), flags) };
     if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
