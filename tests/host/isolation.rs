@@ -167,7 +167,7 @@ fn limit<'a>(report: &'a Value, name: &str) -> Vec<&'a str> {
 }
 
 /// Whether tests may raise hard limits: CAP_SYS_RESOURCE is capability 24.
-fn raises_limits() -> bool {
+pub(crate) fn raises_limits() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").expect("procfs is mounted");
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:\t")).expect("a line for capabilities");
     u64::from_str_radix(effective, 16).expect("hexadecimal digits") & (1 << 24) != 0
