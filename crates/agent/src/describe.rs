@@ -59,6 +59,7 @@ fn describe_container(task: &TaskSpec, spec: &ContainerSpec, status: Option<&Con
         cpu: definition.cpu.to_string(),
         memory: definition.memory.map(|mib| mib.to_string()),
         memory_reservation: definition.memory_reservation.map(|mib| mib.to_string()),
+        gpu_ids: spec.gpu_ids.clone(),
     }
 }
 

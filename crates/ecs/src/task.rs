@@ -125,6 +125,8 @@ pub struct Container {
     pub memory: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_reservation: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpu_ids: Vec<String>,
 }
 
 /// Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_NetworkBinding.html>.

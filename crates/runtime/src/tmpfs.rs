@@ -4,8 +4,10 @@
 //! (<https://docs.docker.com/reference/cli/docker/container/run/#tmpfs>). The words are those of
 //! <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tmpfs.html>, their meaning is mount(8)'s.
 
+use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ecs::task_definition::Tmpfs;
@@ -126,10 +128,10 @@ impl Plan {
                 }
                 directory
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => inside::make_directories(root, path)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make_for_everybody(root, path)?,
             Err(error) => return Err(error),
         };
-        let place = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        let place = place(&directory);
         Ok(mount(Some("tmpfs"), place.as_str(), Some("tmpfs"), self.flags, Some(data.as_str()))?)
     }
 
@@ -141,6 +143,18 @@ impl Plan {
         let Some(kind) = self.propagation else { return Ok(()) };
         Ok(mount(None::<&str>, &self.target, None::<&str>, kind, None::<&str>)?)
     }
+}
+
+/// With the mode that a tmpfs has of itself, so that a container which is started again finds the same.
+fn make_for_everybody(root: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let directory = inside::make_directories(root, path)?;
+    fs::set_permissions(place(&directory), fs::Permissions::from_mode(0o1777))?;
+    Ok(directory)
+}
+
+/// A path to what a descriptor without rights of its own stands for.
+fn place(directory: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", directory.as_raw_fd())
 }
 
 #[cfg(test)]
