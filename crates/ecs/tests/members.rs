@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use ecs::fields::{Here, Kind, Rule, Shape, TASK_DEFINITION, TASK_OVERRIDE, markdown, rows};
+use ecs::fields::{Here, Kind, Row, Rule, Shape, TASK_DEFINITION, TASK_OVERRIDE, markdown, rows};
 
 fn type_of(kind: &Kind) -> String {
     match kind {
@@ -76,16 +76,38 @@ fn the_page_of_members_is_the_table() {
     assert!(page == markdown(), "MEMBERS.md is to be the output of `cargo run -p ecs --example members`");
 }
 
-/// `tests/host/volumes.rs: a_scratch_volume_is_shared`: the file is there, and has a function of this name.
+fn all_rows() -> Vec<Row> {
+    rows(&TASK_DEFINITION).into_iter().chain(rows(&TASK_OVERRIDE)).collect()
+}
+
+#[test]
+fn every_effective_member_names_its_test() {
+    let all = all_rows();
+    let unshown: Vec<&str> =
+        all.iter().filter(|row| row.is_effective() && row.shown_by.is_none()).map(|row| row.path.as_str()).collect();
+    assert!(unshown.is_empty(), "these need `.shown_by(…)` in src/fields: {unshown:?}");
+    // What is not effective is warned about or refused with words.
+    for row in &all {
+        match row.here {
+            Here::Partly(text) | Here::Mapped(text) | Here::NoEffect(text) => assert!(!text.is_empty(), "{}", row.path),
+            Here::Refused { why, instead } => assert!(!why.is_empty() && !instead.is_empty(), "{}", row.path),
+            Here::Effective | Here::ReadOnly => {}
+        }
+    }
+}
+
+/// `tests/host/volumes.rs: a_scratch_volume_is_shared`: the file is there, and has a test of this name.
 #[test]
 fn the_tests_that_the_table_names_exist() {
     let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut wrong = Vec::new();
-    for row in rows(&TASK_DEFINITION).into_iter().chain(rows(&TASK_OVERRIDE)) {
+    for row in all_rows() {
         let Some(shown_by) = row.member.shown_by else { continue };
         let found = shown_by.split_once(": ").is_some_and(|(file, name)| {
             let source = std::fs::read_to_string(top.join(file)).unwrap_or_default();
-            source.contains(&format!("fn {name}("))
+            let at = source.find(&format!("fn {name}("));
+            // The attribute stands just before, at most with others.
+            at.is_some_and(|at| source[..at].lines().rev().take(4).any(|line| line.trim() == "#[test]"))
         });
         if !found {
             wrong.push(format!("{}: {shown_by}", row.path));

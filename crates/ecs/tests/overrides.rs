@@ -49,15 +49,15 @@ fn members_that_are_given_replace_and_the_others_stay() {
 #[test]
 fn findings_name_their_place() {
     let text = r#"{"containerOverrides": [{"name": "wbe", "comand": []}, {"name": "web", "memory": "1",
-        "environmentFiles": [{"value": "x", "type": "s3"}], "resourceRequirements": [{"type": "GPU", "value": "1"}],
+        "environmentFiles": [{"value": "x", "type": "s3"}], "resourceRequirements": [{"type": "GPU", "value": "some"}],
         "environment": [{"name": "=", "value": "1"}]}], "taskRoleArn": "r", "image": "x"}"#;
     assert_eq!(
         said(text),
         "error: containerOverrides[0].name: no container is named \"wbe\"; the containers are: web, side\n\
          error: containerOverrides[0].comand: ContainerOverride has no such member; did you mean \"command\"?\n\
          error: containerOverrides[1].memory: a whole number is wanted here, not the text \"1\"; write 1 without quotes\n\
-         error: containerOverrides[1].environmentFiles: files in S3 are not fetched; copy the variables to `environment`, or give them with --env\n\
-         error: containerOverrides[1].resourceRequirements: GPUs and other accelerators are not handed to containers yet; remove resourceRequirements to run without them\n\
+         error: containerOverrides[1].environmentFiles[0].value: \"x\" is not possible here; invalid s3 arn: \"x\"; arn:aws:s3:::BUCKET/KEY.env is one, and the absolute path of a file of this host will do\n\
+         error: containerOverrides[1].resourceRequirements[0].value: \"some\" is no number of GPUs; write \"1\", or \"ALL\"\n\
          error: containerOverrides[1].environment[0].name: \"=\" is not possible here; an environment variable's name is not empty and has no '='\n\
          no effect: taskRoleArn: there is no credentials endpoint yet, so containers get no AWS credentials\n\
          error: image: TaskOverride has no such member; it belongs into containerDefinitions[]\n\

@@ -44,7 +44,7 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
             .shown_by("tests/host/network.rs: bridge_tasks_see_their_own_name_and_the_hosts_name_servers"),
         works("user", Kind::Text)
             .rule(Rule::Grammar(grammar::user))
-            .shown_by("tests/host/confinement.rs: c01_users_by_number_and_group"),
+            .shown_by("tests/host/isolation.rs: a_user_has_six_forms"),
         works("workingDirectory", Kind::Text)
             .rule(Rule::Grammar(grammar::working_directory))
             .shown_by("tests/host/run.rs: entry_point_and_command_follow_dockers_rules"),
@@ -92,20 +92,15 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
             .shown_by("tests/host/terminal.rs: an_interactive_container_reads_what_run_reads_until_that_ends"),
         works("pseudoTerminal", Kind::Boolean)
             .shown_by("tests/host/terminal.rs: a_pseudo_terminal_is_the_containers_own_and_its_output_is_in_the_log"),
-        partly(
-            "resourceRequirements",
-            Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)),
-            "whole GPUs, as device nodes: the image brings the driver's libraries",
-        )
-        .shown_by("crates/agent/src/gpu.rs: a_container_is_told_of_its_gpus"),
+        partly("resourceRequirements", Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)), WHOLE_GPUS)
+            .shown_by("crates/agent/src/gpu.rs: a_container_is_told_of_its_gpus"),
         works("firelensConfiguration", Kind::Structure(&FIRELENS))
             .shown_by("tests/host/firelens.rs: a_router_gets_its_configuration_and_the_others_output"),
         refused("credentialSpecs", TEXTS, "Active Directory credentials are not fetched", "remove credentialSpecs"),
     ],
 };
 
-pub(super) const NO_ACCELERATORS: &str = "GPUs and other accelerators are not handed to containers yet";
-pub(super) const REMOVE_ACCELERATORS: &str = "remove resourceRequirements to run without them";
+pub(super) const WHOLE_GPUS: &str = "whole GPUs, as device nodes: the image brings the driver's libraries";
 
 static REPOSITORY_CREDENTIALS: Shape = Shape {
     name: "RepositoryCredentials",
@@ -239,10 +234,8 @@ static LINUX_PARAMETERS: Shape = Shape {
         partly("swappiness", Kind::Integer, "on hosts with cgroup v1; v2 has no such setting")
             .within(0, 100)
             .shown_by("tests/host/resources.rs: swappiness_is_for_version_one"),
-        works("devices", Kind::List(&Kind::Structure(&DEVICE)))
-            .shown_by("tests/host/isolation.rs: devices_have_the_hosts_owner_and_only_the_permissions_asked_for"),
-        works("tmpfs", Kind::List(&Kind::Structure(&TMPFS)))
-            .shown_by("tests/host/isolation.rs: tmpfs_has_its_size_and_its_options"),
+        works("devices", Kind::List(&Kind::Structure(&DEVICE))).shown_by(DEVICES),
+        works("tmpfs", Kind::List(&Kind::Structure(&TMPFS))).shown_by(TMPFS_TEST),
     ],
 };
 
@@ -258,21 +251,24 @@ static CAPABILITIES: Shape = Shape {
     ],
 };
 
+const DEVICES: &str = "tests/host/isolation.rs: devices_have_the_hosts_owner_and_only_the_permissions_asked_for";
+const TMPFS_TEST: &str = "tests/host/isolation.rs: tmpfs_has_its_size_and_its_options";
+
 static DEVICE: Shape = Shape {
     name: "Device",
     members: &[
-        works("hostPath", Kind::Text).required(),
-        works("containerPath", Kind::Text),
-        works("permissions", TEXTS).one_of(&["read", "write", "mknod"]),
+        works("hostPath", Kind::Text).required().shown_by(DEVICES),
+        works("containerPath", Kind::Text).shown_by(DEVICES),
+        works("permissions", TEXTS).one_of(&["read", "write", "mknod"]).shown_by(DEVICES),
     ],
 };
 
 static TMPFS: Shape = Shape {
     name: "Tmpfs",
     members: &[
-        works("containerPath", Kind::Text).required(),
-        works("size", Kind::Integer).required().within(1, INT_MAX),
-        works("mountOptions", TEXTS).rule(Rule::Grammar(grammar::tmpfs_option)),
+        works("containerPath", Kind::Text).required().shown_by(TMPFS_TEST),
+        works("size", Kind::Integer).required().within(1, INT_MAX).shown_by(TMPFS_TEST),
+        works("mountOptions", TEXTS).rule(Rule::Grammar(grammar::tmpfs_option)).shown_by(TMPFS_TEST),
     ],
 };
 

@@ -1,10 +1,8 @@
 //! Members of RunTask's `overrides`.
 
-use super::container::{
-    ENVIRONMENT_FILE, ENVIRONMENT_VARIABLE, NO_ACCELERATORS, REMOVE_ACCELERATORS, RESOURCE_REQUIREMENT,
-};
-use super::task::EPHEMERAL_STORAGE;
-use super::{INT_MAX, Kind, Rule, Shape, TEXTS, no_effect, refused, works};
+use super::container::{ENVIRONMENT_FILE, ENVIRONMENT_VARIABLE, RESOURCE_REQUIREMENT, WHOLE_GPUS};
+use super::task::{EPHEMERAL_STORAGE, OWN_LOGINS};
+use super::{INT_MAX, Kind, Rule, Shape, TEXTS, no_effect, partly, works};
 use crate::grammar;
 use crate::size::{MAX_MEMORY_MIB, MIN_MEMORY_MIB};
 
@@ -25,11 +23,7 @@ pub static TASK_OVERRIDE: Shape = Shape {
             Kind::Text,
             "there is no credentials endpoint yet, so containers get no AWS credentials",
         ),
-        no_effect(
-            "executionRoleArn",
-            Kind::Text,
-            "images are pulled with the host's docker config, logs stay on this host",
-        ),
+        no_effect("executionRoleArn", Kind::Text, OWN_LOGINS),
         works("ephemeralStorage", Kind::Structure(&EPHEMERAL_STORAGE)),
         no_effect(
             "inferenceAcceleratorOverrides",
@@ -58,12 +52,8 @@ static CONTAINER_OVERRIDE: Shape = Shape {
             .shown_by("tests/host/members.rs: an_override_gives_a_container_other_sizes"),
         works("environmentFiles", Kind::List(&Kind::Structure(&ENVIRONMENT_FILE)))
             .shown_by("tests/host/environment.rs: an_override_has_files_of_its_own"),
-        refused(
-            "resourceRequirements",
-            Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)),
-            NO_ACCELERATORS,
-            REMOVE_ACCELERATORS,
-        ),
+        partly("resourceRequirements", Kind::List(&Kind::Structure(&RESOURCE_REQUIREMENT)), WHOLE_GPUS)
+            .shown_by("crates/ecs/tests/overrides.rs: roles_storage_and_devices_are_those_of_the_override"),
     ],
 };
 

@@ -6,6 +6,8 @@ use crate::grammar;
 
 const SWITCH: &[&str] = &["ENABLED", "DISABLED"];
 
+pub(super) const OWN_LOGINS: &str = "no role is assumed: images, secrets and logs go by this host's own logins";
+
 pub static TASK_DEFINITION: Shape = Shape {
     name: "TaskDefinition",
     members: &[
@@ -33,11 +35,7 @@ pub static TASK_DEFINITION: Shape = Shape {
             Kind::Text,
             "there is no credentials endpoint yet, so containers get no AWS credentials",
         ),
-        no_effect(
-            "executionRoleArn",
-            Kind::Text,
-            "images are pulled with the host's docker config, logs stay on this host",
-        ),
+        no_effect("executionRoleArn", Kind::Text, OWN_LOGINS),
         no_effect(
             "placementConstraints",
             Kind::List(&Kind::Structure(&PLACEMENT_CONSTRAINT)),
