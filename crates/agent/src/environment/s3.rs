@@ -68,13 +68,14 @@ pub(super) enum S3Error {
     NoEndpoint,
     #[error("the S3 endpoint {given:?} is no address such as https://s3.eu-central-1.amazonaws.com: {why}")]
     BadEndpoint { given: String, why: &'static str },
-    #[error("{0}")]
+    #[error(transparent)]
     Client(#[from] https::BadCertificate),
     #[error("no download can be started")]
     Runtime(#[source] std::io::Error),
-    #[error("{host} cannot be reached")]
+    #[error("{host} cannot be reached{hint}")]
     Unreachable {
         host: String,
+        hint: &'static str,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -89,7 +90,7 @@ pub(super) enum S3Error {
 impl S3Error {
     fn is_transient(&self) -> bool {
         match self {
-            S3Error::Unreachable { .. } => true,
+            S3Error::Unreachable { hint, .. } => hint.is_empty(),
             S3Error::Refused { status, .. } => status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS,
             S3Error::NoEndpoint
             | S3Error::BadEndpoint { .. }
@@ -204,8 +205,11 @@ async fn get(
         why: "no request can be made for it and these credentials",
     };
     let request = request.body(Full::new(Bytes::new())).map_err(bad)?;
-    let unreachable =
-        |source: Box<dyn std::error::Error + Send + Sync>| S3Error::Unreachable { host: authority.clone(), source };
+    let unreachable = |source: Box<dyn std::error::Error + Send + Sync>| S3Error::Unreachable {
+        host: authority.clone(),
+        hint: hint(source.as_ref()),
+        source,
+    };
     let response = client.request(request).await.map_err(|error| unreachable(Box::new(https::Broken(error))))?;
     let status = response.status();
     let limit = if status == StatusCode::OK { MAX_FILE_BYTES } else { MAX_REASON_BYTES };
@@ -223,6 +227,14 @@ async fn get(
         StatusCode::OK => Ok(bytes),
         status => Err(S3Error::Refused { host: authority.clone(), status, said: reason(&bytes) }),
     }
+}
+
+/// Where the cause has a known cure.
+fn hint(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    if error.to_string().contains("UnknownIssuer") {
+        return "; its certificate is signed by nobody known here: let AWS_CA_BUNDLE name its CA's certificate";
+    }
+    error.source().map_or("", hint)
 }
 
 /// The code and message of S3's error document, on one line
