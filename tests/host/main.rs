@@ -10,6 +10,7 @@ mod support;
 
 mod bad_input;
 mod confinement;
+mod debugging;
 mod environment;
 mod firelens;
 mod escapes;

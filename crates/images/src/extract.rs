@@ -5,9 +5,9 @@
 //! component is never followed. Whiteouts become overlayfs's, and only we may write those: what an archive brings of
 //! them by other ways is refused or dropped.
 
-mod parents;
+pub(crate) mod parents;
 pub(crate) mod remove;
-mod xattr;
+pub(crate) mod xattr;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -29,7 +29,7 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// AUFS kept its own bookkeeping under this prefix; every unpacker leaves it out.
 const AUFS: &[u8] = b".wh..wh.";
 /// What a directory costs in memory beside its path while its mode and times wait for the end.
-const PENDING_OVERHEAD: usize = 128;
+pub(crate) const PENDING_OVERHEAD: usize = 128;
 
 /// What came out of a layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,26 +90,26 @@ struct Extractor {
 }
 
 /// A member's name: its parent and the last component, which is empty for the root itself.
-struct Name {
-    parent: Vec<u8>,
-    last: Vec<u8>,
+pub(crate) struct Name {
+    pub(crate) parent: Vec<u8>,
+    pub(crate) last: Vec<u8>,
 }
 
-fn shown(path: &[u8]) -> PathBuf {
+pub(crate) fn shown(path: &[u8]) -> PathBuf {
     PathBuf::from(OsStr::from_bytes(&path[..path.len().min(300)]))
 }
 
-fn refused(path: &[u8], why: &str) -> ExtractError {
+pub(crate) fn refused(path: &[u8], why: &str) -> ExtractError {
     ExtractError::Refused { path: shown(path), why: why.to_owned() }
 }
 
-fn cannot(doing: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> ExtractError {
+pub(crate) fn cannot(doing: &'static str, path: &[u8]) -> impl FnOnce(Errno) -> ExtractError {
     let path = shown(path);
     move |source| ExtractError::Io { doing, path, source: source.into() }
 }
 
 /// Without leading and doubled slashes and `.`; `..` is refused rather than interpreted.
-fn name(path: &[u8], of: &[u8]) -> Result<Name, ExtractError> {
+pub(crate) fn name(path: &[u8], of: &[u8]) -> Result<Name, ExtractError> {
     if path.len() > MAX_PATH_BYTES {
         return Err(refused(of, "its path is longer than 4095 bytes"));
     }
@@ -359,7 +359,7 @@ impl Extractor {
     }
 }
 
-fn write_data<R: Read>(archive: &mut tar::Reader<R>, entry: &Entry, file: &File) -> Result<(), ExtractError> {
+pub(crate) fn write_data<R: Read>(archive: &mut tar::Reader<R>, entry: &Entry, file: &File) -> Result<(), ExtractError> {
     let failed = |source| ExtractError::Io { doing: "write", path: shown(&entry.path), source };
     let Some(segments) = &entry.sparse else {
         let mut at = 0;
@@ -398,7 +398,7 @@ fn is_whiteout(stat: &rustix::fs::Stat) -> bool {
 }
 
 /// The access time is set to the modification time, as nobody has read the file yet.
-fn times(entry: &Entry) -> Timestamps {
+pub(crate) fn times(entry: &Entry) -> Timestamps {
     let time = Timespec { tv_sec: entry.mtime.seconds, tv_nsec: entry.mtime.nanoseconds.into() };
     Timestamps { last_access: time, last_modification: time }
 }

@@ -25,6 +25,7 @@ mod reference;
 mod registry;
 mod store;
 mod tar;
+pub mod tree;
 
 pub use digest::{Digest, NotADigest};
 pub use document::{Config, DocumentError};

@@ -3,6 +3,7 @@
 //! An archive that Go refuses is refused here, and what two readers could take for different trees (a PAX size against
 //! the header's, a name with a NUL, a sparse map that does not fit) follows Go's rule. Nothing here touches a file system.
 
+pub(crate) mod encode;
 mod header;
 mod pax;
 mod reader;

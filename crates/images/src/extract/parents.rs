@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::{ExtractError, cannot, refused};
 
 /// Archives list a directory's members together, so the walk from the root to the last parent is kept open.
-pub(super) struct Parents {
+pub(crate) struct Parents {
     root: OwnedFd,
     /// Each component below the root with its directory; links among them are already resolved.
     walk: Vec<(Vec<u8>, OwnedFd)>,
@@ -20,23 +20,23 @@ enum Missing {
 }
 
 impl Parents {
-    pub(super) fn new(root: OwnedFd) -> Self {
+    pub(crate) fn new(root: OwnedFd) -> Self {
         Parents { root, walk: Vec::new() }
     }
 
     /// To be called whenever something was removed.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.walk.clear();
     }
 
     /// The directory at a clean relative path; missing ones are made, mode 0755 and root's.
-    pub(super) fn open(&mut self, path: &[u8], of: &[u8]) -> Result<BorrowedFd<'_>, ExtractError> {
+    pub(crate) fn open(&mut self, path: &[u8], of: &[u8]) -> Result<BorrowedFd<'_>, ExtractError> {
         self.walk(path, of, Missing::Make)?;
         Ok(self.last())
     }
 
     /// The same as a descriptor of its own, and nothing is made.
-    pub(super) fn open_existing(&mut self, path: &[u8], of: &[u8]) -> Result<OwnedFd, ExtractError> {
+    pub(crate) fn open_existing(&mut self, path: &[u8], of: &[u8]) -> Result<OwnedFd, ExtractError> {
         self.walk(path, of, Missing::Refuse)?;
         self.last().try_clone_to_owned().map_err(|source| ExtractError::Io {
             doing: "hold the directory of",
@@ -101,7 +101,7 @@ fn path_directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno>
 }
 
 /// A directory opened for reading, so that its attributes and times can be set; links are not followed.
-pub(super) fn directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
+pub(crate) fn directory(parent: BorrowedFd<'_>, name: &[u8]) -> Result<OwnedFd, Errno> {
     rustix::fs::openat(
         parent,
         name,

@@ -11,21 +11,21 @@ use crate::tar::Entry;
 
 /// Hides the lower layers' directory of the same name (Linux's Documentation/filesystems/overlayfs.rst, "whiteouts and
 /// opaque directories").
-pub(super) fn make_opaque(directory: BorrowedFd<'_>, of: &[u8]) -> Result<(), ExtractError> {
+pub(crate) fn make_opaque(directory: BorrowedFd<'_>, of: &[u8]) -> Result<(), ExtractError> {
     rustix::fs::fsetxattr(directory, "trusted.overlay.opaque", b"y", XattrFlags::empty())
         .map_err(cannot("make opaque the directory of", of))
 }
 
 /// File capabilities, ACLs and users' own attributes are kept. Everything of overlayfs's is ours alone to write, labels
 /// of security modules belong to the host that made them, and `trusted.` is for the host's root.
-fn is_kept(name: &[u8]) -> bool {
+pub(crate) fn is_kept(name: &[u8]) -> bool {
     match name {
         b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
         _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay."),
     }
 }
 
-pub(super) fn set(file: BorrowedFd<'_>, entry: &Entry) -> Result<(), ExtractError> {
+pub(crate) fn set(file: BorrowedFd<'_>, entry: &Entry) -> Result<(), ExtractError> {
     if entry.xattrs.len() > MAX_XATTRS {
         return Err(refused(&entry.path, &format!("it has more than {MAX_XATTRS} extended attributes")));
     }
