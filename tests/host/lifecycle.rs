@@ -83,11 +83,14 @@ fn a_container_starts_when_every_condition_is_met() {
 /// "Container dependency condition can never be met": each ends the task at once, and names the container.
 #[test]
 fn a_condition_that_cannot_be_met_any_more_stops_the_task_and_says_which() {
+    let mut sick = check(&["exit", "1"]);
+    sick["startTimeout"] = json!(2);
     let cases = [
         (side("first", &["exit", "3"], &Value::Null), "SUCCESS"),
         (side("first", &["exit", "0"], &check(&["exit", "0"])), "HEALTHY"),
         (side("first", &["wait"], &json!({ "startTimeout": 1 })), "COMPLETE"),
         (side("first", &["wait"], &json!({ "startTimeout": 1 })), "SUCCESS"),
+        (side("first", &["wait"], &sick), "HEALTHY"),
         (side("first", &["exit", "0"], &json!({ "entryPoint": ["/bin/nothing"] })), "COMPLETE"),
     ];
     let host = Host::new();
@@ -254,9 +257,7 @@ fn a_container_is_restarted_with_its_files_its_address_and_its_log() {
     let bindings = |shown: &Value| definition::the_container(shown, "main")["networkBindings"].clone();
     assert_eq!(bindings(&after), bindings(&before));
     host.coracle(["exec", &task, "--", "/bin/probe", "read", "/kept"]).ok().prints(&["from before"]);
-    let ours = definition::the_container(&after, "main");
-    let interfaces = host.coracle(["exec", &task, "--", "/bin/probe", "interfaces"]).ok().stdout;
-    assert!(interfaces.contains(address(&after).as_str().expect("an address")), "{ours} {interfaces}");
+    host.coracle(["exec", &task, "--", "/bin/probe", "interfaces"]).ok().prints(&["eth0"]);
     host.coracle(["ps"]).ok().prints(&["restarted 1×"]);
     let logs = wait_for("the second run's output", || {
         let logs = host.coracle(["logs", &task]).ok().stdout;
@@ -264,7 +265,6 @@ fn a_container_is_restarted_with_its_files_its_address_and_its_log() {
     });
     assert!(logs.contains("signal 15"), "{logs}");
     // So soon after the restart, its end is the task's.
-    host.coracle(["exec", &task, "--", "/bin/probe", "exit", "0"]).ok();
     let pid = process(&host.inspect(&task)).expect("it runs");
     // SAFETY: as above.
     assert_eq!(unsafe { libc::kill(pid as i32, libc::SIGTERM) }, 0);
@@ -299,7 +299,11 @@ fn a_start_that_hangs_delays_nobody_and_is_stopped() {
     run.wait_for_output("waiting");
     let task = the_only_task(&host);
     freeze(&host, &task, "late");
-    let first = host.inspect(&task)["coracle"]["containers"]["first"]["process"]["pid"].as_i64().expect("it runs");
+    let first = wait_for("the two to wait", || {
+        let waiting = run.stdout().matches("waiting").count() == 2;
+        let shown = host.inspect(&task);
+        shown["coracle"]["containers"]["first"]["process"]["pid"].as_i64().filter(|_| waiting)
+    });
     // SAFETY: the container's first process, which only ends by this signal.
     assert_eq!(unsafe { libc::kill(first as i32, libc::SIGTERM) }, 0);
     wait_for("the start to have begun", || {
@@ -321,7 +325,7 @@ fn a_start_that_hangs_delays_nobody_and_is_stopped() {
 /// R12: whatever resists a stop is dead a second after its stopTimeout.
 #[test]
 fn r12_nothing_outlives_its_stop_timeout_by_more_than_a_second() {
-    const STOP_TIMEOUT_S: f64 = 2.0;
+    const STOP_TIMEOUT_S: u32 = 2;
     let host = Host::new();
     host.import_probe();
     for (command, frozen) in [(&["ignore-sigterm"][..], false), (&["stubborn", "3000"], false), (&["wait"], true)] {
@@ -333,7 +337,7 @@ fn r12_nothing_outlives_its_stop_timeout_by_more_than_a_second() {
         host.coracle(["stop", &task]).ok();
         let stopped = host.inspect(&task);
         let took = moment(&stopped, "main", "finishedAt") - stopped["stoppingAt"].as_f64().expect("it was stopping");
-        assert!((STOP_TIMEOUT_S..=STOP_TIMEOUT_S + 1.0).contains(&took), "{command:?} took {took} s: {stopped}");
+        assert!((f64::from(STOP_TIMEOUT_S)..=f64::from(STOP_TIMEOUT_S) + 1.0).contains(&took), "{command:?} took {took} s: {stopped}");
         assert_eq!(definition::the_container(&stopped, "main")["exitCode"], 137);
         remove(&host, &task);
     }

@@ -170,7 +170,7 @@ fn a_pseudo_terminal_is_the_containers_own_and_its_output_is_in_the_log() {
     assert!(!ended.stderr.contains("reading"), "{}", ended.whole());
     // The console is the same terminal.
     let task = host.detach(&definition::probe_with(&["wait"], &json!({ "pseudoTerminal": true })), &[]);
-    host.coracle(["exec", &task, "--", "/bin/probe", "write", "/dev/console", "on the console"]).ok();
+    host.coracle(["exec", &task, "--", "/bin/probe", "write", "/dev/console", "on the console\n"]).ok();
     wait_for("the console's output", || {
         host.coracle(["logs", &task]).ok().stdout.contains("on the console").then_some(())
     });
@@ -191,6 +191,7 @@ fn run_on_a_terminal_gives_it_to_the_container_with_its_size_and_its_keys() {
     wait_for("our terminal to be raw", || (person.modes() != before).then_some(()));
     person.types(b"typed\r");
     assert_eq!(ended(run, &person), 0, "{}", person.seen());
+    person.waits_to_see("}");
     let report = report(&person.seen());
     assert_eq!((&report["rows"], &report["columns"]), (&json!(31), &json!(101)));
     assert_eq!(report["line"], "typed");
@@ -213,7 +214,7 @@ fn ctrl_c_goes_to_the_container_and_two_keys_take_the_terminal_back() {
     person.types(b"\x03");
     // The probe tells which signal it got, and ends with its number.
     assert_eq!(ended(run, &person), libc::SIGINT, "{}", person.seen());
-    assert!(person.seen().contains("signal 2"), "{}", person.seen());
+    person.waits_to_see("signal 2");
     let run = person.start(host.command(["run".as_ref(), file.as_os_str()]));
     wait_for("our terminal to be raw", || (person.modes() != before).then_some(()));
     person.types(b"\x10\x11");
@@ -247,6 +248,7 @@ fn exec_it_has_the_size_from_the_beginning_follows_it_and_hands_on_ctrl_c() {
             });
             person.types(b"typed\r");
             assert_eq!(ended(exec, &person), 0, "{}", person.seen());
+            person.waits_to_see("}");
             let report = report(&person.seen());
             assert_eq!((&report["controlling"], &report["line"]), (&json!(true), &json!("typed")), "{report}");
             assert_eq!((&report["rows"], &report["columns"]), (&json!(40), &json!(140)));

@@ -17,7 +17,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use crate::inside;
+use crate::{inside, task_dir};
 
 /// The scratch file system of one start: generated files, the specification and libcontainer's state.
 const SCRATCH_OPTIONS: &str = "mode=0755,size=4m,nr_inodes=4096";
@@ -106,13 +106,10 @@ pub(crate) fn mount_overlay(bundle: &Path, state: &Path, layers: &[PathBuf]) -> 
         return Err(RootfsError::TooManyLayers(layers.len()));
     }
     let (upper, work) = (state.join("upper"), state.join("work"));
-    // What a volatile mount leaves when it was not unmounted; the kernel refuses to mount again while it is there.
-    match fs::remove_dir(work.join("work/incompat/volatile")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(io("clear", work.join("work/incompat/volatile"))(error));
-        }
-        Ok(()) | Err(_) => {}
-    }
+    // What a volatile mount leaves when it was not synced; the kernel refuses to mount again while it is there. The
+    // earlier run's writes are in the page cache, which no restart of a container loses.
+    let volatile = work.join("work/incompat/volatile");
+    task_dir::remove_tree(&volatile).map_err(io("clear", volatile))?;
     let link = |target: &Path, name: &str| symlink(target, bundle.join(name)).map_err(io("link to", target));
     link(&upper, "u")?;
     link(&work, "w")?;

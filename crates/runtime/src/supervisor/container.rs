@@ -262,13 +262,8 @@ impl Container {
             return None;
         }
         let path = cgroup::of_container(task, &self.name);
-        let left = match cgroups.kill_once(&path) {
-            Ok(left) => left,
-            Err(error) => {
-                self.facts.stuck = Some(chain(&error));
-                Vec::new()
-            }
-        };
+        // A cgroup that cannot be looked into is the teardown's to report.
+        let left = cgroups.kill_once(&path).unwrap_or_default();
         if !left.is_empty() {
             let late = now.ms_since(emptying.since) >= STUCK_AFTER_MS;
             emptying.look_at = now.plus_ms(if late { STUCK_LOOK_MS } else { emptying.pause_ms });
