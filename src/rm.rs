@@ -7,6 +7,7 @@ use agent::Host;
 use agent::recovery::Network;
 use clap::Args;
 use ecs::TaskId;
+use runtime::shipper::{self, Stage};
 use runtime::task_dir::{self, TaskDirError};
 
 use crate::failure::{Explain, Failure, Outcome};
@@ -64,34 +65,58 @@ const SHIPPER_LOOK: Duration = Duration::from_millis(5);
 /// A shipper that is done within this is not worth a word.
 const SHIPPER_QUIET: Duration = Duration::from_millis(500);
 
-/// Waits for a moment, then says what is waited for. Gives the time at which it is over.
-fn wait_for_logs(host: &Host, id: &TaskId) -> Instant {
+/// Waits until the task's output is shipped or given up; says what is waited for, and what got nowhere.
+fn settle_logs(host: &Host, id: &TaskId) {
     let start = Instant::now();
-    let places = host.roots.places(id);
-    let ships = || runtime::shipper::stage(&places.state).is_ok_and(|stage| stage == runtime::shipper::Stage::Running);
-    while ships() && start.elapsed() < SHIPPER_QUIET {
+    let limit = log_shipping::DRAIN + SHIPPER_END;
+    let (mut told, mut replaced) = (false, false);
+    loop {
+        match shipper::stage(&host.roots.places(id).state) {
+            Ok(Stage::Done) => break,
+            Ok(Stage::Running) => {}
+            Ok(Stage::CutShort) if !replaced => {
+                replaced = true;
+                recovery::recover(host, Network::IfCutShort);
+            }
+            // What can be said of it is in the task's directory, and goes with it.
+            Ok(Stage::CutShort) | Err(_) => return,
+        }
+        if start.elapsed() > limit {
+            return;
+        }
+        if start.elapsed() > SHIPPER_QUIET && !told {
+            told = true;
+            eprintln!("waiting for the logs of task {id} to be shipped, for at most {} s", limit.as_secs());
+        }
         std::thread::sleep(SHIPPER_LOOK);
     }
-    let limit = log_shipping::DRAIN + SHIPPER_END;
-    if ships() {
-        eprintln!("waiting for the logs of task {id} to be shipped, for at most {} s", limit.as_secs());
+    if let Ok(Some(task)) = task_dir::read(&host.roots, id) {
+        tell_unshipped(&task);
     }
-    start + limit
+}
+
+/// Beyond what the task's own end has told.
+fn tell_unshipped(task: &task_dir::Task) {
+    for container in &task.spec.containers {
+        let name = &container.definition.name;
+        let Some(shipping) = log_shipping::shipping(&task.spec, container) else { continue };
+        let status = task.status.iter().flat_map(|status| &status.containers).find(|status| status.name == *name);
+        let lost = shipping.lost_bytes.saturating_sub(status.map_or(0, |status| status.log_lost_bytes));
+        if lost > 0 {
+            let target = shipping.target.as_deref().unwrap_or("its log service");
+            let why = shipping.last_error.map(|error| format!(": {error}")).unwrap_or_default();
+            eprintln!("coracle: {lost} bytes of {name}'s output did not get to {target}{why}");
+        }
+    }
 }
 
 /// Removes a stopped task's directories. One that was cut short a moment ago is cleaned up first.
 pub(crate) fn forget(host: &Host, id: &TaskId) -> Result<(), Failure> {
-    let mut deadline = Instant::now() + SUPERVISOR_END;
-    let mut waits_for_logs = false;
+    settle_logs(host, id);
+    let deadline = Instant::now() + SUPERVISOR_END;
     loop {
         match task_dir::remove(&host.roots, id) {
-            Err(TaskDirError::Shipping { .. }) if !waits_for_logs => {
-                waits_for_logs = true;
-                deadline = wait_for_logs(host, id);
-            }
-            Err(TaskDirError::Shipping { .. }) if Instant::now() < deadline => {
-                std::thread::sleep(SHIPPER_LOOK);
-            }
+            Err(TaskDirError::Shipping { .. }) if Instant::now() < deadline => std::thread::sleep(SHIPPER_LOOK),
             // Its supervisor is not gone yet, or another coracle looks whether it must clean up after it.
             Err(TaskDirError::Running { .. } | TaskDirError::Claimed { .. }) if Instant::now() < deadline => {
                 std::thread::sleep(Duration::from_millis(1));

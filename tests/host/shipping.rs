@@ -393,22 +393,49 @@ fn with_blocking_the_container_waits_and_nothing_is_lost() {
 }
 
 #[test]
-fn a_dead_service_holds_up_the_end_of_a_run_for_a_while_only() {
+fn a_dead_service_holds_up_the_end_of_a_run_for_a_while_and_what_is_lost_is_told() {
     let host = Host::new();
     host.import_probe();
-    let ended = host.run(&counting(&["count", "1", "100"], "fluentd", &fluentd_options()), &["--rm=false"]).ok();
-    assert!(ended.elapsed < Duration::from_secs(5), "{}", ended.whole());
-    let tasks = host.coracle(["ps", "--all", "--output", "json"]).ok().json();
-    let task = definition::the_task(&tasks)["taskArn"]
-        .as_str()
-        .and_then(|arn| arn.rsplit('/').next())
-        .expect("an ARN")
-        .to_owned();
-    host.coracle(["rm", &task]).ok().says(&["waiting for the logs of task"]);
-    // Removed with its shipper's directory; nothing is left to be told.
-    host.run(&counting(&["count", "1", "100"], "fluentd", &fluentd_options()), &[])
-        .ok()
-        .says(&["waiting for the logs"]);
+    let ended = host.run(&counting(&["count", "1", "100"], "fluentd", &fluentd_options()), &[]).ok();
+    assert!(ended.elapsed < Duration::from_secs(30), "{}", ended.whole());
+    ended.says(&["waiting for the logs of task", "1200 bytes of main's output did not get to tcp://127.0.0.1:24224"]);
+    host.finish();
+}
+
+#[test]
+fn a_task_that_waits_for_a_dead_service_can_be_stopped() {
+    let host = Host::new();
+    host.import_probe();
+    let mut options = fluentd_options();
+    (options["max-buffer-size"], options["mode"]) = (json!("8k"), json!("blocking"));
+    let mut definition = counting(&["count", "1", "20000"], "fluentd", &options);
+    definition["containerDefinitions"][0]["stopTimeout"] = json!(2);
+    let task = host.detach(&definition, &[]);
+    wait_until_failing(&host, &task);
+    host.coracle(["stop", &task]).ok();
+    assert_eq!(host.inspect(&task)["lastStatus"], "STOPPED");
+    host.coracle(["rm", &task]).ok();
+    host.finish();
+}
+
+/// Of the shipper's own pages; its limit is 64 MiB, and the binary's pages are everybody's.
+#[test]
+fn a_shipper_has_a_session_a_cgroup_and_little_memory() {
+    let host = Host::new();
+    host.import_probe();
+    let service = services::fluentd(&host, PORT);
+    let task = host.detach(&counting(&["count", "1", "20000", "0", "wait"], "fluentd", &fluentd_options()), &[]);
+    service.wait_for("the last line", has_line(20_000));
+    let pid = shipper(&host, &task);
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
+    let fields: Vec<&str> = stat.rsplit_once(')').expect("a name in parentheses").1.split_whitespace().collect();
+    assert_eq!(fields[3], pid.to_string(), "it leads a session: {stat}");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("the kernel counts pages");
+    let kb: u64 = anonymous.trim().trim_end_matches("kB").trim().parse().expect("a number");
+    assert!(kb < 8 * 1024, "{kb} kB");
+    stop_and_remove(&host, &task);
+    service.end();
     host.finish();
 }
 

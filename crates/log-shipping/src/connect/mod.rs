@@ -5,6 +5,8 @@ mod collector;
 mod datagram;
 mod journal;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use std::io;
