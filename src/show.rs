@@ -1,7 +1,7 @@
 //! How a task's output and changes look on a terminal, in a pipe and as JSON. Pure: bytes and events in, bytes out.
 
 use agent::events::Event;
-use ecs::task::{ContainerLastStatus, LastStatus, NetworkBinding};
+use ecs::task::{ContainerLastStatus, HealthStatus, LastStatus, NetworkBinding};
 use ecs::task_definition::TransportProtocol;
 use ecs::{ContainerName, Timestamp};
 use runtime::logs::Stream;
@@ -129,6 +129,16 @@ pub(crate) fn event_text(event: &Event) -> Option<String> {
             let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
             Some(format!("{container} stopped{exit}{reason}"))
         }
+        Event::Health { container, health_status, .. } => match health_status {
+            HealthStatus::Healthy => Some(format!("{container} is healthy")),
+            HealthStatus::Unhealthy => Some(format!("{container} is unhealthy")),
+            HealthStatus::Unknown => None,
+        },
+        Event::Restarted { container, restart_count, .. } => {
+            Some(format!("{container} is restarted by its restart policy (restart {restart_count})"))
+        }
+        Event::Stuck { container, reason: Some(reason), .. } => Some(format!("{container}: {reason}")),
+        Event::Stuck { container, reason: None, .. } => Some(format!("{container}: what did not die has died")),
         Event::Task { last_status: LastStatus::Running, .. } => Some("task is running".to_owned()),
         Event::Task { last_status: LastStatus::Stopped, stopped_reason, .. } => {
             let reason = stopped_reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();

@@ -106,9 +106,15 @@ fn wait(task: &Task) -> Result<(), Failure> {
         Err(ClientError::Gone { .. }) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    let mut told = false;
     for status in watch {
         // A connection that broke off tells no more; the supervisor's own file has the last word.
-        let Ok(TaskStatus { last_status, .. }) = status else { break };
+        let Ok(TaskStatus { last_status, containers, .. }) = status else { break };
+        let stuck = containers.iter().find_map(|container| Some((&container.name, container.stuck.as_ref()?)));
+        if let Some((name, reason)) = stuck.filter(|_| !told) {
+            told = true;
+            eprintln!("coracle: still waiting for {name}: {}", output::printable(reason));
+        }
         if last_status == LastStatus::Stopped {
             break;
         }

@@ -154,7 +154,11 @@ impl Stay<'_> {
         for event in events::between(self.last.as_ref(), status, clock::now()) {
             match event {
                 events::Event::Task { last_status: LastStatus::Stopped, .. } => self.held.push(event),
-                events::Event::Task { .. } | events::Event::Container { .. } => report.event(&event),
+                events::Event::Task { .. }
+                | events::Event::Container { .. }
+                | events::Event::Health { .. }
+                | events::Event::Restarted { .. }
+                | events::Event::Stuck { .. } => report.event(&event),
             }
         }
         self.last = Some(status.clone());

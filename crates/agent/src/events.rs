@@ -1,7 +1,7 @@
 //! What happened between two statuses of a task, as events a person or a program can read. Pure.
 
 use agent_protocol::{ContainerStatus, TaskStatus};
-use ecs::task::{ContainerLastStatus, LastStatus, StopCode};
+use ecs::task::{ContainerLastStatus, HealthStatus, LastStatus, StopCode};
 use ecs::{ContainerName, Timestamp};
 use serde::Serialize;
 
@@ -26,12 +26,34 @@ pub enum Event {
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    Health {
+        at: Timestamp,
+        container: ContainerName,
+        health_status: HealthStatus,
+    },
+    /// By the container's restart policy.
+    Restarted {
+        at: Timestamp,
+        container: ContainerName,
+        restart_count: u32,
+    },
+    /// SIGKILL does not end it; or, without a reason, now it has.
+    Stuck {
+        at: Timestamp,
+        container: ContainerName,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
 }
 
 impl Event {
     pub fn at(&self) -> Timestamp {
         match self {
-            Event::Task { at, .. } | Event::Container { at, .. } => *at,
+            Event::Task { at, .. }
+            | Event::Container { at, .. }
+            | Event::Health { at, .. }
+            | Event::Restarted { at, .. }
+            | Event::Stuck { at, .. } => *at,
         }
     }
 }
@@ -45,6 +67,7 @@ pub fn between(before: Option<&TaskStatus>, after: &TaskStatus, seen: Timestamp)
     for container in &after.containers {
         let old = before.and_then(|before| before.containers.iter().find(|candidate| candidate.name == container.name));
         container_events(old, container, seen, &mut events);
+        life_events(old, container, seen, &mut events);
     }
     task_events(before, after, seen, &mut events);
     events.sort_by_key(Event::at);
@@ -76,6 +99,22 @@ fn container_events(
             exit_code: after.exit_code,
             reason: after.reason.clone(),
         });
+    }
+}
+
+/// What happens between a container's start and its end.
+fn life_events(before: Option<&ContainerStatus>, after: &ContainerStatus, seen: Timestamp, events: &mut Vec<Event>) {
+    let container = || after.name.clone();
+    if after.restart_count > before.map_or(0, |before| before.restart_count) {
+        events.push(Event::Restarted { at: seen, container: container(), restart_count: after.restart_count });
+    }
+    let health_before = before.map(|before| before.health_status).unwrap_or_default();
+    if after.health_status != health_before {
+        events.push(Event::Health { at: seen, container: container(), health_status: after.health_status });
+    }
+    let stuck_before = before.and_then(|before| before.stuck.as_ref());
+    if after.stuck.is_some() != stuck_before.is_some() {
+        events.push(Event::Stuck { at: seen, container: container(), reason: after.stuck.clone() });
     }
 }
 
@@ -117,6 +156,13 @@ mod tests {
                 Event::Container { at, container, last_status, exit_code, .. } => {
                     format!("{} {container} {last_status:?} {exit_code:?}", at.epoch_ms)
                 }
+                Event::Health { at, container, health_status } => {
+                    format!("{} {container} {health_status:?}", at.epoch_ms)
+                }
+                Event::Restarted { at, container, restart_count } => {
+                    format!("{} {container} restart {restart_count}", at.epoch_ms)
+                }
+                Event::Stuck { at, container, reason } => format!("{} {container} stuck {reason:?}", at.epoch_ms),
             })
             .collect()
     }
@@ -145,6 +191,21 @@ mod tests {
         status.containers[0].last_status = ContainerLastStatus::Running;
         assert_eq!(between(Some(&status), &status, SEEN), []);
         assert_eq!(told(&between(None, &status, SEEN)), ["99000 web Running None", "99000 task Running"]);
+    }
+
+    #[test]
+    fn what_happens_to_a_running_container_is_told_once() {
+        let mut before = example::status(&["web"]);
+        before.last_status = LastStatus::Running;
+        before.containers[0].last_status = ContainerLastStatus::Running;
+        let mut after = before.clone();
+        after.containers[0].health_status = HealthStatus::Unhealthy;
+        after.containers[0].restart_count = 2;
+        after.containers[0].stuck = Some("process 9".to_owned());
+        let events = told(&between(Some(&before), &after, SEEN));
+        assert_eq!(events, ["99000 web restart 2", "99000 web Unhealthy", "99000 web stuck Some(\"process 9\")"]);
+        assert_eq!(between(Some(&after), &after, SEEN), []);
+        assert_eq!(told(&between(Some(&after), &before, SEEN)), ["99000 web Unknown", "99000 web stuck None"]);
     }
 
     #[test]
