@@ -247,9 +247,19 @@ fn cp_there_and_back_keeps_everything_without_a_program_in_the_image() {
     host.coracle(["cp", "-L", &inside("/work/tree/inner/link"), "./files/through"]).ok();
     assert_eq!(fs::read_to_string(files.join("through")).expect("a file"), "content\n");
     assert_eq!(fs::read(files.join("one/inner").join(&long)).expect("a file").len(), 300_000);
-    // What is mounted is written where it is: the name service of the container goes on.
+    // What is mounted is written where it is, and stays mounted.
+    let mounts = || host.coracle(["exec", &task, "--", "/bin/probe", "read", "/proc/self/mountinfo"]).ok();
+    mounts().prints(&[" /etc/hosts "]);
     host.coracle(["cp", "./files/through", &inside("/etc/hosts")]).ok();
     host.coracle(["exec", &task, "--", "/bin/probe", "read", "/etc/hosts"]).ok().prints(&["content"]);
+    mounts().prints(&[" /etc/hosts "]);
+    // All of it, but not what the kernel shows, and no device.
+    host.coracle(["cp", &inside("/"), "./files/all"]).ok().says(&["/proc", "a device is left out"]);
+    let all = files.join("all");
+    assert_eq!(listing(&all.join("work/new")), listing(&files.join("one")));
+    assert_eq!(fs::read_dir(all.join("proc")).expect("a directory").count(), 0);
+    assert!(fs::read_dir(all.join("dev")).expect("a directory").count() > 0);
+    assert!(!all.join("dev/null").exists());
     end(&host, &task);
     host.finish();
 }

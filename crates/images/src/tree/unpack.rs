@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Statx, StatxFlags, Uid};
 use rustix::io::Errno;
 
 use super::{Copied, TreeError};
@@ -207,6 +207,9 @@ impl Unpacker {
             Err(Errno::EXIST) => {}
             result => return result.map_err(cannot("make", path)),
         }
+        if is_mounted_on(parent, &at.last) {
+            return Err(cannot("replace", path)(Errno::BUSY));
+        }
         match rustix::fs::unlinkat(parent, &at.last[..], AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(Errno::ISDIR) => return Err(refused(path, "it would take the place of a directory")),
@@ -236,5 +239,21 @@ impl Unpacker {
             rustix::fs::futimens(&directory, &times(&entry)).map_err(cannot("set the times of", path))?;
         }
         Ok(())
+    }
+}
+
+/// In the mount namespace of the directory, which need not be ours: there the kernel would not refuse to unlink what
+/// something is mounted on, and would take the mount away with it (Linux, `vfs_unlink`).
+fn is_mounted_on(parent: BorrowedFd<'_>, last: &[u8]) -> bool {
+    let look = |path: &[u8], flags| rustix::fs::statx(parent, path, flags | AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID);
+    match (look(b"", AtFlags::EMPTY_PATH), look(last, AtFlags::SYMLINK_NOFOLLOW)) {
+        (Ok(directory), Ok(file)) => {
+            let told = directory.stx_mask & file.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+            let device = |found: &Statx| (found.stx_dev_major, found.stx_dev_minor);
+            // Before Linux 5.8 mounts have no numbers here, but most are of another file system.
+            if told { directory.stx_mnt_id != file.stx_mnt_id } else { device(&directory) != device(&file) }
+        }
+        // It went away meanwhile.
+        (Err(_), _) | (_, Err(_)) => false,
     }
 }
