@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::support::image::{Image, base_layer, probe_layer};
 use crate::support::tar::Header;
-use crate::support::{Host, cgroups, definition, process};
+use crate::support::{Host, cgroups, definition, process, wait_for};
 
 /// A task of these containers with these volumes.
 fn task(containers: &[Value], volumes: Value) -> Value {
@@ -276,6 +276,27 @@ fn a_server_that_cannot_be_mounted_costs_one_task_and_no_more() {
     let failed = crate::support::Running::start(&mut command).wait();
     failed.refused(&["CannotCreateVolumeError: volume v:", ":/a of type nfs", "volume address fs-0123.invalid"]);
     host.run(&with_volume(&["exit", "3"], json!({})), &[]).expect_code(3);
+    host.finish();
+}
+
+/// A name that is asked for over a network that is not there: the C library takes its time over it. Meanwhile the
+/// supervisor serves everybody, and a task that is told to stop stops.
+#[test]
+fn a_stop_does_not_wait_for_a_server() {
+    let host = Host::new();
+    host.import_probe();
+    let nfs = json!({ "dockerVolumeConfiguration":
+        { "scope": "task", "driverOpts": { "type": "nfs", "device": "server.invalid:/export", "o": "nfsvers=4.1" } } });
+    let run = host.start_run(&with_volume(&["exit", "0"], nfs), &[]);
+    let tasks = host.places.data_dir().join("tasks");
+    let id = wait_for("the task's first status", || {
+        let entry = fs::read_dir(&tasks).ok()?.flatten().next()?;
+        entry.path().join("status.json").exists().then(|| entry.file_name().to_string_lossy().into_owned())
+    });
+    host.coracle(["stop", &id]);
+    assert!(run.ends_within(Duration::from_secs(4)), "the stop waited for the name");
+    let ended = run.wait();
+    assert_ne!(ended.code(), 0, "{}", ended.whole());
     host.finish();
 }
 

@@ -1,6 +1,6 @@
 //! Makes an empty ext4 file system in a sparse file, by its on-disk format
 //! (<https://www.kernel.org/doc/html/latest/filesystems/ext4/>). A sparse file reads as zeros, so only what is not zero
-//! is written: superblocks, group descriptors, the bitmaps of two groups, the root and `lost+found`. The bitmaps of all
+//! is written: the superblock, group descriptors, the bitmaps of two groups, the root and `lost+found`. The bitmaps of all
 //! others are not needed: their descriptors say, under a checksum, that nothing is in use there.
 //!
 //! No journal: nobody wants such a file system back after a crash. 4 KiB blocks, 32-bit block numbers, an inode for each
@@ -16,6 +16,8 @@ const INODES_PER_GROUP: u64 = 8_192;
 const INODE_SIZE: u64 = 256;
 const INODE_TABLE_BLOCKS: u64 = INODES_PER_GROUP * INODE_SIZE / BLOCK;
 const DESCRIPTOR: u64 = 32;
+/// Before it, there is room for a boot loader.
+const SUPERBLOCK_AT: u64 = 1024;
 /// The first inode that is not reserved: `lost+found`.
 const FIRST_INODE: u64 = 11;
 const ROOT_INODE: u64 = 2;
@@ -30,12 +32,12 @@ const INODE_UNINIT: u16 = 1;
 const BLOCK_UNINIT: u16 = 2;
 const INODE_ZEROED: u16 = 4;
 
-/// ext_attr, dir_index.
-const COMPATIBLE: u32 = 0x8 | 0x20;
+/// ext_attr, dir_index, sparse_super2 with no copies of the superblock: nobody repairs such a file system.
+const COMPATIBLE: u32 = 0x8 | 0x20 | 0x200;
 /// filetype, extent.
 const INCOMPATIBLE: u32 = 0x2 | 0x40;
-/// sparse_super, large_file, huge_file, uninit_bg (GDT_CSUM), dir_nlink, extra_isize.
-const READ_ONLY_COMPATIBLE: u32 = 0x1 | 0x2 | 0x8 | 0x10 | 0x20 | 0x40;
+/// large_file, huge_file, uninit_bg (GDT_CSUM), dir_nlink, extra_isize.
+const READ_ONLY_COMPATIBLE: u32 = 0x2 | 0x8 | 0x10 | 0x20 | 0x40;
 
 /// How many blocks where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,20 +88,8 @@ fn spread(wanted: u64, descriptor_blocks: u64) -> (u64, u64) {
 
 /// Blocks of a group that are the file system's own.
 fn overhead(group: u64, descriptor_blocks: u64) -> u64 {
-    let copies = if has_superblock(group) { 1 + descriptor_blocks } else { 0 };
-    copies + 2 + INODE_TABLE_BLOCKS
-}
-
-/// sparse_super: groups 0, 1 and the powers of 3, 5 and 7.
-fn has_superblock(group: u64) -> bool {
-    let power_of = |base: u64| {
-        let mut power = base;
-        while power < group {
-            power *= base;
-        }
-        power == group
-    };
-    group <= 1 || power_of(3) || power_of(5) || power_of(7)
+    let superblock = if group == 0 { 1 + descriptor_blocks } else { 0 };
+    superblock + 2 + INODE_TABLE_BLOCKS
 }
 
 /// Writes the file system into `file`, which is empty.
@@ -115,12 +105,8 @@ pub(super) fn format(file: &File, layout: &Layout, identity: &Identity) -> io::R
             file.write_all_at(&block_bitmap(&found), found.block_bitmap * BLOCK)?;
         }
     }
-    for group in (0..layout.groups).filter(|group| has_superblock(*group)) {
-        let start = group * BLOCKS_PER_GROUP * BLOCK;
-        let superblock = superblock(layout, identity, group, free);
-        file.write_all_at(&superblock, if group == 0 { 1024 } else { start })?;
-        file.write_all_at(&descriptors, start + BLOCK)?;
-    }
+    file.write_all_at(&superblock(layout, identity, free), SUPERBLOCK_AT)?;
+    file.write_all_at(&descriptors, BLOCK)?;
     let first = layout.group(0);
     file.write_all_at(&inode_bitmap(), first.inode_bitmap * BLOCK)?;
     let directory = first.start + first.overhead;
@@ -224,11 +210,11 @@ fn bitmap(used: u64, end: u64) -> Vec<u8> {
     bytes
 }
 
-fn superblock(layout: &Layout, identity: &Identity, group: u64, free_blocks: u64) -> [u8; 1024] {
+fn superblock(layout: &Layout, identity: &Identity, free_blocks: u64) -> [u8; 1024] {
     let mut bytes = [0_u8; 1024];
     let made = u64::from(identity.made_at_s);
     let inodes = layout.groups * INODES_PER_GROUP;
-    let numbers: [(usize, u64); 21] = [
+    let numbers: [(usize, u64); 19] = [
         (0, inodes),
         (4, layout.blocks),
         (12, free_blocks),
@@ -252,14 +238,12 @@ fn superblock(layout: &Layout, identity: &Identity, group: u64, free_blocks: u64
         (264, made),
         // Directory hashes take characters as signed.
         (352, 1),
-        (20, 0),
-        (8, 0),
     ];
     for (offset, number) in numbers {
         put32(&mut bytes, offset, number);
     }
     // Never to be checked for its age; a magic number; clean; go on after errors.
-    for (offset, number) in [(54, 0xffff), (56, 0xef53), (58, 1), (60, 1), (88, INODE_SIZE), (90, group)] {
+    for (offset, number) in [(54, 0xffff), (56, 0xef53), (58, 1), (60, 1), (88, INODE_SIZE)] {
         put16(&mut bytes, offset, number);
     }
     put16(&mut bytes, 348, 32);
@@ -337,12 +321,6 @@ mod tests {
     }
 
     #[test]
-    fn superblocks_are_where_sparse_super_has_them() {
-        let found: Vec<u64> = (0..130).filter(|group| has_superblock(*group)).collect();
-        assert_eq!(found, [0, 1, 3, 5, 7, 9, 25, 27, 49, 81, 125]);
-    }
-
-    #[test]
     fn what_is_asked_for_is_free_and_the_tables_come_on_top() {
         for size in [MIB, 100 * MIB, 127 * MIB, GIB, 21 * GIB, 200 * GIB] {
             let layout = layout(size).unwrap();
@@ -358,7 +336,7 @@ mod tests {
     fn e2fsck_has_nothing_to_say() {
         use std::os::unix::fs::MetadataExt;
         let folder = tempfile::tempdir().unwrap();
-        // One group, a last group of the least size, several, and one with each kind of copy.
+        // One group, one that is just full, a last group of the least size, several, many.
         let edge = (BLOCKS_PER_GROUP - overhead(0, 1) - DIRECTORY_BLOCKS) * BLOCK;
         for size in [MIB, 100 * MIB, edge, edge + BLOCK, GIB, 21 * GIB, 200 * GIB] {
             let path = folder.path().join(size.to_string());

@@ -58,6 +58,8 @@ pub(super) struct Life {
     /// In memory only.
     secrets: Vec<ContainerSecrets>,
     volumes: TaskVolumes,
+    /// To be started when the volumes are there.
+    waiting_for_volumes: Vec<ContainerName>,
     executions: Executions,
     checks: Checks,
     /// The containers' network namespaces.
@@ -110,6 +112,7 @@ impl Life {
             containers,
             secrets: go.secrets,
             volumes: TaskVolumes::default(),
+            waiting_for_volumes: Vec::new(),
             executions: Executions::default(),
             checks: Checks::default(),
             networks: go.network_namespaces,
@@ -143,14 +146,15 @@ impl Life {
         if let Err(error) = self.process.cgroups.prepare_task(&self.spec) {
             self.unready = Some(format!("CannotCreateContainerError: {}", chain(&error)));
         }
-        if let Err(reason) = self.volumes.prepare(&self.spec) {
-            self.unready.get_or_insert(reason);
-        }
         match TaskNamespaces::make(&self.spec, &self.process.cgroups) {
             Ok(namespaces) => self.namespaces = namespaces,
             Err(error) => {
                 self.unready.get_or_insert_with(|| format!("CannotCreateContainerError: {}", chain(&error)));
             }
+        }
+        // After the namespaces, of which the mounts are one: what is mounted is mounted in the last one.
+        if let Err(reason) = self.volumes.begin(&self.spec) {
+            self.unready.get_or_insert(reason);
         }
         loop {
             if self.carry_out() {
@@ -195,6 +199,9 @@ impl Life {
         if let Some(reason) = self.unready.clone() {
             return self.tell_failed_start(name.clone(), reason);
         }
+        if self.volumes.are_under_way() {
+            return self.waiting_for_volumes.push(name.clone());
+        }
         let secrets = self.secrets.iter().find(|secrets| secrets.container == *name);
         let around = Surroundings {
             secrets,
@@ -222,13 +229,25 @@ impl Life {
 
     /// A task that is to stop waits for no start: nobody knows how long a file system keeps one waiting.
     fn abort_starts(&mut self) {
-        let starting = self.containers.iter().any(Container::is_starting);
+        let starting = self.containers.iter().any(Container::is_starting) || self.volumes.are_under_way();
         if !starting || self.run.progress().desired_status == DesiredStatus::Running {
             return;
         }
         let now = self.clock.now();
         for container in &mut self.containers {
             container.abort(STOPPED_WHILE_STARTING, now);
+        }
+        if self.volumes.are_under_way() {
+            self.volumes.abandon(STOPPED_WHILE_STARTING);
+        }
+    }
+
+    fn volumes_ended(&mut self, outcome: Result<(), String>) {
+        if let Err(reason) = outcome {
+            self.unready.get_or_insert(reason);
+        }
+        for name in std::mem::take(&mut self.waiting_for_volumes) {
+            self.start(&name);
         }
     }
 
@@ -269,7 +288,9 @@ impl Life {
         let news = self.executions.advance();
         self.tell_clients(news);
         let checks = self.checks.advance();
-        let told = !outcomes.is_empty() || !checks.is_empty();
+        let volumes = self.volumes.advance();
+        let told = !outcomes.is_empty() || !checks.is_empty() || volumes.is_some();
+        volumes.into_iter().for_each(|outcome| self.volumes_ended(outcome));
         checks.into_iter().for_each(|ended| self.tell_health(ended));
         for (container, outcome) in outcomes {
             match outcome {
@@ -345,6 +366,7 @@ impl Life {
         let timers = [deadline, self.unwritten, self.reserve_at, self.shed_at, self.tell_lost_output_at];
         let under_way = self.containers.iter().filter_map(|container| container.look_again_at(now));
         let under_way = under_way.chain(self.executions.look_again_at(now)).chain(self.checks.look_again_at(now));
+        let under_way = under_way.chain(self.volumes.left_ms().map(|left| now.plus_ms(left)));
         let next = timers.into_iter().flatten().chain(under_way).min();
         if next.is_none() {
             self.clock.set_right();
@@ -379,6 +401,7 @@ impl Life {
         let mut interest = vec![readable(self.process.signals.as_raw_fd())];
         let of_containers = self.containers.iter().flat_map(Container::interest);
         interest.extend(of_containers.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));
+        interest.extend(self.volumes.interest().map(readable));
         interest.extend(self.executions.interest().chain(self.checks.interest()).map(readable));
         if let Some(ctl) = &self.ctl {
             interest.extend(ctl.interest().map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));

@@ -5,6 +5,7 @@
 //! host's: whatever is mounted on the host later does not come in.
 
 mod copy_up;
+mod mounter;
 mod options;
 mod plan;
 mod secrets;
@@ -22,11 +23,11 @@ use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
 use nix::fcntl::{Flock, FlockArg};
 
 use copy_up::CopyError;
+pub use mounter::find_helper;
 use plan::{Mount, MountKind, PlanError, Stage};
 pub(crate) use secrets::Owner;
 use target::Wanted;
 pub(crate) use task::TaskVolumes;
-pub use task::find_helper;
 
 /// In a container's directory: its volumes have been filled, and are not again when it is restarted.
 const FILLED: &str = "filled";
