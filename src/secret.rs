@@ -1,7 +1,7 @@
 //! `coracle secret …`: this host's store of what `secrets` and `repositoryCredentials` name.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -148,6 +148,11 @@ fn read_value(file: &Path) -> Result<Value, Failure> {
     let mut bytes = Vec::new();
     let from_input = file == Path::new("-");
     if from_input {
+        if std::io::stdin().is_terminal() {
+            return Err(Failure::new("standard input is a terminal, which would show the value while it is typed")
+                .exit(BAD_INPUT)
+                .next("read -rs VALUE; printf %s \"$VALUE\" | coracle secret put NAME, or --value-file FILE"));
+        }
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes).doing("reading the value from standard input")?;
         if bytes.last() == Some(&b'\n') {
             bytes.pop();

@@ -16,6 +16,10 @@ const FROM_SSM: &str = "unable to retrieve secrets from ssm";
 const FROM_SECRETS_MANAGER: &str = "unable to retrieve secret from asm";
 const LOGIN_FROM_SECRETS_MANAGER: &str = "unable to get registry auth from asm";
 
+/// Of one task, all together: a program's whole environment has to fit into two megabytes (execve(2)), and what goes to
+/// a supervisor has a limit too, which JSON's escapes must not reach.
+const MAX_TASK_BYTES: usize = 1 << 20;
+
 /// Everything that is wrong is told at once.
 pub(super) fn of_containers(
     store: &Store,
@@ -60,7 +64,17 @@ pub(super) fn of_containers(
             all.push(own);
         }
     }
+    let bytes: usize = all.iter().map(size).sum();
+    if bytes > MAX_TASK_BYTES {
+        problems.push(format!("the task's secrets have {bytes} bytes together; {MAX_TASK_BYTES} are possible"));
+    }
     if problems.is_empty() { Ok(all) } else { Err(ResourceInitializationError { stage: Stage::Secrets, problems }) }
+}
+
+fn size(secrets: &ContainerSecrets) -> usize {
+    let variables = secrets.environment.iter().map(|(_, value)| value);
+    let files = secrets.files.iter().map(|(_, value)| value);
+    variables.chain(files).chain(secrets.log_options.values()).map(|value| value.0.len()).sum()
 }
 
 /// The path of a file that can only be where it says.
@@ -247,6 +261,19 @@ mod tests {
             assert!(text.contains(part), "{part}\nis not in\n{text}");
         }
         assert!(!text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn a_task_has_only_so_much_of_secrets() {
+        let Temporary { store, _directory } = store(&[("large", &"x".repeat(65_536))]);
+        let of = |count: usize| {
+            let secrets: Vec<_> =
+                (0..count).map(|number| json!({"name": format!("A{number}"), "valueFrom": "large"})).collect();
+            of_containers(&store, &[container(json!({ "secrets": secrets }))])
+        };
+        assert!(of(16).is_ok());
+        let error = of(17).expect_err("a mebibyte and more");
+        assert!(error.to_string().ends_with("the task's secrets have 1114112 bytes together; 1048576 are possible"));
     }
 
     #[test]
