@@ -1,8 +1,10 @@
 //! What a container definition asks of the kernel beside the defaults: an init, users, limits, devices, file systems in
 //! memory, security options.
 
-use serde_json::{Value, json};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
+
+use serde_json::{Value, json};
 
 use crate::support::{Host, Running, definition, wait_for};
 
@@ -124,6 +126,27 @@ fn an_init_is_as_confined_as_its_program_and_cannot_be_written() {
     host.coracle(["stop", &task]).ok();
     host.coracle(["rm", &task]).ok();
     assert!(std::fs::read(host.program()).expect("it is still there") == before);
+    host.finish();
+}
+
+/// The program behind an init is in the terminal's foreground: whoever is not cannot read from it.
+#[test]
+fn an_init_gives_the_terminal_to_its_program() {
+    let host = Host::new();
+    host.import_probe();
+    let mut members = init();
+    members["interactive"] = json!(true);
+    members["pseudoTerminal"] = json!(true);
+    let file = host.file("task.json", definition::probe_with(&["terminal"], &members).to_string());
+    let mut run = host.command(["run"]);
+    run.arg(file).stdin(std::process::Stdio::piped());
+    let mut run = Running::start(&mut run);
+    run.wait_for_output("reading");
+    run.stdin().write_all(b"typed\n").expect("it reads");
+    let ended = run.wait().ok();
+    for member in [r#""controlling":true"#, r#""line":"typed""#] {
+        assert!(ended.stdout.contains(member), "{member}: {}", ended.whole());
+    }
     host.finish();
 }
 
