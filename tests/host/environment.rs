@@ -127,7 +127,8 @@ fn files_come_from_s3_and_from_this_host() {
             "arn:aws:s3:::settings/busy.env",
         ]),
     }));
-    let report = run_with(&host, &task, &[], &[("CORACLE_S3_ENDPOINT", &bucket.endpoint())]).ok().report("main");
+    let ended = run_with(&host, &task, &[], &[("CORACLE_S3_ENDPOINT", &bucket.endpoint())]).ok();
+    let report = ended.says(&["environmentFiles[1].value", "a file of this host"]).report("main");
     // `environment` wins over files, and the first file over later ones; nothing is unquoted.
     for (name, value) in
         [("A", "own"), ("B", "s3"), ("C", "s3"), ("D", "file"), ("QUOTED", "\"x y\""), ("URL", "a=b"), ("BUSY", "no")]

@@ -4,9 +4,7 @@ use std::collections::HashSet;
 
 use super::Findings;
 use super::place::Place;
-
-/// "You can specify up to ten environment files", API_ContainerDefinition.
-const MAX_ENVIRONMENT_FILES: usize = 10;
+use crate::environment_file::{MAX_ENVIRONMENT_FILES, Source};
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     for container in root.items("containerDefinitions") {
@@ -22,6 +20,12 @@ pub(crate) fn environment_files(container: &Place<'_>, findings: &mut Findings) 
         let message = format!("{} files; a container has at most {MAX_ENVIRONMENT_FILES}", files.len());
         findings.error(container.path_of("environmentFiles"), message);
     }
+    for file in files {
+        if let Some(Ok(Source::Local(_))) = file.text("value").map(Source::parse) {
+            let message = "a file of this host; Amazon ECS itself takes environment files from S3 alone";
+            findings.note(file.path_of("value"), message);
+        }
+    }
 }
 
 fn secrets(container: &Place<'_>, findings: &mut Findings) {
@@ -30,6 +34,10 @@ fn secrets(container: &Place<'_>, findings: &mut Findings) {
     let mut seen = HashSet::new();
     for secret in container.items("secrets") {
         let Some(name) = secret.text("name") else { continue };
+        if name.starts_with('/') {
+            let message = "becomes a file in the container here; Amazon ECS itself makes variables alone";
+            findings.note(secret.path_of("name"), message);
+        }
         if !seen.insert(name) {
             let words = format!("Duplicate secret names found: {name}. Each secret name must be unique.");
             findings.client_exception(secret.path_of("name"), words);
