@@ -123,7 +123,8 @@ fn get(host: &Host, address: SocketAddr) -> std::io::Result<String> {
 fn port_forward_reaches_the_containers_own_loopback_without_a_network() {
     let host = Host::new();
     host.import_probe();
-    let task = host.detach(&definition::probe(&["http", "127.0.0.1:80", "ahoy"]), &[]);
+    let members = json!({ "stopTimeout": 1 });
+    let task = host.detach(&definition::probe_with(&["http", "127.0.0.1:80", "ahoy"], &members), &[]);
     let forward = host.start(["port-forward", &task, "0:80", ":81"]);
     let address = listening(&forward);
     assert!(address.ip().is_loopback());
@@ -155,7 +156,7 @@ fn port_forward_ends_with_ctrl_c_and_says_what_is_wrong() {
     host.import_probe();
     let containers = [
         definition::container("main", &["wait"], &Value::Null),
-        definition::container("web", &["http", "127.0.0.1:80", "from web"], &Value::Null),
+        definition::container("web", &["http", "127.0.0.1:80", "from web"], &json!({ "stopTimeout": 1 })),
     ];
     let task = host.detach(&definition::bridge_task(&containers), &[]);
     host.coracle(["port-forward", &task, "80"]).refused(&["several containers", "main, web"]);
