@@ -23,6 +23,7 @@ mod limits;
 mod lifecycle;
 mod links;
 mod lint;
+mod logs;
 mod members;
 mod memory;
 mod namespaces;

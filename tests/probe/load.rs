@@ -98,6 +98,51 @@ pub(crate) fn say(words: &[&str]) -> i32 {
     i32::from(writeln!(out, "{}", words.join(" ")).and_then(|()| out.flush()).is_err())
 }
 
+/// A line of that many MiB, and one more that says so.
+pub(crate) fn long_line(mib: usize) -> i32 {
+    let mut out = std::io::stdout().lock();
+    let block = vec![b'x'; MIB];
+    let written = (0..mib).try_for_each(|_| out.write_all(&block)).and_then(|()| writeln!(out, "\nafter {mib} MiB"));
+    i32::from(written.and_then(|()| out.flush()).is_err())
+}
+
+/// Each of the words, and nothing between them that they do not say: `\\n`, `\\x` and two hexadecimal digits. The word
+/// `stderr` changes the stream.
+pub(crate) fn bytes(words: &[&str]) -> i32 {
+    let mut to_stderr = false;
+    for word in words {
+        if *word == "stderr" {
+            to_stderr = true;
+            continue;
+        }
+        let mut bytes = Vec::new();
+        let mut rest = word.as_bytes();
+        while let Some((first, more)) = rest.split_first() {
+            rest = more;
+            match (first, more) {
+                (b'\\', [b'n', more @ ..]) => {
+                    bytes.push(b'\n');
+                    rest = more;
+                }
+                (b'\\', [b'x', high, low, more @ ..]) => {
+                    let digits = [*high, *low].map(char::from).iter().collect::<String>();
+                    bytes.push(u8::from_str_radix(&digits, 16).expect("two hexadecimal digits"));
+                    rest = more;
+                }
+                (other, _) => bytes.push(*other),
+            }
+        }
+        let written = match to_stderr {
+            true => std::io::stderr().write_all(&bytes),
+            false => std::io::stdout().write_all(&bytes).and_then(|()| std::io::stdout().flush()),
+        };
+        if written.is_err() {
+            return 1;
+        }
+    }
+    0
+}
+
 /// Touches that many MiB, a page at a time, and says each 16.
 pub(crate) fn memory(mib: usize) -> i32 {
     let mut held: Vec<Vec<u8>> = Vec::new();

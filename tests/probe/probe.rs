@@ -53,6 +53,8 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "stubborn" => load::stubborn(number(rest[0])),
         "leave-open" => return load::leave_open(number(rest[0])),
         "say" => return load::say(rest),
+        "long-line" => return load::long_line(number(rest[0]) as usize),
+        "bytes" => return load::bytes(rest),
         "memory" => return load::memory(number(rest[0]) as usize),
         "forks" => print(&load::forks(number(rest[0]))),
         "fill" => print(&load::fill(rest[0], rest.get(1).map_or(1024, |mib| number(mib) as usize))),

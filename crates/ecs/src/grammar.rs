@@ -146,7 +146,8 @@ pub(crate) fn security_option(text: &str) -> Verdict {
         "seccomp" => matches!(value, "unconfined" | "builtin"),
         "apparmor" => !value.is_empty() && !value.contains(char::is_control),
         "label" => label(value) && !value.contains(char::is_control),
-        "credentialspec" => return Err("Active Directory credentials are not fetched; remove this option".to_owned()),
+        // Amazon's, and refused by `lint`.
+        "credentialspec" => !value.is_empty(),
         _ => false,
     };
     wanted(
@@ -154,6 +155,16 @@ pub(crate) fn security_option(text: &str) -> Verdict {
         "the options here are no-new-privileges, seccomp:unconfined, apparmor:PROFILE, label:disable and \
          label:user:, label:role:, label:type: or label:level: with a value"
             .to_owned(),
+    )
+}
+
+/// "The two formats are credentialspec:MyARN and credentialspecdomainless:MyARN", `credentialSpecs` of
+/// API_ContainerDefinition.
+pub(crate) fn credential_spec(text: &str) -> Verdict {
+    let arn = ["credentialspec:", "credentialspecdomainless:"].iter().find_map(|start| text.strip_prefix(start));
+    wanted(
+        arn.is_some_and(|arn| arn.starts_with("arn:")),
+        "a credential spec is \"credentialspec:\" or \"credentialspecdomainless:\" with an ARN",
     )
 }
 

@@ -96,7 +96,8 @@ pub static CONTAINER_DEFINITION: Shape = Shape {
             .shown_by("crates/agent/src/gpu.rs: a_container_is_told_of_its_gpus"),
         works("firelensConfiguration", Kind::Structure(&FIRELENS))
             .shown_by("tests/host/firelens.rs: a_router_gets_its_configuration_and_the_others_output"),
-        refused("credentialSpecs", TEXTS, "Active Directory credentials are not fetched", "remove credentialSpecs"),
+        refused("credentialSpecs", TEXTS, "Active Directory credentials are not fetched", "remove credentialSpecs")
+            .rule(Rule::Grammar(grammar::credential_spec)),
     ],
 };
 
@@ -278,6 +279,8 @@ static LOG_CONFIGURATION: Shape = Shape {
         works("logDriver", Kind::Text)
             .required()
             .one_of(&["awslogs", "json-file", "awsfirelens", "fluentd", "gelf", "journald", "splunk", "syslog"])
+            // Docker's, and Amazon's agent passes it on.
+            .extended_by(&["none"])
             .shown_by("tests/host/shipping.rs: syslog_over_tcp_udp_and_a_local_socket"),
         works("options", Kind::TextMap)
             .shown_by("tests/host/shipping.rs: fluentd_with_dockers_fields_and_long_lines_in_parts"),
