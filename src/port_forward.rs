@@ -53,7 +53,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         .doing(format!("asking the supervisor of task {}", ps::short_id(&task)))?;
     let to = To { roots: options.roots()?, id: task.spec.id.clone(), container };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing("starting to listen")?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let mut listeners = Vec::new();
         for forward in forwards {
             let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, forward.local)))
@@ -65,7 +65,10 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
             listeners.push((listener, forward.remote));
         }
         serve(listeners, to, watch).await
-    })
+    });
+    // A connection that is still being made is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Where connections go.

@@ -1,6 +1,5 @@
 //! `coracle stats`: what running containers use, live.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -54,8 +53,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         std::thread::sleep(pause);
         pause = Duration::from_secs(arguments.interval);
         let now = look(options, &wanted, &cgroups)?;
-        let lines: Vec<Line> =
-            now.iter().map(|(place, look)| Line::new(place, look, before.get(place), host_memory)).collect();
+        let lines: Vec<Line> = now.iter().map(|look| Line::new(look, &before, host_memory)).collect();
         let goes_on = if arguments.output.is_json() {
             print_json(&lines, arguments.no_stream)?
         } else {
@@ -77,31 +75,31 @@ fn wanted(options: &Options, arguments: &Arguments) -> Result<Option<Vec<TaskId>
     ids.collect::<Result<_, Failure>>().map(Some)
 }
 
-/// In the order of tables: oldest task first, containers as in the definition.
-type Place = (usize, usize, TaskId, ContainerName);
-
 struct Look {
     at: Instant,
+    task: TaskId,
+    container: ContainerName,
     usage: Usage,
     short_id: String,
     task_name: String,
 }
 
-fn look(options: &Options, wanted: &Option<Vec<TaskId>>, cgroups: &Cgroups) -> Result<BTreeMap<Place, Look>, Failure> {
+/// Oldest task first, containers as in the definition.
+fn look(options: &Options, wanted: &Option<Vec<TaskId>>, cgroups: &Cgroups) -> Result<Vec<Look>, Failure> {
     let (tasks, _) = task_dir::list(&options.roots()?)?;
-    let tasks = tasks.iter().filter(|task| wanted.as_ref().is_none_or(|ids| ids.contains(&task.spec.id)));
-    let mut looks = BTreeMap::new();
-    for (task_place, task) in tasks.enumerate() {
-        for (container_place, container) in task.spec.containers.iter().enumerate() {
-            let name = &container.definition.name;
-            if let Some(usage) = usage(task, name, cgroups)? {
-                let look = Look {
+    let mut looks = Vec::new();
+    for task in tasks.iter().filter(|task| wanted.as_ref().is_none_or(|ids| ids.contains(&task.spec.id))) {
+        for container in &task.spec.containers {
+            let container = &container.definition.name;
+            if let Some(usage) = usage(task, container, cgroups)? {
+                looks.push(Look {
                     at: Instant::now(),
+                    task: task.spec.id.clone(),
+                    container: container.clone(),
                     usage,
                     short_id: ps::short_id(task),
                     task_name: task.spec.name.clone().unwrap_or_else(|| task.spec.family.clone()),
-                };
-                looks.insert((task_place, container_place, task.spec.id.clone(), name.clone()), look);
+                });
             }
         }
     }
@@ -122,8 +120,6 @@ const HEADER: [&str; 9] =
     ["TASK", "NAME", "CONTAINER", "CPU %", "MEMORY", "LIMIT", "NET IN/OUT", "BLOCK READ/WRITE", "PIDS"];
 
 struct Line<'a> {
-    task: &'a TaskId,
-    container: &'a ContainerName,
     look: &'a Look,
     /// Of one core.
     cpu_percent: Option<f64>,
@@ -131,12 +127,13 @@ struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn new((_, _, task, container): &'a Place, look: &'a Look, before: Option<&Look>, host_memory: u64) -> Self {
+    fn new(look: &'a Look, before: &[Look], host_memory: u64) -> Self {
+        let before = before.iter().find(|before| (&before.task, &before.container) == (&look.task, &look.container));
         let cpu_percent = before.and_then(|before| {
             let elapsed = look.at.duration_since(before.at).as_nanos();
             cpu_percent(before.usage.cpu_ns?, look.usage.cpu_ns?, elapsed)
         });
-        Line { task, container, look, cpu_percent, limit: look.usage.memory_limit_bytes.unwrap_or(host_memory) }
+        Line { look, cpu_percent, limit: look.usage.memory_limit_bytes.unwrap_or(host_memory) }
     }
 
     fn row(&self) -> Vec<String> {
@@ -147,7 +144,7 @@ impl<'a> Line<'a> {
         vec![
             self.look.short_id.clone(),
             output::printable(&self.look.task_name),
-            self.container.to_string(),
+            self.look.container.to_string(),
             self.cpu_percent.map_or_else(none, |percent| format!("{percent:.1}%")),
             usage.memory_bytes.map_or_else(none, |used| {
                 format!("{} ({:.0}%)", output::bytes(used), used as f64 / self.limit.max(1) as f64 * 100.0)
@@ -163,8 +160,8 @@ impl<'a> Line<'a> {
         let usage = &self.look.usage;
         json!({
             "at": clock::now(),
-            "task": self.task,
-            "container": self.container,
+            "task": self.look.task,
+            "container": self.look.container,
             "cpuPercent": self.cpu_percent,
             "cpuNs": usage.cpu_ns,
             "memoryBytes": usage.memory_bytes,

@@ -254,6 +254,8 @@ fn cp_there_and_back_keeps_everything_without_a_program_in_the_image() {
     host.coracle(["cp", "./files/through", &inside("/etc/hosts")]).ok();
     host.coracle(["exec", &task, "--", "/bin/probe", "read", "/etc/hosts"]).ok().prints(&["content"]);
     mounts().prints(&[" /etc/hosts "]);
+    host.coracle(["cp", &inside("/proc/1/status"), "./files/status"]).ok();
+    assert!(fs::read_to_string(files.join("status")).expect("a file").contains("Name:\tprobe"));
     // All of it, but not what the kernel shows, and no device.
     host.coracle(["cp", &inside("/"), "./files/all"]).ok().says(&["/proc", "a device is left out"]);
     let all = files.join("all");

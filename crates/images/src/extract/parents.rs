@@ -81,7 +81,7 @@ impl Parents {
         match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
             Ok(directory) => Ok(directory),
             Err(Errno::NOTDIR) => Err(refused(of, "a file stands where it needs a directory")),
-            Err(Errno::NOENT) => Err(refused(of, "its path leads through a link to nothing in this layer")),
+            Err(Errno::NOENT) => Err(refused(of, "its path leads through a link to nothing")),
             Err(Errno::LOOP) => Err(refused(of, "its path leads through links in a circle")),
             Err(Errno::NOSYS) => {
                 Err(refused(of, "its path leads through a link, which needs Linux 5.6 or later to follow safely"))

@@ -16,6 +16,12 @@ use crate::tar::{Entry, Kind, Time, Xattrs, encode, write};
 /// cgroup, cgroup2, devpts and mqueue.
 const KERNELS_OWN: [u64; 6] = [0x9fa0, 0x6265_6572, 0x0027_e0eb, 0x6367_7270, 0x1cd1, 0x1980_0202];
 
+/// What is read of a file there, which says of itself that it is empty.
+const MAX_KERNEL_FILE_BYTES: u64 = 16 << 20;
+
+/// Files with several names that are known again; what is beyond is copied as often as it has names.
+const MAX_LINKED: usize = 1_000_000;
+
 /// What becomes of a symbolic link that is the thing to copy. Links below it are always copied as links.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Links {
@@ -128,7 +134,9 @@ impl Packer<'_> {
                 let link = first.clone();
                 return self.header(&Entry { link, size: 0, ..entry(stat, path, Kind::HardLink) });
             }
-            self.linked.insert((stat.st_dev, stat.st_ino), path.to_vec());
+            if self.linked.len() < MAX_LINKED {
+                self.linked.insert((stat.st_dev, stat.st_ino), path.to_vec());
+            }
         }
         match kind {
             FileType::Directory => {
@@ -178,6 +186,9 @@ impl Packer<'_> {
             return Ok(());
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
+        if size == 0 && is_kernels_own(file.as_fd()) {
+            return self.kernel_file(file, &stat, path);
+        }
         let xattrs = xattrs(file.as_fd());
         self.header(&Entry { size, xattrs, ..entry(&stat, path, Kind::File) })?;
         self.copied.bytes += size;
@@ -197,6 +208,16 @@ impl Packer<'_> {
             io::copy(&mut io::repeat(0).take(left), &mut self.to).map_err(output(path))?;
         }
         write::pad(self.to, size).map_err(output(path))
+    }
+
+    fn kernel_file(&mut self, file: OwnedFd, stat: &Stat, path: &[u8]) -> Result<(), ExtractError> {
+        let mut content = Vec::new();
+        let read = std::fs::File::from(file).take(MAX_KERNEL_FILE_BYTES).read_to_end(&mut content);
+        read.map_err(|source| ExtractError::Io { doing: "read", path: shown(path), source })?;
+        let size = content.len() as u64;
+        self.header(&Entry { size, ..entry(stat, path, Kind::File) })?;
+        self.copied.bytes += size;
+        self.to.write_all(&content).and_then(|()| write::pad(self.to, size)).map_err(output(path))
     }
 
     fn header(&mut self, entry: &Entry) -> Result<(), ExtractError> {
