@@ -78,21 +78,19 @@ impl<T> Inbox<T> {
     /// One read; nothing at the end of the stream, or when the service ends.
     fn read(&self, stream: &mut impl Read, buffer: &mut Vec<u8>) -> Option<()> {
         let mut piece = vec![0; 1 << 16];
-        loop {
+        // Ended in the middle of whatever comes, as by SIGKILL.
+        while !self.has_ended() {
             match stream.read(&mut piece) {
                 Ok(0) => return None,
                 Ok(count) => {
                     buffer.extend_from_slice(&piece[..count]);
                     return Some(());
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
-                    if self.has_ended() {
-                        return None;
-                    }
-                }
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
                 Err(_) => return None,
             }
         }
+        None
     }
 }
 
