@@ -26,7 +26,7 @@ use crate::compose::{self, Parts, Plan};
 use crate::dice::{self, NoDice};
 use crate::environment::{self, ResourceInitializationError};
 use crate::firelens::{self, FirelensError};
-use crate::gpu::{self, Gpu, Inventory, Wanted};
+use crate::gpu;
 use crate::host::Host;
 use crate::recovery;
 use crate::shipping::{self, ShippingError};
@@ -221,16 +221,13 @@ where
 
 /// A name and a GPU belong to whoever writes them down first: another start may have done so during our pull.
 fn write_down<E: std::error::Error>(host: &Host, plan: &Plan, spec: &mut TaskSpec) -> Result<(), StartError<E>> {
-    let gpus = wants_gpus(plan)?;
-    let _claims = match plan.name.is_some() || gpus {
+    let _claims = match plan.name.is_some() || gpu::is_wanted(&plan.definition) {
         true => Some(task_dir::lock_all(&host.roots).map_err(StartError::Directory)?),
         false => None,
     };
     refuse_taken_name(host, plan)?;
-    if let Some((chosen, inventory)) = choose_gpus(host, plan)? {
-        for (container, gpus) in spec.containers.iter_mut().zip(&chosen) {
-            gpu::assign(container, gpus, &inventory);
-        }
+    if let Some(choice) = choose_gpus(host, plan)? {
+        choice.assign(&mut spec.containers);
     }
     task_dir::write_spec(spec).map_err(StartError::Directory)
 }
@@ -248,29 +245,13 @@ fn unkept_limits(plan: &Plan) -> Vec<String> {
     Cgroups::detect().map(|cgroups| cgroup::unkept(&cgroups, containers)).unwrap_or_default()
 }
 
-fn wants_gpus<E: std::error::Error>(plan: &Plan) -> Result<bool, StartError<E>> {
-    let wanted = plan.definition.container_definitions.iter().map(gpu::wanted);
-    let wanted: Vec<Option<Wanted>> = wanted.collect::<Result<_, _>>().map_err(StartError::Gpu)?;
-    Ok(wanted.iter().any(Option::is_some))
-}
-
-/// What each container gets of what is free, and all that there is; nothing where none is asked for.
-fn choose_gpus<E: std::error::Error>(
-    host: &Host,
-    plan: &Plan,
-) -> Result<Option<(Vec<Vec<Gpu>>, Inventory)>, StartError<E>> {
-    if !wants_gpus(plan)? {
+/// Nothing where no container wants one.
+fn choose_gpus<E: std::error::Error>(host: &Host, plan: &Plan) -> Result<Option<gpu::Choice>, StartError<E>> {
+    if !gpu::is_wanted(&plan.definition) {
         return Ok(None);
     }
-    let asked = plan.definition.container_definitions.iter();
-    let asked: Vec<_> = asked
-        .map(|definition| Ok((definition.name.clone(), gpu::wanted(definition)?)))
-        .collect::<Result<_, _>>()
-        .map_err(StartError::Gpu)?;
-    let inventory = gpu::inventory(&gpu::Sources::default()).map_err(StartError::Gpu)?;
     let (tasks, _) = task_dir::list(&host.roots).map_err(StartError::Directory)?;
-    let chosen = gpu::choose(&asked, &inventory, &gpu::taken(&tasks)).map_err(StartError::Gpu)?;
-    Ok(Some((chosen, inventory)))
+    gpu::choose_for(&plan.definition, &gpu::Sources::default(), &tasks).map(Some).map_err(StartError::Gpu)
 }
 
 /// A name means one task among those that have not stopped. Ours is not written down yet.

@@ -27,10 +27,9 @@ pub(super) fn configuration(
             return Err(told(format!("invalid s3 arn: {arn:?}; arn:aws:s3:::BUCKET/KEY is one")));
         };
         let object = Object { bucket: bucket.to_owned(), key: key.to_owned() };
-        for fetched in s3::fetch_all(settings, region, &[object], now) {
-            let bytes = fetched.map_err(|error| told(format!("{arn}: {}", chain(&error))))?;
-            return String::from_utf8(bytes).map(Some).map_err(|_| told(format!("{arn} is no text")));
-        }
+        let fetched = s3::fetch_all(settings, region, &[object], now).pop().expect("one answer for one object");
+        let bytes = fetched.map_err(|error| told(format!("{arn}: {}", chain(&error))))?;
+        return String::from_utf8(bytes).map(Some).map_err(|_| told(format!("{arn} is no text")));
     }
     Ok(None)
 }
