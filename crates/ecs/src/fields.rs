@@ -63,6 +63,8 @@ pub struct Member {
     pub kind: Kind,
     pub required: bool,
     pub rule: Rule,
+    /// Values that coracle knows besides those of an `OneOf`, which are Amazon's.
+    pub extensions: &'static [&'static str],
     pub here: Here,
     /// The test that shows it, from the repository's top: `tests/host/volumes.rs: name_of_the_test`.
     pub shown_by: Option<&'static str>,
@@ -93,7 +95,7 @@ impl Kind {
 }
 
 const fn member(name: &'static str, kind: Kind, here: Here) -> Member {
-    Member { name, kind, required: false, rule: Rule::Any, here, shown_by: None }
+    Member { name, kind, required: false, rule: Rule::Any, extensions: &[], here, shown_by: None }
 }
 
 /// A member that works as Amazon says.
@@ -135,6 +137,11 @@ impl Member {
 
     const fn within(self, least: i64, most: i64) -> Self {
         self.rule(Rule::Within(least, most))
+    }
+
+    const fn extended_by(mut self, values: &'static [&'static str]) -> Self {
+        self.extensions = values;
+        self
     }
 
     const fn one_of(self, values: &'static [&'static str]) -> Self {

@@ -59,6 +59,7 @@ pub enum ReadError {
     NotAnObject { wanted: &'static str, found: &'static str },
     #[error("the task definition is {bytes} bytes of JSON; Amazon ECS allows {MAX_TASK_DEFINITION_BYTES}")]
     DefinitionTooLarge { bytes: usize },
+    /// Amazon's answer: `InvalidParameterException: Container Overrides length must be at most 8192`.
     #[error("the overrides are {characters} characters of JSON; Amazon ECS allows {MAX_OVERRIDES_CHARACTERS}")]
     OverridesTooLarge { characters: usize },
 }

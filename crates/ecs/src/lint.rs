@@ -22,6 +22,7 @@ mod ports;
 mod shape;
 mod task;
 mod volumes;
+mod windows;
 
 use std::collections::HashSet;
 use std::fmt;
@@ -271,6 +272,7 @@ pub(crate) fn amazons_rules(root: &Place<'_>, origin: Origin, findings: &mut Fin
     life::check(root, findings);
     logs::check(root, findings);
     fargate::check(root, findings);
+    windows::check(root, findings);
 }
 
 /// The last step from JSON to types. The table leaves nothing for it to refuse; should it, that is an error too.

@@ -91,7 +91,8 @@ fn lint_finds_what_registration_refuses() {
 fn what_this_host_cannot_run_is_registered_all_the_same() {
     let example = json!({
         "task": { "networkMode": "awsvpc", "runtimePlatform": { "cpuArchitecture": "ARM64" }, "somethingNewer": 1 },
-        "container": { "privileged": true, "credentialSpecs": ["credentialspec:arn:x"] }
+        "container": { "privileged": true, "credentialSpecs": ["credentialspec:arn:x"],
+            "dockerSecurityOptions": ["credentialspec:arn:x"] }
     });
     let definition = validate(&Document::registration(definition(&example))).expect("Amazon registers it");
     assert_eq!(definition.container_definitions[0].credential_specs, ["credentialspec:arn:x"]);

@@ -128,7 +128,7 @@ fn member_json(member: &Member) -> Value {
         Rule::Any | Rule::Within(..) | Rule::Grammar(_) => &[],
     };
     json!({
-        "type": type_name(&member.kind), "required": member.required, "values": values,
+        "type": type_name(&member.kind), "required": member.required, "values": values, "extensions": member.extensions,
         "here": here, "about": about, "shownBy": member.shown_by,
     })
 }

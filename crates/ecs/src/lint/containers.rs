@@ -19,6 +19,7 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     for container in &containers {
         memory(container, task_has_memory, task_memory, findings);
         environment(container, findings);
+        credential_specs(container, findings);
     }
     sums(root, &containers, task_memory, findings);
 }
@@ -26,6 +27,20 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
 pub(super) fn check_host(root: &Place<'_>, host: &HostFacts, findings: &mut Findings) {
     for container in root.items("containerDefinitions") {
         privileged(&container, host, findings);
+        for option in container.items("dockerSecurityOptions") {
+            if option.value.as_str().is_some_and(|text| text.starts_with("credentialspec")) {
+                findings.refuse(&option.path, "Active Directory credentials are not fetched");
+                findings.hint("remove this option");
+            }
+        }
+    }
+}
+
+/// "The maximum number of ARNs is 1", API_ContainerDefinition.
+fn credential_specs(container: &Place<'_>, findings: &mut Findings) {
+    let count = container.items("credentialSpecs").len();
+    if count > 1 {
+        findings.error(container.path_of("credentialSpecs"), format!("{count} credential specs; a container has one"));
     }
 }
 

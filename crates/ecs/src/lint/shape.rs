@@ -187,8 +187,9 @@ fn follows_text_rule(text: &str, member: &Member, at: &str, findings: &mut Findi
     }
     match member.rule {
         Rule::Any | Rule::Within(..) => true,
-        Rule::OneOf(values) if values.contains(&text) => true,
+        Rule::OneOf(values) if values.contains(&text) || member.extensions.contains(&text) => true,
         Rule::OneOf(values) => {
+            let values = [values, member.extensions].concat();
             findings.error(at, format!("{} is none of {}", quoted(text), values.join(", ")));
             if let Some(meant) = suggest::closest(text, values.iter().copied()) {
                 findings.hint(format!("did you mean {meant:?}?"));

@@ -18,6 +18,7 @@ const MAX_PLACEMENT_CONSTRAINTS: usize = 10;
 
 pub(super) fn check(root: &Place<'_>, origin: Origin, findings: &mut Findings) {
     number_of_containers(root, findings);
+    external(root, findings);
     placement(root, findings);
     proxy(root, findings);
     accelerators(root, findings);
@@ -76,6 +77,16 @@ fn compatibilities(root: &Place<'_>, findings: &mut Findings) {
     if !given.is_empty() && !given.iter().any(|name| matches!(*name, "EC2" | "EXTERNAL")) {
         let message = format!("{}: runs here as EXTERNAL, on this host", given.join(", "));
         findings.add(Severity::Mapped, "requiresCompatibilities", message);
+    }
+}
+
+/// "The awsvpc network mode isn't supported" for EXTERNAL
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html>).
+fn external(root: &Place<'_>, findings: &mut Findings) {
+    let names = root.items("requiresCompatibilities");
+    if names.iter().any(|name| name.value.as_str() == Some("EXTERNAL")) && root.text("networkMode") == Some("awsvpc") {
+        findings.error("networkMode", "EXTERNAL instances have no network mode awsvpc");
+        findings.hint("use bridge, host or none");
     }
 }
 
