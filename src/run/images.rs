@@ -5,8 +5,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use agent::resolve::resolved;
 use agent::environment::{self, ResourceInitializationError};
+use agent::resolve::resolved;
 use agent::{Host, Plan};
 use agent_protocol::task_spec::ResolvedImage;
 use ecs::task_definition::ContainerDefinition;

@@ -94,9 +94,8 @@ fn secrets_reach_their_container_and_nobody_else() {
     }
     assert_eq!(own["/run/secrets/token"], Value::Null);
     assert_eq!(environment("other")["TOKEN"], Value::Null);
-    let read = |container: &str| {
-        host.coracle(["exec", &task, container, "--", "/bin/probe", "read", "/run/secrets/token"])
-    };
+    let read =
+        |container: &str| host.coracle(["exec", &task, container, "--", "/bin/probe", "read", "/run/secrets/token"]);
     assert_eq!(read("main").ok().stdout.trim_end(), VALUE);
     read("other").refused(&["/run/secrets/token"]);
 

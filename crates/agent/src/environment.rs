@@ -61,7 +61,10 @@ pub struct Fetched {
 /// Values of `secretOptions` for a shipper that goes on where another has ended. What cannot be had is missing from the
 /// driver's options then, which the shipper tells.
 pub(crate) fn log_secrets(host: &Host, spec: &TaskSpec) -> Vec<ContainerSecrets> {
-    let own = spec.containers.iter().map(|container| ContainerDefinition { secrets: Vec::new(), ..container.definition.clone() });
+    let own = spec
+        .containers
+        .iter()
+        .map(|container| ContainerDefinition { secrets: Vec::new(), ..container.definition.clone() });
     own.filter_map(|definition| secret::of_containers(&host.secrets(), &[definition]).ok()).flatten().collect()
 }
 

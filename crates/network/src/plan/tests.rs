@@ -161,7 +161,10 @@ fn a_link_knows_the_other_container_by_dockers_names() {
 #[test]
 fn links_that_cannot_be_are_refused_by_field() {
     let cases: [([&[&str]; 3], &str); 6] = [
-        ([&["db", "none"], &[], &[]], "container web: links[1]: there is no container \"none\"; the containers are: web, db"),
+        (
+            [&["db", "none"], &[], &[]],
+            "container web: links[1]: there is no container \"none\"; the containers are: web, db",
+        ),
         ([&["web"], &[], &[]], "container web: links[0]: a container cannot be linked to itself"),
         ([&["cut-off"], &[], &[]], "container web: links[0]: container cut-off has disableNetworking"),
         ([&[], &[], &["db"]], "container cut-off: links[0]: container cut-off has disableNetworking"),
