@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use agent_protocol::ContainerSpec;
 use ecs::ContainerName;
-use ecs::task_definition::{ContainerDefinition, Device, KeyValuePair, ResourceType};
+use ecs::task_definition::{ContainerDefinition, Device, KeyValuePair, ResourceType, TaskDefinition};
 use runtime::task_dir::Task;
 
 /// What the libraries of NVIDIA's images read.
@@ -38,21 +38,21 @@ impl Default for Sources {
 
 /// What a host has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Inventory {
-    pub gpus: Vec<Gpu>,
+struct Inventory {
+    gpus: Vec<Gpu>,
     common: Vec<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Gpu {
+struct Gpu {
     /// The driver's UUID (`GPU-…`), or the number of its node where the driver does not say.
-    pub id: String,
+    id: String,
     nodes: Vec<PathBuf>,
 }
 
 /// How many GPUs a container asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+enum Wanted {
     Count(usize),
     All,
 }
@@ -71,7 +71,7 @@ pub enum GpuError {
 ///
 /// # Errors
 /// A number that is none. Other types of resources and shared GPUs are the linter's to refuse.
-pub fn wanted(definition: &ContainerDefinition) -> Result<Option<Wanted>, GpuError> {
+fn wanted(definition: &ContainerDefinition) -> Result<Option<Wanted>, GpuError> {
     let mut requirements = definition.resource_requirements.iter();
     let Some(requirement) = requirements.find(|requirement| requirement.kind == ResourceType::Gpu) else {
         return Ok(None);
@@ -86,7 +86,7 @@ pub fn wanted(definition: &ContainerDefinition) -> Result<Option<Wanted>, GpuErr
 
 /// # Errors
 /// A directory that is there cannot be read.
-pub fn inventory(from: &Sources) -> Result<Inventory, GpuError> {
+fn inventory(from: &Sources) -> Result<Inventory, GpuError> {
     let list =
         |place: &Path| names(place).map_err(|error| GpuError::List { place: place.to_owned(), why: error.to_string() });
     let known = described(from);
@@ -155,7 +155,7 @@ fn names(place: &Path) -> io::Result<Vec<String>> {
 }
 
 /// The GPUs of tasks that have not stopped.
-pub fn taken(tasks: &[Task]) -> BTreeSet<String> {
+fn taken(tasks: &[Task]) -> BTreeSet<String> {
     let living = tasks.iter().filter(|task| !task.is_stopped());
     living.flat_map(|task| &task.spec.containers).flat_map(|container| container.gpu_ids.iter().cloned()).collect()
 }
@@ -164,7 +164,7 @@ pub fn taken(tasks: &[Task]) -> BTreeSet<String> {
 ///
 /// # Errors
 /// There are not so many, or others have them.
-pub fn choose(
+fn choose(
     asked: &[(ContainerName, Option<Wanted>)],
     inventory: &Inventory,
     taken: &BTreeSet<String>,
@@ -187,8 +187,41 @@ pub fn choose(
     Ok(chosen)
 }
 
-/// Writes a container's GPUs into what its supervisor is given.
-pub fn assign(container: &mut ContainerSpec, gpus: &[Gpu], inventory: &Inventory) {
+/// What a task gets, container by container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Choice {
+    gpus: Vec<Vec<Gpu>>,
+    inventory: Inventory,
+}
+
+pub fn is_wanted(definition: &TaskDefinition) -> bool {
+    let mut requirements = definition.container_definitions.iter().flat_map(|one| &one.resource_requirements);
+    requirements.any(|requirement| requirement.kind == ResourceType::Gpu)
+}
+
+/// Out of what is nobody's at this moment; `tasks` are the host's.
+///
+/// # Errors
+/// As `choose`, or the host's GPUs cannot be listed.
+pub fn choose_for(definition: &TaskDefinition, from: &Sources, tasks: &[Task]) -> Result<Choice, GpuError> {
+    let containers = definition.container_definitions.iter();
+    let asked: Vec<_> =
+        containers.map(|container| Ok((container.name.clone(), wanted(container)?))).collect::<Result<_, _>>()?;
+    let inventory = inventory(from)?;
+    let gpus = choose(&asked, &inventory, &taken(tasks))?;
+    Ok(Choice { gpus, inventory })
+}
+
+impl Choice {
+    /// Writes them into what the task's supervisor is given.
+    pub fn assign(&self, containers: &mut [ContainerSpec]) {
+        for (container, gpus) in containers.iter_mut().zip(&self.gpus) {
+            assign(container, gpus, &self.inventory);
+        }
+    }
+}
+
+fn assign(container: &mut ContainerSpec, gpus: &[Gpu], inventory: &Inventory) {
     if gpus.is_empty() {
         return;
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use crate::cgroup::Cgroups;
-use crate::{fork, inside, process_identity, sealed_exe, seccomp};
+use crate::{fork, inside, process_identity, sealed_exe, seccomp, security};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -55,6 +55,8 @@ pub fn checks() -> Vec<Check> {
             process_identity::open_number(own).map(|_| ())
         }),
         sealed_binary(),
+        swap_accounting(),
+        security_modules(),
     ]);
     all
 }
@@ -97,6 +99,28 @@ fn cgroups() -> Vec<Check> {
         (None, None) => Check::fail(DEVICES, "neither cgroup v1 devices nor cgroup v2", cure),
     });
     all
+}
+
+fn swap_accounting() -> Check {
+    const NAME: &str = "swap accounting";
+    // Without cgroups nothing runs, which another check has said.
+    match Cgroups::detect() {
+        Ok(cgroups) if !cgroups.account_swap() => {
+            Check::warn(NAME, "none: maxSwap has no effect", "boot with swapaccount=1")
+        }
+        Ok(_) | Err(_) => Check::ok(NAME, "maxSwap is kept"),
+    }
+}
+
+/// Neither is needed; a task definition that names a label of one says so itself when it cannot run.
+fn security_modules() -> Check {
+    const NAME: &str = "security modules";
+    let modules = [("AppArmor", security::has_apparmor()), ("SELinux", security::has_selinux())];
+    let there: Vec<&str> = modules.iter().filter(|(_, there)| *there).map(|(name, _)| *name).collect();
+    match there.as_slice() {
+        [] => Check::ok(NAME, "neither AppArmor nor SELinux: tasks with apparmor:… or label:… are refused"),
+        there => Check::ok(NAME, format!("{}: dockerSecurityOptions can name its labels", there.join(" and "))),
+    }
 }
 
 fn seccomp_filter() -> Check {

@@ -128,8 +128,7 @@ impl Label {
         let no_module = |option: String, module| Err(SecurityError::NoModule { option, module });
         match self {
             Self::AppArmor { profile } => {
-                let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-                if !enabled.is_ok_and(|enabled| enabled.starts_with('Y')) {
+                if !has_apparmor() {
                     return no_module(format!("apparmor:{profile}"), "AppArmor");
                 }
                 // `apparmor/` since Linux 5.8; the other is whichever module's comes first.
@@ -137,7 +136,7 @@ impl Label {
                 Ok(AtExec { files, content: format!("exec {profile}") })
             }
             Self::Selinux(parts) => {
-                if !Path::new("/sys/fs/selinux/enforce").exists() {
+                if !has_selinux() {
                     return no_module("label:…".to_owned(), "SELinux");
                 }
                 let base = selinux_default().map_err(SecurityError::Context)?;
@@ -145,6 +144,15 @@ impl Label {
             }
         }
     }
+}
+
+pub(crate) fn has_apparmor() -> bool {
+    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
+    enabled.is_ok_and(|enabled| enabled.starts_with('Y'))
+}
+
+pub(crate) fn has_selinux() -> bool {
+    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// The policy's context for containers, or else our own.

@@ -143,7 +143,7 @@ pub fn unkept(cgroups: &Cgroups, containers: &[ecs::task_definition::ContainerDe
 
 impl Cgroups {
     /// On v2 only cgroups below the root have the file; with none there yet nobody can say, and writing tells.
-    fn account_swap(&self) -> bool {
+    pub(crate) fn account_swap(&self) -> bool {
         if let Some(v1) = self.v1_of("memory") {
             return v1.mount.join("memory.memsw.limit_in_bytes").exists();
         }
