@@ -84,7 +84,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         (None, None) => return Err(Failure::new("no task and no group to read the logs of").exit(BAD_INPUT)),
     };
     while let Some(record) = reader.next_record()? {
-        out.add(&OwnedRecord::of(&record));
+        out.add(&record);
         if out.is_long() && !out.write()? {
             return Ok(ExitCode::SUCCESS);
         }
@@ -145,14 +145,14 @@ fn follow(spec: &TaskSpec, read: &ReadOptions, out: &mut Rendered) -> Result<(),
     follow_on_thread(spec, read, move |item| item.is_some_and(|item| sender.send(item).is_ok()))?;
     loop {
         match records.recv_timeout(Duration::from_millis(logs::EVENT_PATIENCE_MS)) {
-            Ok(record) => out.add(&record?),
+            Ok(record) => out.add(&record?.record()),
             Err(RecvTimeoutError::Timeout) => out.end_events(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
         while !out.is_long()
             && let Ok(record) = records.try_recv()
         {
-            out.add(&record?);
+            out.add(&record?.record());
         }
         if !out.write()? {
             return Ok(());
@@ -326,10 +326,10 @@ impl Rendered {
     }
 
     /// Text is shown line by line; in JSON the lines of one event are one.
-    fn add(&mut self, record: &OwnedRecord) {
+    fn add(&mut self, record: &Record<'_>) {
         let source = &mut self.sources[record.source];
         if self.json {
-            if let Some(event) = source.joiner.push(&record.record()) {
+            if let Some(event) = source.joiner.push(record) {
                 json_line(source, &event, &mut self.out.1);
             }
             return;
@@ -338,7 +338,8 @@ impl Rendered {
             Stream::Stdout => &mut self.out,
             Stream::Stderr => &mut self.err,
         };
-        printer.piece(&Piece { label: &source.label, ..record.piece() }, buffer);
+        let Record { container, stream, time: at, bytes, partial, .. } = *record;
+        printer.piece(&Piece { label: &source.label, container, stream, at, bytes, partial }, buffer);
     }
 
     /// Nothing more comes, or not for a while: what has begun is whole.
