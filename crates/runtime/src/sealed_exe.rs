@@ -155,7 +155,11 @@ fn become_program(
 }
 
 /// Becomes the program behind a descriptor; comes back only when that fails.
-pub(crate) fn execute(executable: i32, arguments: &[*const libc::c_char], environment: &[*const libc::c_char]) -> io::Error {
+pub(crate) fn execute(
+    executable: i32,
+    arguments: &[*const libc::c_char],
+    environment: &[*const libc::c_char],
+) -> io::Error {
     // SAFETY: both arrays are null-terminated and point to C strings that the caller holds.
     unsafe {
         libc::syscall(

@@ -20,8 +20,8 @@ use ecs::ContainerName;
 
 pub(crate) use devices::{DeviceKind, DeviceRule, try_program as try_device_filter};
 use hierarchy::write;
-pub use limits::unkept;
 pub use hierarchy::{Cgroups, V1Hierarchy, V2Hierarchy};
+pub use limits::unkept;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {

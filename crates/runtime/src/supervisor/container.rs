@@ -26,8 +26,8 @@ use super::report::ContainerFacts;
 use super::stop_signal::stop_signal;
 use crate::cgroup::{self, Cgroups};
 use crate::launch::{self, Launch, StartInput, Started};
-use crate::namespaces::TaskNamespaces;
 use crate::logs::{self, Limits, SHORT_READ_BYTES, Stream, Writer};
+use crate::namespaces::TaskNamespaces;
 use crate::process_identity;
 
 /// Reads from one pipe before the others get their turn.
