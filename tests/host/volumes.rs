@@ -1,9 +1,11 @@
 //! Volumes, mount points and what an image has at their places, as a container sees them; what stays of them.
 
+use std::ffi::CString;
 use std::fs;
 use std::net::TcpListener;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -279,24 +281,73 @@ fn a_server_that_cannot_be_mounted_costs_one_task_and_no_more() {
     host.finish();
 }
 
-/// A name that is asked for over a network that is not there: the C library takes its time over it. Meanwhile the
-/// supervisor serves everybody, and a task that is told to stop stops.
+/// A directory whose file system answers nobody: FUSE without a daemon. Whoever looks into it waits until he is killed.
+struct Silent {
+    place: PathBuf,
+    _connection: fs::File,
+}
+
+impl Silent {
+    fn new(place: PathBuf) -> Self {
+        fs::create_dir(&place).expect("a test may write to its own directory");
+        let connection = fs::File::options().read(true).write(true).open("/dev/fuse").expect("the kernel has FUSE");
+        let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", connection.as_raw_fd());
+        let (target, options) = (c_string(&place), CString::new(options).expect("no NUL"));
+        let kind = c"fuse".as_ptr();
+        // SAFETY: C strings that outlive the call.
+        let answer = unsafe { libc::mount(kind, target.as_ptr(), kind, 0, options.as_ptr().cast()) };
+        assert_eq!(answer, 0, "{}", std::io::Error::last_os_error());
+        Self { place, _connection: connection }
+    }
+
+    /// A volume that is bound from inside of it.
+    fn volume(&self) -> Value {
+        let options = json!({ "type": "none", "device": self.place.join("x"), "o": "bind" });
+        json!({ "dockerVolumeConfiguration": { "scope": "task", "driverOpts": options } })
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        let target = c_string(&self.place);
+        // SAFETY: a C string that outlives the call.
+        unsafe { libc::umount2(target.as_ptr(), libc::MNT_DETACH) };
+    }
+}
+
+fn c_string(path: &Path) -> CString {
+    CString::new(path.to_str().expect("plain text")).expect("no NUL")
+}
+
 #[test]
-fn a_stop_does_not_wait_for_a_server() {
+fn a_file_system_that_does_not_answer_is_given_up() {
     let host = Host::new();
     host.import_probe();
-    let nfs = json!({ "dockerVolumeConfiguration":
-        { "scope": "task", "driverOpts": { "type": "nfs", "device": "server.invalid:/export", "o": "nfsvers=4.1" } } });
-    let run = host.start_run(&with_volume(&["exit", "0"], nfs), &[]);
+    let silent = Silent::new(host.places.root.join("silent"));
+    let begun = Instant::now();
+    let failed = host.run(&with_volume(&["exit", "0"], silent.volume()), &[]);
+    failed.refused(&["CannotCreateVolumeError: failed to mount", "of type none: no answer within 30 s"]);
+    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    drop(silent);
+    host.finish();
+}
+
+/// The supervisor serves everybody meanwhile, and a task that is told to stop stops.
+#[test]
+fn a_stop_does_not_wait_for_a_mount() {
+    let host = Host::new();
+    host.import_probe();
+    let silent = Silent::new(host.places.root.join("silent"));
+    let run = host.start_run(&with_volume(&["exit", "0"], silent.volume()), &[]);
     let tasks = host.places.data_dir().join("tasks");
     let id = wait_for("the task's first status", || {
         let entry = fs::read_dir(&tasks).ok()?.flatten().next()?;
         entry.path().join("status.json").exists().then(|| entry.file_name().to_string_lossy().into_owned())
     });
     host.coracle(["stop", &id]);
-    assert!(run.ends_within(Duration::from_secs(4)), "the stop waited for the name");
-    let ended = run.wait();
-    assert_ne!(ended.code(), 0, "{}", ended.whole());
+    assert!(run.ends_within(Duration::from_secs(10)), "the stop waited for the mount");
+    run.wait().says(&["the task was stopped before"]);
+    drop(silent);
     host.finish();
 }
 
