@@ -32,6 +32,8 @@ use report::Report;
   sudo coracle run --detach --name front --env worker:QUEUE=jobs web.json
 
 Ctrl-C stops the task as StopTask does; a second Ctrl-C kills it. A terminal that goes away leaves the task running.
+A container with `interactive` reads what this command reads; with `pseudoTerminal` too it has this terminal, and Ctrl-C \
+is the container's: Ctrl-P Ctrl-Q takes the terminal back.
 
 The exit code is that of the essential container that ended the task; 125 if the task could not be started, 126 or 127 if its command could not be executed or was not found, 2 if the task definition has errors.")]
 pub(crate) struct Arguments {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::hardening::{container_processes, the_only_task};
+use crate::support::silent::Silent;
 use crate::support::{Host, cgroups, definition, wait_for};
 
 fn depends_on(name: &str, condition: &str) -> Value {
@@ -337,10 +338,56 @@ fn r12_nothing_outlives_its_stop_timeout_by_more_than_a_second() {
         host.coracle(["stop", &task]).ok();
         let stopped = host.inspect(&task);
         let took = moment(&stopped, "main", "finishedAt") - stopped["stoppingAt"].as_f64().expect("it was stopping");
-        assert!((f64::from(STOP_TIMEOUT_S)..=f64::from(STOP_TIMEOUT_S) + 1.0).contains(&took), "{command:?} took {took} s: {stopped}");
+        assert!(
+            (f64::from(STOP_TIMEOUT_S)..=f64::from(STOP_TIMEOUT_S) + 1.0).contains(&took),
+            "{command:?} took {took} s: {stopped}"
+        );
         assert_eq!(definition::the_container(&stopped, "main")["exitCode"], 137);
         remove(&host, &task);
     }
+    host.finish();
+}
+
+/// R12: a process that sleeps in the kernel cannot be killed. It is told of, nobody else waits for it, and when it
+/// ends at last so does its task.
+#[test]
+fn r12_a_process_on_a_disk_that_does_not_answer_is_told_of_and_never_forgotten() {
+    let host = Host::new();
+    host.import_probe();
+    let directory = host.places.root.join("silent");
+    // On a kernel without FUSE there is no such disk to be had.
+    let Some(silent) = Silent::mount(&directory) else { return host.finish() };
+    let mounted = json!({ "mountPoints": [{ "sourceVolume": "disk", "containerPath": "/silent" }], "stopTimeout": 2 });
+    let mut task = definition::task(&[
+        definition::container("main", &["wait"], &mounted),
+        definition::container("other", &["wait"], &Value::Null),
+    ]);
+    task["volumes"] = json!([{ "name": "disk", "host": { "sourcePath": directory } }]);
+    let task = host.detach(&task, &[]);
+    let reading = host.start(["exec", &task, "main", "--", "/bin/probe", "read", "/silent/file"]);
+    silent.wait_for_questions(1);
+    let starting = host.start(["exec", &task, "main", "--", "/silent/program"]);
+    silent.wait_for_questions(2);
+    let begun = Instant::now();
+    for container in ["main", "other"] {
+        host.coracle(["exec", &task, container, "--", "/bin/probe", "exit", "0"]).ok();
+    }
+    assert!(begun.elapsed() < Duration::from_secs(10), "others waited {:?}", begun.elapsed());
+    let stop = host.start(["stop", &task]);
+    stop.wait_for_errors("outlives SIGKILL");
+    let shown = host.inspect(&task);
+    assert_eq!(shown["lastStatus"], "STOPPING", "{shown}");
+    let stuck = shown["coracle"]["containers"]["main"]["stuck"].as_str().expect("it is told of");
+    assert!(stuck.starts_with("CannotStopContainerError"), "{stuck}");
+    assert_eq!(definition::the_container(&shown, "other")["lastStatus"], "STOPPED", "{shown}");
+    drop(silent);
+    stop.wait().ok();
+    assert_ne!(reading.wait().code(), 0);
+    assert_ne!(starting.wait().code(), 0);
+    let stopped = host.inspect(&task);
+    assert_eq!(stopped["coracle"]["containers"]["main"]["stuck"], Value::Null, "{stopped}");
+    assert_eq!(stopped["coracle"]["teardownErrors"], json!([]), "{stopped}");
+    remove(&host, &task);
     host.finish();
 }
 

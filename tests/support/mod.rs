@@ -16,6 +16,7 @@ pub(crate) mod netlink;
 pub(crate) mod netns;
 pub(crate) mod process;
 pub(crate) mod registry;
+pub(crate) mod silent;
 pub(crate) mod tar;
 
 use std::path::PathBuf;
