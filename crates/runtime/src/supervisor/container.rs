@@ -68,8 +68,8 @@ pub(super) struct Buffers {
 pub(super) struct Container {
     pub(super) name: ContainerName,
     stage: Stage,
-    /// Since when SIGKILL has been under way to its first process.
-    killed_at: Option<Timestamp>,
+    /// When to look whether its first process, which was killed, is still there.
+    stuck_look_at: Option<Timestamp>,
     /// What the kernel had killed in its cgroup for memory before this start.
     oom_kills_before: u64,
     /// Standard output and error, until they end.
@@ -156,7 +156,7 @@ impl Container {
         Container {
             name: definition.name.clone(),
             stage: Stage::Idle,
-            killed_at: None,
+            stuck_look_at: None,
             oom_kills_before: 0,
             outputs: Vec::new(),
             input: None,
@@ -172,7 +172,7 @@ impl Container {
     pub(super) fn begin(&mut self, task: &TaskSpec, spec: &ContainerSpec, around: &Surroundings<'_>, now: Timestamp) {
         self.facts.created_at.get_or_insert(now);
         self.facts.start_exit_code = None;
-        self.killed_at = None;
+        self.stuck_look_at = None;
         // Absent before the first start, when nothing has been counted.
         self.oom_kills_before = around.cgroups.oom_kills(&cgroup::of_container(task, &self.name)).unwrap_or(0);
         match self.launch(task, spec, around) {
@@ -291,10 +291,7 @@ impl Container {
             Stage::Starting(launch) => {
                 Some(now.plus_ms(u64::try_from(launch.left().as_millis()).unwrap_or(u64::MAX).saturating_add(1)))
             }
-            Stage::Running(_) => self.killed_at.map(|at| match at.plus_ms(STUCK_AFTER_MS) {
-                first if now < first => first,
-                _ => now.plus_ms(STUCK_LOOK_MS),
-            }),
+            Stage::Running(_) => self.stuck_look_at,
             Stage::Emptying(emptying) => Some(emptying.look_at),
         };
         stage.into_iter().chain(self.log_look_at).min()
@@ -303,10 +300,11 @@ impl Container {
     /// A first process that outlives SIGKILL sleeps in the kernel, as long as its device or file system does: the
     /// status says so until it ends. True when there is news.
     pub(super) fn look_for_stuck(&mut self, task: &TaskSpec, cgroups: &Cgroups, now: Timestamp) -> bool {
-        let overdue = self.killed_at.is_some_and(|at| now.ms_since(at) >= STUCK_AFTER_MS);
-        if !overdue || !matches!(self.stage, Stage::Running(_)) {
+        let due = self.stuck_look_at.is_some_and(|at| now >= at);
+        if !due || !matches!(self.stage, Stage::Running(_)) {
             return false;
         }
+        self.stuck_look_at = Some(now.plus_ms(STUCK_LOOK_MS));
         let before = self.facts.stuck.clone();
         // What was born meanwhile, or was frozen, is killed too.
         self.facts.stuck = match cgroups.kill_once(&cgroup::of_container(task, &self.name)) {
@@ -335,7 +333,7 @@ impl Container {
         };
         let first = process_identity::signal(started.pidfd.as_fd(), number).map_err(|cause| cause.to_string());
         if everything {
-            self.killed_at.get_or_insert(now);
+            self.stuck_look_at.get_or_insert(now.plus_ms(STUCK_AFTER_MS));
             let path = cgroup::of_container(task, &self.name);
             cgroups.thaw(&task.places.cgroup);
             cgroups.kill_once(&path).map_err(|error| chain(&error))?;
