@@ -17,9 +17,14 @@ const SEEDS: [&str; 5] = [
 
 fn all_of_it(text: &[u8]) {
     let _ = ecs::overrides::read(text);
-    let Ok(document) = ecs::input::read(text) else { return };
-    registered(&document);
-    let report = ecs::lint::check(&document, &HOST);
+    if let Ok(document) = ecs::input::read(text) {
+        registered(&document);
+        linted(&document);
+    }
+}
+
+fn linted(document: &Document) {
+    let report = ecs::lint::check(document, &HOST);
     for finding in &report.findings {
         assert!(!finding.message.is_empty());
         assert!(!finding.path.is_empty(), "only a type that the table forgot has no place: {finding}");
@@ -29,7 +34,7 @@ fn all_of_it(text: &[u8]) {
     if let Some(definition) = report.definition {
         let again = serde_json::to_value(&definition).expect("a definition is JSON");
         assert_eq!(serde_json::from_value::<TaskDefinition>(again).expect("and back"), definition);
-        let overrides = ecs::overrides::check(&document, &definition);
+        let overrides = ecs::overrides::check(document, &definition);
         assert!(overrides.overrides.is_none() || overrides.findings.iter().all(|finding| !finding.message.is_empty()));
     }
 }
@@ -85,20 +90,30 @@ fn any_json() -> impl Strategy<Value = Value> {
 #[test]
 fn a_file_of_nothing_but_mistakes_is_answered_soon() {
     let around = |items: String| format!(r#"{{"family":"f","containerDefinitions":[{{"portMappings":[{items}]}}]}}"#);
+    // The rules are registration's as well: once is enough here.
+    let check = |text: &[u8]| linted(&ecs::input::read(text).expect("a definition that is read"));
     let started = std::time::Instant::now();
     for item in ["{}", r#"{"containerPort":1}"#, r#"{"a":1}"#, r#"{"containerPortRange":"1-9"}"#] {
         let count = 65_000 / (item.len() + 1);
-        all_of_it(around(vec![item; count].join(",")).as_bytes());
+        check(around(vec![item; count].join(",")).as_bytes());
     }
     let unknown: Vec<String> = (0..5_000).map(|index| format!(r#""mem{index}":1"#)).collect();
-    all_of_it(format!("{{{}}}", unknown.join(",")).as_bytes());
+    check(format!("{{{}}}", unknown.join(",")).as_bytes());
     let chain: Vec<String> = (0..900)
         .map(|index| {
             let next = index + 1;
             format!(r#"{{"name":"{index}","dependsOn":[{{"containerName":"{next}","condition":"START"}}]}}"#)
         })
         .collect();
-    all_of_it(format!(r#"{{"containerDefinitions":[{}]}}"#, chain.join(",")).as_bytes());
+    check(format!(r#"{{"containerDefinitions":[{}]}}"#, chain.join(",")).as_bytes());
+    let volumes: Vec<String> = (0..1_500).map(|index| format!(r#"{{"name":"{index}"}}"#)).collect();
+    let mounts = vec![r#"{"sourceVolume":"x","containerPath":"/a"}"#; 500].join(",");
+    let links = vec![r#""x""#; 2_500].join(",");
+    let volumes = volumes.join(",");
+    check(
+        format!(r#"{{"volumes":[{volumes}],"containerDefinitions":[{{"name":"a","mountPoints":[{mounts}],"links":[{links}]}}]}}"#)
+            .as_bytes(),
+    );
     assert!(started.elapsed() < std::time::Duration::from_secs(20), "{:?}", started.elapsed());
 }
 

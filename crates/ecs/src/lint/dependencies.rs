@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::Findings;
 use super::place::Place;
+use super::shape::known;
 use crate::link::Link;
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
@@ -23,13 +24,13 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
 fn condition(dependency: &Place<'_>, named: &[(&str, &Place<'_>)], findings: &mut Findings) {
     let condition = dependency.text("condition").unwrap_or_default();
     let Some(name) = dependency.text("containerName") else { return };
-    match named.iter().find(|(known, _)| *known == name) {
+    match named.iter().find(|(each, _)| *each == name) {
         None => {
-            let known: Vec<&str> = named.iter().map(|(known, _)| *known).collect();
+            let names: Vec<&str> = named.iter().map(|(each, _)| *each).collect();
             // The plus is Amazon's.
             let words = format!("Cannot depend on container + '{name}' because it does not exist");
             findings.client_exception(dependency.path_of("containerName"), words);
-            findings.hint(format!("the containers are: {}", known.join(", ")));
+            findings.hint(known("containers", &names));
         }
         Some((_, target)) => {
             let essential = target.flag("essential") != Some(false);

@@ -2,6 +2,7 @@
 
 use super::Findings;
 use super::place::Place;
+use super::shape::known;
 use crate::link::Link;
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
@@ -45,7 +46,7 @@ fn links(container: &Place<'_>, names: &[&str], findings: &mut Findings) {
             Err(error) => findings.error(&place.path, error.to_string()),
             Ok(link) if !names.contains(&link.container) => {
                 findings.error(&place.path, format!("no container is named {:?}", link.container));
-                findings.hint(format!("the containers are: {}", names.join(", ")));
+                findings.hint(known("containers", names));
             }
             Ok(_) => {}
         }

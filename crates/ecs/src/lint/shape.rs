@@ -10,6 +10,8 @@ use crate::suggest;
 
 /// The longest piece of a file that a message repeats, in characters.
 const MAX_QUOTED: usize = 60;
+/// How many names of containers or volumes a hint lists.
+const MAX_NAMES: usize = 20;
 
 /// Checks `value` against `shape`. Returns what was well formed: without null, unknown and empty members; malformed
 /// items of lists become null so that the indexes stay true.
@@ -257,6 +259,12 @@ fn shown(value: &Value) -> String {
         Value::Number(_) | Value::Bool(_) | Value::Null => value.to_string(),
         Value::Array(_) | Value::Object(_) => kind_of(value).to_owned(),
     }
+}
+
+/// `the containers are: a, b`; a file may have more than anybody reads, and repeat them in thousands of findings.
+pub(super) fn known(what: &str, names: &[&str]) -> String {
+    let more = if names.len() > MAX_NAMES { ", …" } else { "" };
+    format!("the {what} are: {}{more}", names[..names.len().min(MAX_NAMES)].join(", "))
 }
 
 /// `text` in quotes, cut where it is long; control characters escaped.

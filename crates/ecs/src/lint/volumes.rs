@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Findings;
 use super::place::Place;
+use super::shape::known;
 
 /// The members of a volume that say what it is; one of them, or none for a scratch directory.
 const KINDS: [&str; 5] = [
@@ -16,11 +17,13 @@ const KINDS: [&str; 5] = [
 
 pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     let volumes = root.items("volumes");
-    let mut names = HashSet::new();
+    let mut names = Vec::new();
+    let mut seen = HashSet::new();
     let mut at_launch = 0;
     for volume in &volumes {
+        names.extend(volume.text("name"));
         if let Some(name) = volume.text("name")
-            && !names.insert(name)
+            && !seen.insert(name)
         {
             findings.error(volume.path_of("name"), format!("another volume is named {name:?} as well"));
         }
@@ -34,7 +37,7 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
     let all_known = volumes.iter().all(|volume| volume.text("name").is_some()) && !findings.is_about("volumes");
     let containers = root.items("containerDefinitions");
     for container in &containers {
-        mount_points(container, all_known.then_some(&names), findings);
+        mount_points(container, all_known.then_some(names.as_slice()), findings);
         volumes_from(container, &containers, findings);
     }
 }
@@ -97,18 +100,16 @@ fn encryption(efs: &Place<'_>, findings: &mut Findings) {
     }
 }
 
-fn mount_points(container: &Place<'_>, volumes: Option<&HashSet<&str>>, findings: &mut Findings) {
+fn mount_points(container: &Place<'_>, volumes: Option<&[&str]>, findings: &mut Findings) {
     let mut paths: HashMap<&str, String> = HashMap::new();
     for point in container.items("mountPoints") {
         if let (Some(name), Some(volumes)) = (point.text("sourceVolume"), volumes)
-            && !volumes.contains(name)
+            && !volumes.contains(&name)
         {
             findings.client_exception(point.path_of("sourceVolume"), format!("Unknown volume '{name}'."));
-            let mut known: Vec<&str> = volumes.iter().copied().collect();
-            known.sort_unstable();
-            findings.hint(match known.as_slice() {
+            findings.hint(match volumes {
                 [] => "the task definition has no volumes".to_owned(),
-                known => format!("the volumes are: {}", known.join(", ")),
+                names => known("volumes", names),
             });
         }
         let Some(path) = point.text("containerPath") else { continue };
@@ -124,9 +125,9 @@ fn volumes_from(container: &Place<'_>, containers: &[Place<'_>], findings: &mut 
     for from in container.items("volumesFrom") {
         let Some(source) = from.text("sourceContainer") else { continue };
         if !containers.iter().any(|each| each.text("name") == Some(source)) {
-            let known: Vec<&str> = containers.iter().filter_map(|each| each.text("name")).collect();
+            let names: Vec<&str> = containers.iter().filter_map(|each| each.text("name")).collect();
             findings.error(from.path_of("sourceContainer"), format!("no container is named {source:?}"));
-            findings.hint(format!("the containers are: {}", known.join(", ")));
+            findings.hint(known("containers", &names));
         }
     }
 }
