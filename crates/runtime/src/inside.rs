@@ -13,6 +13,10 @@ pub(crate) const FOLLOW: u64 = libc::RESOLVE_IN_ROOT | libc::RESOLVE_NO_MAGICLIN
 /// No symbolic link anywhere in the path.
 pub(crate) const NO_LINKS: u64 = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
 
+/// A `..` in a link is not followed while anything is mounted or renamed anywhere on the host; openat2(2) says EAGAIN,
+/// "The caller may choose to retry". As often as runc does.
+const MAX_TRIES: usize = 128;
+
 /// openat2(2).
 pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: i32, resolve: u64) -> io::Result<OwnedFd> {
     let path = CString::new(path).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
@@ -20,15 +24,28 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &str, flags: i32, resolve: u64) -
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
     how.flags = u64::try_from(flags | libc::O_CLOEXEC).expect("open flags are positive");
     how.resolve = resolve;
-    // SAFETY: the path and `how` outlive the call, and the size given is that of `how`.
-    let fd = unsafe {
-        libc::syscall(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<libc::open_how>())
-    };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
+    let mut tries = 0;
+    loop {
+        // SAFETY: the path and `how` outlive the call, and the size given is that of `how`.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_openat2,
+                root.as_raw_fd(),
+                path.as_ptr(),
+                &raw const how,
+                size_of::<libc::open_how>(),
+            )
+        };
+        if fd >= 0 {
+            // SAFETY: the kernel has just made this descriptor, and nobody else owns it.
+            return Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("descriptors are small numbers")) });
+        }
+        tries += 1;
+        match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EAGAIN) && tries < MAX_TRIES => {}
+            error => return Err(error),
+        }
     }
-    // SAFETY: the kernel has just made this descriptor, and nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd).expect("descriptors are small numbers")) })
 }
 
 /// A regular file for reading; anything else (a FIFO, a device, a directory) is `InvalidInput` and is never opened.
