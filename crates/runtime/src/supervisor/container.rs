@@ -43,6 +43,13 @@ const LAST_BYTES: usize = 16 << 20;
 /// How often the log of a container that has to wait for it is looked at, milliseconds.
 const LOG_LOOK_MS: u64 = 50;
 
+/// A container that writes little at a time, and often, is read so much later, milliseconds: once for many lines. Its
+/// writes do not wait, as long as the pipe takes them.
+const GATHER_MS: u64 = 1;
+
+/// What is little, of all that a pipe holds.
+const LITTLE_BYTES: usize = PIPE_BYTES as usize / 8;
+
 /// Why a container did not start whose start took longer than its task's stop.
 const KILLED_WHILE_STARTING: &str =
     "CannotStartContainerError: the task was killed before the container's program was executed";
@@ -77,8 +84,10 @@ pub(super) struct Container {
     /// The writer of its standard input, kept so that it stays open, until somebody is attached.
     input: Option<OwnedFd>,
     log: Writer,
-    /// When the log is to be looked at that can take no more for now.
+    /// Until when its output is left in the pipes: the log can take no more for now, or there is little.
     log_look_at: Option<Timestamp>,
+    /// When it wrote something last.
+    wrote_at: Option<Timestamp>,
     stop_signal: i32,
     facts: ContainerFacts,
 }
@@ -132,7 +141,8 @@ struct Output {
 /// Whether a stream may have more.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Pumped {
-    Open,
+    /// After so many bytes.
+    Open(usize),
     Ended,
 }
 
@@ -162,6 +172,7 @@ impl Container {
             input: None,
             log: Writer::new(logs::directory(task, spec), definition.name.clone(), limits),
             log_look_at: None,
+            wrote_at: None,
             stop_signal: stop_signal(&spec.image.config.stop_signal),
             facts: ContainerFacts::default(),
         }
@@ -284,6 +295,12 @@ impl Container {
         })
     }
 
+    /// Whether its shipper has passed on all that it has written.
+    pub(super) fn is_shipped(&mut self) -> bool {
+        self.log.look_again();
+        self.log.is_shipped()
+    }
+
     /// When `advance` is to be called though nothing has happened.
     pub(super) fn look_again_at(&self, now: Timestamp) -> Option<Timestamp> {
         let stage = match &self.stage {
@@ -397,23 +414,51 @@ impl Container {
     /// Moves what is there from its pipes to its log. True when output was lost.
     pub(super) fn serve_output(&mut self, ready: &[RawFd], now: Timestamp, buffers: &mut Buffers) -> bool {
         let lost = self.log.lost().bytes;
-        if let Some(at) = self.log_look_at {
-            if now < at {
-                return false;
-            }
+        let waited = self.log_look_at.is_some();
+        if self.log_look_at.is_some_and(|at| now < at) {
+            return false;
+        }
+        if self.log.must_wait() {
             self.log.look_again();
         }
+        if self.log.must_wait() {
+            self.log_look_at = self.rest(0, now);
+            return self.log.lost().bytes != lost;
+        }
         let log = &mut self.log;
+        let mut taken = 0;
         self.outputs.retain_mut(|output| {
             if let Some(screen) = &mut output.screen
                 && screen.behind().is_some_and(|fd| ready.contains(&fd))
             {
                 screen.flush();
             }
-            !ready.contains(&output.pipe.as_raw_fd()) || output.pump(log, now, buffers) == Pumped::Open
+            if !waited && !ready.contains(&output.pipe.as_raw_fd()) {
+                return true;
+            }
+            match output.pump(log, now, buffers) {
+                Pumped::Open(bytes) => {
+                    taken += bytes;
+                    true
+                }
+                Pumped::Ended => false,
+            }
         });
-        self.log_look_at = log.must_wait().then(|| now.plus_ms(LOG_LOOK_MS));
+        self.log_look_at = self.rest(taken, now);
+        if taken > 0 {
+            self.wrote_at = Some(now);
+        }
         self.log.lost().bytes != lost
+    }
+
+    /// Until when nothing is to be read after a turn that took so many bytes.
+    fn rest(&self, taken: usize, now: Timestamp) -> Option<Timestamp> {
+        if self.log.must_wait() {
+            return Some(now.plus_ms(LOG_LOOK_MS));
+        }
+        let often = self.wrote_at.is_some_and(|at| now.ms_since(at) <= GATHER_MS);
+        let shown = self.outputs.iter().any(|output| output.screen.is_some());
+        (often && !shown && (1..LITTLE_BYTES).contains(&taken)).then(|| now.plus_ms(GATHER_MS))
     }
 
     /// Its first process has ended. `advance` tells, as soon as everything else in it has ended too.
@@ -466,18 +511,24 @@ impl Output {
     }
 
     fn pump(&mut self, log: &mut Writer, now: Timestamp, buffers: &mut Buffers) -> Pumped {
+        let mut taken = 0;
         for _ in 0..READS_PER_TURN {
             match self.take(log, now, buffers) {
-                // After a short read it is most likely empty; poll(2) tells if not.
-                Taken::Bytes(count) if count >= SHORT_READ_BYTES && !log.must_wait() => {}
-                Taken::Bytes(_) | Taken::Nothing => return Pumped::Open,
+                Taken::Bytes(count) => {
+                    taken += count;
+                    // After a short read it is most likely empty; poll(2) tells if not.
+                    if count < SHORT_READ_BYTES || log.must_wait() {
+                        break;
+                    }
+                }
+                Taken::Nothing => break,
                 Taken::End => {
                     log.end(self.stream, now, &mut buffers.scratch);
                     return Pumped::Ended;
                 }
             }
         }
-        Pumped::Open
+        Pumped::Open(taken)
     }
 
     /// One read.
