@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use agent::volumes::{self, Store, StoreError, StoredVolume};
+use agent_protocol::{VolumeSource, VolumeSpec};
 use clap::{Args, Subcommand};
 use runtime::task_dir::{self, Task};
 use serde_json::{Value, json};
@@ -97,21 +98,59 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
 fn list(store: &Store, tasks: &[Task], output: Output) -> Outcome {
     let volumes = store.list().doing("listing the volumes")?;
     if output.is_json() {
-        output::print_json(&volumes.iter().map(|volume| shown(store, volume, tasks)).collect::<Vec<Value>>())?;
+        let stored = volumes.iter().map(|volume| shown(store, volume, tasks));
+        output::print_json(&stored.chain(of_tasks(tasks)).collect::<Vec<Value>>())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let rows = volumes.iter().map(|volume| {
-        let labels: Vec<String> = volume.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let stored = volumes.iter().map(|volume| {
         let users = volumes::users(tasks, &volume.name);
         vec![
             volume.name.clone(),
-            output::printable(&labels.join(",")),
+            "shared".to_owned(),
+            labels(&volume.labels),
             if users.is_empty() { "-".to_owned() } else { output::printable(&users.join(", ")) },
             output::printable(&place(store, volume)),
         ]
     });
-    output::print(&output::table(&["NAME", "LABELS", "USED BY", "MOUNTPOINT"], rows.collect()))?;
+    let own = task_volumes(tasks).map(|(task, volume)| {
+        let user = output::printable(&user(task));
+        vec![output::printable(&volume.name), "task".to_owned(), labels(&volume.labels), user, "-".to_owned()]
+    });
+    let rows = stored.chain(own).collect();
+    output::print(&output::table(&["NAME", "SCOPE", "LABELS", "USED BY", "MOUNTPOINT"], rows))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if labels.is_empty() { "-".to_owned() } else { output::printable(&labels.join(",")) }
+}
+
+/// Volumes that live as long as their tasks, of those that live.
+fn task_volumes(tasks: &[Task]) -> impl Iterator<Item = (&Task, &VolumeSpec)> {
+    let living = tasks.iter().filter(|task| !task.is_stopped());
+    living.flat_map(|task| task.spec.volumes.iter().map(move |volume| (task, volume))).filter(|(_, volume)| {
+        let is_path = matches!(volume.source, VolumeSource::Host { .. } | VolumeSource::Shared { .. });
+        !volume.shared && !is_path
+    })
+}
+
+fn user(task: &Task) -> String {
+    format!("task {} ({}:{})", task.spec.id, task.spec.family, task.spec.revision)
+}
+
+fn of_tasks(tasks: &[Task]) -> impl Iterator<Item = Value> {
+    task_volumes(tasks).map(|(task, volume)| {
+        json!({
+            "name": volume.name,
+            "driver": "local",
+            "scope": "task",
+            "labels": volume.labels,
+            "createdAt": task.spec.created_at,
+            "mountpoint": Value::Null,
+            "usedBy": [user(task)],
+        })
+    })
 }
 
 /// A directory of this host, or what a task mounts.

@@ -524,7 +524,8 @@ fn links_in_a_volume_lead_nowhere_either() {
 fn a_killed_supervisor_leaves_no_mount_and_no_volume() {
     let host = Host::new();
     host.import(&with_data(json!({ "/cache": {} })), "data:latest").ok();
-    let docker = json!({ "scope": "task", "driverOpts": { "type": "tmpfs", "device": "tmpfs" } });
+    let labels = json!({ "of": "the task" });
+    let docker = json!({ "scope": "task", "labels": labels, "driverOpts": { "type": "tmpfs", "device": "tmpfs" } });
     let source = host.places.root.join("kept");
     fs::create_dir(&source).expect("a test may write to its own directory");
     fs::write(source.join("file"), "kept").expect("a test may write to its own directory");
@@ -535,6 +536,11 @@ fn a_killed_supervisor_leaves_no_mount_and_no_volume() {
     members["image"] = json!("data:latest");
     let definition = task(&[definition::container("main", &["forever"], &members)], volumes);
     let id = host.detach(&definition, &[]);
+    let listed = host.coracle(["volume", "ls", "--output", "json"]).ok().json();
+    let shown: Vec<Value> =
+        listed.as_array().expect("a list").iter().map(|one| json!([one["name"], one["scope"]])).collect();
+    assert_eq!(shown, [json!(["s", "task"]), json!(["t", "task"]), json!(["b", "task"])], "{listed}");
+    assert_eq!(listed[1]["labels"]["of"], "the task", "{listed}");
     let state = host.places.data_dir().join("tasks").join(&id);
     assert!(state.join("containers/main").exists());
     for leaf in cgroups::below(&host.places.cgroup_parent) {
