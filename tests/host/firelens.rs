@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Host, definition};
+use crate::support::{Host, definition, wait_for};
 
 fn router(kind: &str, options: &Value) -> Value {
     let place = if kind == "fluentbit" { "/fluent-bit/etc/fluent-bit.conf" } else { "/fluentd/etc/fluent.conf" };
@@ -22,6 +22,7 @@ fn app(command: &[&str], options: &Value) -> Value {
     )
 }
 
+/// The router of these tests ends at once with SIGTERM, and the others' last words are written right before it.
 #[test]
 fn a_router_gets_its_configuration_and_the_others_output() {
     let host = Host::new();
@@ -78,20 +79,19 @@ fn containers_know_the_routers_address_and_start_after_it() {
 }
 
 #[test]
-fn fluentd_has_its_own_file_and_runs_as_root() {
+fn fluentd_has_its_own_file_and_gets_output_without_acknowledging_it() {
     let host = Host::new();
     host.import_probe();
-    let task =
-        definition::task(&[app(&["count", "1", "3"], &json!({ "@type": "stdout" })), router("fluentd", &json!({}))]);
-    let ended = host.run(&task, &[]).ok();
-    for wanted in [
-        "configuration: <source>",
-        "configuration:     path /var/run/fluent.sock",
-        "configuration: <match app-firelens**>",
-        "line 000003",
-    ] {
-        assert!(ended.stdout.contains(wanted), "{wanted:?} is not in {}", ended.whole());
+    let counting = app(&["count", "1", "3", "0", "wait"], &json!({ "@type": "stdout" }));
+    let id = host.detach(&definition::task(&[counting, router("fluentd", &json!({}))]), &[]);
+    let of_router = || host.coracle(["logs", &id]).ok().stdout;
+    let came = |said: &str| said.lines().any(|line| line.contains("got: ") && line.contains("line 000003"));
+    let said = wait_for("the router's words", || Some(of_router()).filter(|said| came(said)));
+    for wanted in ["<source>", "    path /var/run/fluent.sock", "<match app-firelens**>", "    @type stdout"] {
+        assert!(said.contains(&format!("configuration: {wanted}\n")), "{wanted:?} is not in {said}");
     }
+    host.coracle(["stop", &id]).ok();
+    host.coracle(["rm", &id]).ok();
     host.finish();
 }
 

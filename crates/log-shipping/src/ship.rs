@@ -101,9 +101,8 @@ impl<'a> Shipment<'a> {
     pub(crate) fn run(mut self) -> Result<(), ReadError> {
         self.tell();
         let mut reader = self.reader()?;
+        let mut ended = false;
         loop {
-            // Asked before the look for output: what was written before the end is seen then.
-            let ended = self.has_ended();
             let mut batch = Batch::read(&mut reader, self.shipped.position, MAX_MESSAGES, &mut self.open)?;
             if batch.messages.is_empty() {
                 if ended {
@@ -111,7 +110,11 @@ impl<'a> Shipment<'a> {
                     self.tell();
                     return Ok(());
                 }
-                self.wait();
+                // What was written before the end shows at one more look.
+                ended = self.has_ended();
+                if !ended {
+                    self.wait();
+                }
                 continue;
             }
             if !ended && !self.manner.linger.is_zero() && batch.messages.len() < MAX_MESSAGES {

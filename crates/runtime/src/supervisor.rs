@@ -19,6 +19,7 @@ mod life;
 mod memory;
 mod reap;
 mod report;
+mod router;
 mod settle;
 mod stop_signal;
 

@@ -189,6 +189,11 @@ impl Writer {
         self.lost.bytes != lost
     }
 
+    /// Whether the shipper has everything that was written, by the latest look.
+    pub fn is_shipped(&self) -> bool {
+        self.backlog() == 0
+    }
+
     /// Keeps the record whose bytes lie in `scratch` behind the room for its header.
     fn append(&mut self, stream: Stream, partial: bool, length: usize, time: Timestamp, scratch: &mut [u8]) {
         if length == 0 || !self.limits.kept {

@@ -17,6 +17,7 @@ use super::container::{Buffers, Container, Outcome, Surroundings};
 use super::execution::{Around, Executions};
 use super::health::{self, Checks};
 use super::journal::{Journal, chain};
+use super::router;
 use super::report::{self, ContainerFacts, TaskFacts};
 use super::{Go, Process, TOLD_TO_STOP, memory, poll, read_signals, readable, reap};
 use crate::ctl::Ctl;
@@ -81,6 +82,7 @@ pub(super) struct Life {
     tell_lost_output_at: Option<Timestamp>,
     /// When to give memory back, once for each round of starts.
     shed_at: Option<Timestamp>,
+    held_stop: Option<router::Held>,
 }
 
 impl Life {
@@ -127,6 +129,7 @@ impl Life {
             reserve_at: None,
             tell_lost_output_at: None,
             shed_at: None,
+            held_stop: None,
         }
     }
 
@@ -220,6 +223,26 @@ impl Life {
     }
 
     fn signal(&mut self, name: &ContainerName, signal: task_lifecycle::Signal) {
+        let now = self.clock.now();
+        if signal == task_lifecycle::Signal::Stop
+            && let Some(held) = router::Held::of(&self.spec, name, &mut self.containers, now)
+        {
+            self.held_stop = Some(held);
+            return;
+        }
+        self.signal_now(name, signal);
+    }
+
+    /// Stops the router whose stop was held back, when it is time.
+    fn release_router(&mut self) {
+        let now = self.clock.now();
+        let over = |held: &mut router::Held| held.is_over(&self.spec, &mut self.containers, now);
+        if let Some(held) = self.held_stop.take_if(over) {
+            self.signal_now(&held.router, task_lifecycle::Signal::Stop);
+        }
+    }
+
+    fn signal_now(&mut self, name: &ContainerName, signal: task_lifecycle::Signal) {
         let now = self.clock.now();
         let Some(container) = self.containers.iter_mut().find(|container| container.name == *name) else { return };
         if let Err(cause) = container.signal(signal, &self.spec, &self.process.cgroups, now) {
@@ -366,6 +389,7 @@ impl Life {
         let timers = [deadline, self.unwritten, self.reserve_at, self.shed_at, self.tell_lost_output_at];
         let under_way = self.containers.iter().filter_map(|container| container.look_again_at(now));
         let under_way = under_way.chain(self.executions.look_again_at(now)).chain(self.checks.look_again_at(now));
+        let under_way = under_way.chain(self.held_stop.as_ref().map(|held| held.look_at(now)));
         let under_way = under_way.chain(self.volumes.left_ms().map(|left| now.plus_ms(left)));
         let next = timers.into_iter().flatten().chain(under_way).min();
         if next.is_none() {
@@ -378,6 +402,7 @@ impl Life {
         self.serve_output(&ready);
         self.checks.serve_output(&ready);
         self.advance();
+        self.release_router();
         self.serve_ctl(&ready);
         if deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
             self.tell(Event::TimePassed);
