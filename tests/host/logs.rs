@@ -111,7 +111,8 @@ fn bytes_are_kept_as_they_were_written() {
 fn r07_a_flood_is_whole_and_the_supervisor_stays_small() {
     let host = Host::new();
     host.import_probe();
-    let large = json_file(&json!({ "max-size": "1g" }));
+    let mut large = json_file(&json!({ "max-size": "1g" }));
+    large["essential"] = json!(false);
     let task = host.detach(
         &definition::task(&[
             definition::container("lines", &["flood", "1000000"], &large),
