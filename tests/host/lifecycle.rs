@@ -398,11 +398,19 @@ fn nothing_of_a_container_outlives_its_first_process_in_a_shared_pid_namespace()
     host.import_probe();
     for mode in ["host", "task"] {
         let mut task = definition::task(&[
-            definition::container("main", &["leave-open", "4"], &Value::Null),
-            side("other", &["wait"], &Value::Null),
+            side("brief", &["leave-open", "4"], &Value::Null),
+            definition::container("main", &["wait"], &Value::Null),
         ]);
         task["pidMode"] = json!(mode);
-        host.run(&task, &[]).expect_code(4);
+        let task = host.detach(&task, &[]);
+        wait_for("the brief one's end", || {
+            let brief = definition::the_container(&host.inspect(&task), "brief");
+            (brief["lastStatus"] == "STOPPED").then(|| assert_eq!(brief["exitCode"], 4))
+        });
+        let path = format!("{}/{task}/brief", host.places.cgroup_parent);
+        assert_eq!(cgroups::processes(&cgroups::controller("pids").join(path)), Vec::<i32>::new());
+        host.coracle(["stop", &task]).ok();
+        remove(&host, &task);
         let mut task = definition::task(&[definition::container("main", &["wait", "5"], &Value::Null)]);
         task["pidMode"] = json!(mode);
         let task = host.detach(&task, &[]);

@@ -59,7 +59,7 @@ pub(crate) fn forever() -> ! {
     }
 }
 
-/// Deaf to SIGTERM, with so many zombies and a child that a tracer has stopped.
+/// Deaf to SIGTERM, with so many zombies, a child that a tracer has stopped, and one that waits.
 pub(crate) fn stubborn(zombies: i32) -> ! {
     for _ in 0..zombies {
         // SAFETY: the child ends at once, and nobody waits for it.
@@ -77,6 +77,11 @@ pub(crate) fn stubborn(zombies: i32) -> ! {
             libc::_exit(0);
         }
         libc::waitpid(child, std::ptr::null_mut(), 0);
+        if libc::fork() == 0 {
+            loop {
+                libc::pause();
+            }
+        }
     }
     ignore_sigterm()
 }
