@@ -28,6 +28,7 @@ use plan::{Mount, MountKind, PlanError, Stage};
 pub(crate) use secrets::Owner;
 use target::Wanted;
 pub(crate) use task::TaskVolumes;
+use tree::Tree;
 
 /// In a container's directory: its volumes have been filled, and are not again when it is restarted.
 const FILLED: &str = "filled";
@@ -66,7 +67,7 @@ pub(crate) struct Volumes {
 }
 
 /// What a container's first process mounts, taken by the launcher, which still sees the host's paths.
-pub(crate) struct InsideMounts(Vec<(OwnedFd, Mount)>);
+pub(crate) struct InsideMounts(Vec<(Tree, Mount)>);
 
 impl Volumes {
     /// # Errors
@@ -152,7 +153,7 @@ pub(crate) fn mount_secrets(
     Ok(())
 }
 
-fn take(mount: &Mount) -> Result<OwnedFd, VolumeError> {
+fn take(mount: &Mount) -> Result<Tree, VolumeError> {
     tree::take(&mount.source, mount.read_only).map_err(|source| failed(mount, source))
 }
 
@@ -161,7 +162,7 @@ fn failed(mount: &Mount, source: io::Error) -> VolumeError {
     VolumeError::Mount { from, target, source }
 }
 
-fn put(root: BorrowedFd<'_>, tree: &OwnedFd, mount: &Mount) -> Result<(), VolumeError> {
+fn put(root: BorrowedFd<'_>, tree: &Tree, mount: &Mount) -> Result<(), VolumeError> {
     let is_directory = nix::sys::stat::fstat(tree).map_err(|errno| failed(mount, errno.into()))?.st_mode & libc::S_IFMT
         == libc::S_IFDIR;
     let wanted = if is_directory { Wanted::Directory } else { Wanted::File };
@@ -175,7 +176,7 @@ fn put(root: BorrowedFd<'_>, tree: &OwnedFd, mount: &Mount) -> Result<(), Volume
         };
         failed(mount, io::Error::new(error.kind(), text))
     })?;
-    tree::put(tree.as_fd(), target.as_fd()).map_err(|error| failed(mount, error))
+    tree::put(tree, target.as_fd()).map_err(|error| failed(mount, error))
 }
 
 fn fill(root: BorrowedFd<'_>, mount: &Mount) -> Result<(), VolumeError> {
