@@ -119,8 +119,7 @@ fn shared(
     let failed = |source| VolumeError::Store { volume: name.to_owned(), source };
     let store = Store::of(host);
     if docker.autoprovision == Some(true) && store.get(name).map_err(failed)?.is_none() {
-        local_driver(&docker.driver_opts)
-            .map_err(|why| VolumeError::Refused { volume: name.to_owned(), why })?;
+        local_driver(&docker.driver_opts).map_err(|why| VolumeError::Refused { volume: name.to_owned(), why })?;
         let new = StoredVolume {
             name: name.to_owned(),
             labels: docker.labels.clone(),
@@ -135,8 +134,8 @@ fn shared(
     }
     let (stored, hold) =
         store.hold(name).map_err(failed)?.ok_or_else(|| VolumeError::Missing { volume: name.to_owned() })?;
-    let mounted = local_driver(&stored.driver_opts)
-        .map_err(|why| VolumeError::Refused { volume: name.to_owned(), why })?;
+    let mounted =
+        local_driver(&stored.driver_opts).map_err(|why| VolumeError::Refused { volume: name.to_owned(), why })?;
     let source = mounted.unwrap_or_else(|| VolumeSource::Shared { path: store.mountpoint(name) });
     Ok((source, stored.labels, hold))
 }
