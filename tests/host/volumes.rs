@@ -354,7 +354,7 @@ fn a_stop_does_not_wait_for_a_mount() {
 }
 
 #[test]
-fn what_needs_a_mount_helper_is_mounted_by_it() {
+fn what_needs_a_mount_helper_is_refused_without_it() {
     let host = Host::new();
     host.import_probe();
     let efs = json!({ "efsVolumeConfiguration": {

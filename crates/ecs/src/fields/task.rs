@@ -159,7 +159,7 @@ const HOST_PATHS: &str = "tests/host/volumes.rs: paths_of_the_host_are_made_kept
 const SHARED: &str = "tests/host/volumes.rs: shared_volumes_outlive_their_tasks";
 const DRIVER: &str = "tests/host/volumes.rs: driver_options_mount_file_systems_and_other_drivers_are_refused";
 const PLAIN_EFS: &str = "tests/host/volumes.rs: a_server_that_cannot_be_mounted_costs_one_task_and_no_more";
-const EFS_HELPER: &str = "tests/host/volumes.rs: what_needs_a_mount_helper_is_mounted_by_it";
+const EFS_HELPER: &str = "tests/host/volumes.rs: what_needs_a_mount_helper_is_refused_without_it";
 const WITH_HELPER: &str = "where amazon-efs-utils is installed, else refused; the task's own role is not handed over";
 const ON_THE_HOST: &str = "mount it on the host and name it as host.sourcePath";
 
