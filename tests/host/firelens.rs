@@ -1,8 +1,11 @@
 //! FireLens: a router with its generated configuration and socket, and the containers that it gets output from.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
-use crate::support::{Host, definition, wait_for};
+use crate::support::{Host, Running, definition, log_services, wait_for};
 
 fn router(kind: &str, options: &Value) -> Value {
     let place = if kind == "fluentbit" { "/fluent-bit/etc/fluent-bit.conf" } else { "/fluentd/etc/fluent.conf" };
@@ -92,6 +95,44 @@ fn fluentd_has_its_own_file_and_gets_output_without_acknowledging_it() {
     }
     host.coracle(["stop", &id]).ok();
     host.coracle(["rm", &id]).ok();
+    host.finish();
+}
+
+/// What a collector answers to everything is the file here.
+#[test]
+fn a_configuration_out_of_s3_and_secret_options_are_the_routers() {
+    let host = Host::new();
+    host.import_probe();
+    let mut put = host.command(["secret", "put", "key"]);
+    put.stdin(Stdio::piped());
+    let mut put = Running::start(&mut put);
+    put.stdin().write_all(b"canary-0815").expect("it reads");
+    put.wait().ok();
+    let mut app = app(&["wait"], &json!({ "Name": "datadog" }));
+    app["logConfiguration"]["secretOptions"] = json!([{ "name": "apikey", "valueFrom": "key" }]);
+    let options = json!({ "config-file-type": "s3", "config-file-value": "arn:aws:s3:::settings/extra.conf" });
+    let task = definition::task(&[app, router("fluentbit", &options)]);
+    host.run(&task, &[]).expect_code(125).says(&[
+        "ResourceInitializationError",
+        "log_router",
+        "no S3 endpoint is configured",
+    ]);
+    let bucket = log_services::collector(&host, 9000);
+    let file = host.file("task.json", task.to_string());
+    let mut command = host.command(["run".as_ref(), "--detach".as_ref(), file.as_os_str()]);
+    command.env("CORACLE_S3_ENDPOINT", "http://127.0.0.1:9000");
+    let id = Running::start(&mut command).wait().ok().line().to_owned();
+    assert!(bucket.items()[0].head.starts_with("get /settings/extra.conf "));
+    let inside =
+        |words: &[&str]| host.coracle([&["exec", &id, "log_router", "--", "/bin/probe"], words].concat()).ok().stdout;
+    assert!(inside(&["read", "/fluent-bit/etc/external.conf"]).contains("Success"));
+    assert!(inside(&["environment"]).contains("canary-0815"));
+    let configuration = inside(&["read", "/fluent-bit/etc/fluent-bit.conf"]);
+    assert!(configuration.contains("@INCLUDE /fluent-bit/etc/external.conf") && configuration.contains("${apikey_0}"));
+    assert!(!configuration.contains("canary-0815"));
+    host.coracle(["stop", &id]).ok();
+    host.coracle(["rm", &id]).ok();
+    bucket.end();
     host.finish();
 }
 
