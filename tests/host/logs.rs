@@ -40,9 +40,7 @@ fn a_log_group_outlives_its_tasks() {
     let log = host.inspect(&first)["coracle"]["containers"]["main"]["log"].clone();
     assert_eq!((&log["logGroupName"], &log["logStreamName"]), (&json!("/ecs/test"), &json!(stream)));
     host.coracle(["logs", "--follow", &first]).ok();
-    wait_for("the first task to be removable", || {
-        (host.coracle(["rm", &first]).code() == 0).then_some(())
-    });
+    wait_for("the first task to be removable", || (host.coracle(["rm", &first]).code() == 0).then_some(()));
     // A second task, which run itself removes at its end, without a prefix.
     host.run(&definition::probe_with(&["say", "two"], &awslogs(&[])), &[]).ok();
     let all = events(&host, &["--group", "/ecs/test"]);
@@ -124,7 +122,8 @@ fn r07_a_flood_is_whole_and_the_supervisor_stays_small() {
     let supervisor = super::hardening::supervisor(&host, &task);
     let done = |name: &str, size: u64| {
         let logs = host.places.data_dir().join("tasks").join(&task).join("logs");
-        let length = |number: u32| std::fs::metadata(logs.join(format!("{name}.log.{number}"))).map_or(0, |file| file.len());
+        let length =
+            |number: u32| std::fs::metadata(logs.join(format!("{name}.log.{number}"))).map_or(0, |file| file.len());
         (length(0) + length(1) >= size).then_some(())
     };
     wait_for("the lines", || done("lines", 100_000_000));

@@ -447,14 +447,18 @@ mod tests {
 
     #[test]
     fn without_a_shipper_the_oldest_is_lost_and_counted_to_the_byte() {
+        // No multiple of a segment's lines.
+        const BUFFER_BYTES: u64 = 10_050;
         let logs = tempfile::tempdir().expect("a directory");
-        let mut writer = Writer::new(logs.path().to_owned(), name(), shipped(Mode::NonBlocking, 10_000));
+        let mut writer = Writer::new(logs.path().to_owned(), name(), shipped(Mode::NonBlocking, BUFFER_BYTES));
         for number in 0..1000 {
             take(&mut writer, format!("{number:099}\n").as_bytes(), SECOND);
             assert!(!writer.must_wait());
+            let written = (number + 1) * 100;
+            assert!(written - writer.lost().bytes >= written.min(BUFFER_BYTES), "{number}");
         }
         let (kept, _) = read_back(logs.path());
-        assert!(kept.len() >= 10_000 && kept.len() < 15_000, "{}", kept.len());
+        assert!(kept.len() as u64 >= BUFFER_BYTES && kept.len() < 15_000, "{}", kept.len());
         assert_eq!(writer.lost().bytes, 100_000 - kept.len() as u64);
         // A shipper that comes now finds a gap of that size, and says so; nothing is counted twice.
         let position = Position { bytes: 100_000, segment: 99, ..Position::default() };
