@@ -164,6 +164,7 @@ pub fn create_and_start(input: &StartInput<'_>) -> Result<Started, StartError> {
     let mut launch = begin(input)?;
     loop {
         if let Some(outcome) = launch.advance() {
+            launch.end();
             return outcome;
         }
         let left = PollTimeout::try_from(launch.left()).unwrap_or(PollTimeout::MAX);
@@ -178,6 +179,15 @@ impl Launch {
     /// For poll(2): when one of them is readable, `advance` may know more.
     pub fn interest(&self) -> [RawFd; 2] {
         [self.receiver.as_raw_fd(), self.launcher.as_raw_fd()]
+    }
+
+    /// Ends the launcher and waits for it: only then is the container's process the caller's own child.
+    fn end(self) {
+        let launcher = self.launcher.as_raw_fd() as libc::id_t;
+        // It has ended already, or ends now.
+        let _ = process_identity::signal(self.launcher.as_fd(), libc::SIGKILL);
+        // SAFETY: a null siginfo is allowed; the child is ours and is being killed.
+        unsafe { libc::waitid(libc::P_PIDFD, launcher, std::ptr::null_mut(), libc::WEXITED) };
     }
 
     /// How long `advance` may still answer nothing.
