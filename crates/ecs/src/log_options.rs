@@ -140,6 +140,36 @@ static DRIVERS: &[Driver] = &[
     Driver { name: NONE, options: &[], facts: false, required: &[] },
 ];
 
+/// Options that are known and change nothing here, with what happens instead.
+const WITHOUT_EFFECT: &[(&[&str], &str)] = &[
+    (
+        &[
+            "awslogs-endpoint",
+            "awslogs-credentials-endpoint",
+            "awslogs-force-flush-interval-seconds",
+            "awslogs-max-buffered-events",
+        ],
+        "output of awslogs stays on this host; read it with `coracle logs --group`",
+    ),
+    (&["awslogs-format"], "events are kept as the container writes them"),
+    (&["compress"], "rotated output is kept as it is"),
+    (
+        &["fluentd-async", "fluentd-async-connect", "fluentd-async-reconnect-interval"],
+        "output is always sent by another process, and tried again until it is taken",
+    ),
+    (&["fluentd-read-timeout", "fluentd-write-timeout"], "the shipper has timeouts of its own"),
+    (&["gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay"], "the shipper connects again until the task's end"),
+];
+/// Drivers whose output is kept on this host, where nothing is put beside it.
+const LOCAL: &[&str] = &[AWSLOGS, JSON_FILE];
+
+fn without_effect(driver: &str, option: &str) -> Option<&'static str> {
+    if LOCAL.contains(&driver) && FACTS.contains(&option) {
+        return Some("nothing is put beside output that stays on this host");
+    }
+    WITHOUT_EFFECT.iter().find(|(options, _)| options.contains(&option)).map(|(_, instead)| *instead)
+}
+
 impl Driver {
     fn knows(&self, option: &str) -> bool {
         let facts: &[&str] = if self.facts { FACTS } else { &[] };
@@ -312,6 +342,9 @@ pub(crate) fn check(log: &Place<'_>, findings: &mut Findings) {
             if name == AWSLOGS {
                 awslogs_value(option, value, path_of(option), findings);
             }
+            if let Some(instead) = without_effect(name, option) {
+                findings.add(Severity::NoEffect, path_of(option), instead);
+            }
             continue;
         }
         let message = format!("Log driver {name} disallows options: {option}");
@@ -403,6 +436,23 @@ mod tests {
     }
 
     #[test]
+    fn options_without_effect_are_named() {
+        let fluentd = json!({ "logDriver": "fluentd", "options": { "fluentd-async": "true", "tag": "t" } });
+        assert_eq!(
+            findings(fluentd),
+            [
+                "no effect: log.options.fluentd-async: output is always sent by another process, and tried again until it \
+              is taken"
+            ]
+        );
+        let file = json!({ "logDriver": "json-file", "options": { "labels": "a", "max-file": "3" } });
+        assert_eq!(
+            findings(file),
+            ["no effect: log.options.labels: nothing is put beside output that stays on this host"]
+        );
+    }
+
+    #[test]
     fn awslogs_is_refused_in_amazons_words() {
         let log = |options: Value| json!({ "logDriver": "awslogs", "options": options });
         let good = json!({ "awslogs-group": "/ecs/web", "awslogs-region": "eu-west-1", "awslogs-stream-prefix": "p",
@@ -436,7 +486,7 @@ mod tests {
     #[test]
     fn unknown_options_and_wrong_values_are_named() {
         let found = findings(json!({ "logDriver": "json-file", "options": { "max-sise": "1m", "max-file": "0",
-            "mode": "async", "max-buffer-size": "lots", "max-size": "-1", "max-age": "1w", "tag": "x" } }));
+            "mode": "async", "max-buffer-size": "lots", "max-size": "-1", "max-age": "1w" } }));
         assert_eq!(found.len(), 5, "{found:?}");
         assert!(found.iter().any(|one| one.starts_with("no effect: log.options.max-sise: ")), "{found:?}");
         assert!(found.contains(&"error: log.options.mode: \"async\" is not blocking or non-blocking".to_owned()));
