@@ -62,6 +62,38 @@ fn paths_of_the_host_are_made_kept_and_shared() {
     host.finish();
 }
 
+/// systemd-resolved's /etc/resolv.conf is a link, and so may a host's own be that a container sees at its /etc.
+#[test]
+fn links_in_an_etc_of_the_hosts_stay_and_lead_nowhere_else() {
+    let host = Host::new();
+    host.import_probe();
+    let etc = host.places.root.join("etc");
+    let outside = host.file("outside", "the host's");
+    fs::create_dir(&etc).expect("a new directory");
+    fs::write(etc.join("hosts"), "the host's").expect("a new file");
+    symlink("../run/resolve/stub.conf", etc.join("resolv.conf")).expect("a new link");
+    symlink(&outside, etc.join("hostname")).expect("a new link");
+    for read_only in [false, true] {
+        let volume = json!([{ "name": "v", "host": { "sourcePath": etc } }]);
+        let mut members = points(&[("v", "/etc")]);
+        members["mountPoints"][0]["readOnly"] = json!(read_only);
+        members["hostname"] = json!("called-so");
+        let command = ["paths", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+        let definition = task(&[definition::container("main", &command, &members)], volume);
+        let seen = host.run(&definition, &[]).ok().report("main");
+        assert_eq!(seen["/etc/hostname"]["content"], "called-so\n", "{seen}");
+        for path in ["/etc/hosts", "/etc/resolv.conf"] {
+            assert!(seen[path]["content"].as_str().is_some_and(|text| !text.contains("the host's")), "{path}: {seen}");
+        }
+        assert_eq!(fs::read_link(etc.join("resolv.conf")).expect("a link"), Path::new("../run/resolve/stub.conf"));
+        assert_eq!(fs::read_link(etc.join("hostname")).expect("a link"), Path::new(&outside));
+        for file in [etc.join("hosts"), PathBuf::from(&outside)] {
+            assert_eq!(fs::read_to_string(&file).expect("a file"), "the host's", "{}", file.display());
+        }
+    }
+    host.finish();
+}
+
 /// An image with content, owners and modes at `/data`.
 fn with_data(volumes: Value) -> Image {
     let layer = probe_layer()

@@ -383,7 +383,13 @@ impl Launcher<'_> {
         let mounts = mounts::plan(self.input.container, self.input.cgroups, &self.input.namespaces.ipc)
             .map_err(|error| Failure::create(chain(&error)))?;
         let volumes = self.fill_volumes(root.as_fd())?;
-        mounts.mount_outside(&path, &bundle).map_err(|error| Failure::create(chain(&error)))?;
+        mounts.mount_outside(&path).map_err(|error| Failure::create(chain(&error)))?;
+        if volumes.covers_etc() {
+            let etc = volumes.mount_etc(root.as_fd(), &bundle, mounts.read_only);
+            etc.map_err(|error| Failure::create(chain(&error)))?;
+        } else {
+            mounts.mount_etc(&path, &bundle).map_err(|error| Failure::create(chain(&error)))?;
+        }
         self.devices
             .iter()
             .try_for_each(|device| device.make(root.as_fd()))
@@ -431,7 +437,8 @@ impl Launcher<'_> {
         volumes.fill(root).map_err(failed)?;
         volumes.mount_first(root).map_err(failed)?;
         if volumes.covers_etc() {
-            rootfs::preflight(root, &self.plan.working_directory).map_err(|error| Failure::create(chain(&error)))?;
+            let made = rootfs::make_working_directory(root, &self.plan.working_directory);
+            made.map_err(|error| Failure::create(chain(&error)))?;
         }
         Ok(volumes)
     }

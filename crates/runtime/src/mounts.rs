@@ -19,6 +19,7 @@ use nix::sys::stat::{Mode, SFlag, mknod, umask};
 use crate::cgroup::Cgroups;
 use crate::cgroup_mounts::{self, CgroupFilesystem};
 use crate::namespaces::Ipc;
+use crate::rootfs::ETC_FILES;
 use crate::tmpfs::{self, TmpfsError};
 
 /// Docker's, MiB.
@@ -71,7 +72,7 @@ pub(crate) struct Mounts {
     tmpfs: Vec<tmpfs::Plan>,
     privileged: bool,
     /// The root's, and with it, as in Docker, that of our files in /etc.
-    read_only: bool,
+    pub(crate) read_only: bool,
     /// On a v2-only host, none: there it is one file system.
     cgroups: Vec<CgroupFilesystem>,
 }
@@ -120,7 +121,7 @@ pub(crate) fn plan(container: &ContainerSpec, cgroups: &Cgroups, ipc: &Ipc) -> R
 
 impl Mounts {
     /// In the launcher, on `root`, whose mount points are real.
-    pub(crate) fn mount_outside(&self, root: &Path, bundle: &Path) -> Result<(), MountError> {
+    pub(crate) fn mount_outside(&self, root: &Path) -> Result<(), MountError> {
         let dev = root.join("dev");
         new(&dev, "tmpfs", MsFlags::MS_NOSUID | MsFlags::MS_STRICTATIME, Some("mode=755,size=65536k"))?;
         for directory in ["pts", "mqueue"] {
@@ -130,7 +131,16 @@ impl Mounts {
         new(&dev.join("pts"), "devpts", unsafe_only, Some("newinstance,ptmxmode=0666,mode=0620,gid=5"))?;
         self.mount_shm(&dev.join("shm"))?;
         self.mount_tmpfs(root)?;
-        for file in ["hosts", "hostname", "resolv.conf"] {
+        if self.privileged {
+            copy_devices(Path::new("/dev"), &dev).map_err(|source| MountError { target: dev, source })?;
+        }
+        Ok(())
+    }
+
+    /// Our own files, in the image's /etc, where `rootfs::preflight` has made way for them, or in a tmpfs there. After
+    /// `mount_outside`.
+    pub(crate) fn mount_etc(&self, root: &Path, bundle: &Path) -> Result<(), MountError> {
+        for file in ETC_FILES {
             let target = root.join("etc").join(file);
             if self.tmpfs.iter().any(|plan| plan.target == Path::new("/etc")) {
                 fs::File::create(&target).map_err(|source| MountError { target: target.clone(), source })?;
@@ -139,9 +149,6 @@ impl Mounts {
             if self.read_only {
                 make_read_only(&target)?;
             }
-        }
-        if self.privileged {
-            copy_devices(Path::new("/dev"), &dev).map_err(|source| MountError { target: dev, source })?;
         }
         Ok(())
     }

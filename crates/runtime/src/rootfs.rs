@@ -25,8 +25,8 @@ const SCRATCH_OPTIONS: &str = "mode=0755,size=4m,nr_inodes=4096";
 const MAX_LAYERS: usize = 500;
 /// Directories that libcontainer mounts on, parents first.
 const MOUNT_POINTS: [&str; 3] = ["dev", "proc", "sys"];
-/// Files of ours in /etc.
-const ETC_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+/// Files of ours in /etc, and in the bundle.
+pub(crate) const ETC_FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RootfsError {
@@ -146,6 +146,11 @@ pub(crate) fn preflight(root: BorrowedFd<'_>, working_directory: &str) -> Result
     for name in ETC_FILES {
         plain_file(etc.as_fd(), name)?;
     }
+    make_working_directory(root, working_directory)
+}
+
+/// Where it is in the image, or in a volume that is mounted already.
+pub(crate) fn make_working_directory(root: BorrowedFd<'_>, working_directory: &str) -> Result<(), RootfsError> {
     let first = working_directory.split('/').find(|part| !part.is_empty() && *part != ".");
     if first.is_some_and(|first| MOUNT_POINTS.contains(&first)) {
         // It is or is not there once /proc is mounted, say; `enter` finds out.

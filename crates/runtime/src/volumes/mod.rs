@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::rootfs::ETC_FILES;
 use copy_up::CopyError;
 pub use mounter::find_helper;
 use plan::{Mount, MountKind, PlanError, Stage};
@@ -105,6 +106,16 @@ impl Volumes {
     /// What has to be there before our own files in /etc.
     pub(crate) fn mount_first(&self, root: BorrowedFd<'_>) -> Result<(), VolumeError> {
         self.mount_stage(root, Stage::First)
+    }
+
+    /// Our own files in an /etc that is a volume's, perhaps the host's own: its links stay and are followed inside the
+    /// root, as with runc. What they lead to is made where it is missing.
+    pub(crate) fn mount_etc(&self, root: BorrowedFd<'_>, bundle: &Path, read_only: bool) -> Result<(), VolumeError> {
+        ETC_FILES.iter().try_for_each(|file| {
+            let target = Path::new("/etc").join(file);
+            let one = plan::mount(bundle.join(file), &target, read_only, MountKind::Host)?;
+            put(root, &take(&one)?, &one)
+        })
     }
 
     /// Everything but that and what the container's first process mounts. The container's /dev is there.
