@@ -70,13 +70,15 @@ impl<'a> Options<'a> {
     }
 }
 
-/// Where a driver sends to.
+/// Where a driver sends to. What stands at the name `UnixOfContainer` is a container's to choose, so a link there is
+/// not followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     Udp { host: String, port: u16 },
     Tcp { host: String, port: u16 },
     Tls { host: String, port: u16 },
     Unix(PathBuf),
+    UnixOfContainer(PathBuf),
     UnixDatagram(PathBuf),
 }
 
@@ -86,7 +88,7 @@ impl std::fmt::Display for Address {
             Address::Udp { host, port } => write!(out, "udp://{host}:{port}"),
             Address::Tcp { host, port } => write!(out, "tcp://{host}:{port}"),
             Address::Tls { host, port } => write!(out, "tcp+tls://{host}:{port}"),
-            Address::Unix(path) => write!(out, "unix://{}", path.display()),
+            Address::Unix(path) | Address::UnixOfContainer(path) => write!(out, "unix://{}", path.display()),
             Address::UnixDatagram(path) => write!(out, "unixgram://{}", path.display()),
         }
     }

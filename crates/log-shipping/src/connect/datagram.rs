@@ -33,7 +33,9 @@ impl Datagrams {
                 socket.set_write_timeout(Some(ANSWER_TIMEOUT))?;
                 Ok(Datagrams::Local(socket))
             }
-            Address::Tcp { .. } | Address::Tls { .. } | Address::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Address::Tcp { .. } | Address::Tls { .. } | Address::Unix(_) | Address::UnixOfContainer(_) => {
+                Err(io::ErrorKind::Unsupported.into())
+            }
         }
     }
 

@@ -99,7 +99,7 @@ impl Outlet {
                         Err(error) => Err(error),
                         Ok(wire) => wire.deliver(&lines.concat()).map_err(SendError::unreachable(address)),
                     },
-                    address @ (Address::Tcp { .. } | Address::Tls { .. }) => {
+                    address @ (Address::Tcp { .. } | Address::Tls { .. } | Address::UnixOfContainer(_)) => {
                         let wire = self.wire(address, &settings.certificates)?;
                         wire.deliver(&lines.concat()).map_err(SendError::unreachable(address))
                     }

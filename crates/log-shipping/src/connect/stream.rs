@@ -1,12 +1,17 @@
 //! A stream to a log service: TCP, TLS over it, or a local socket.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
 
@@ -44,12 +49,8 @@ impl Wire {
                 let connection = ClientConnection::new(config, name).map_err(io::Error::other)?;
                 Kind::Tls(Box::new(StreamOwned::new(connection, tcp(host, *port)?)))
             }
-            Address::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
-                stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-                Kind::Local(stream)
-            }
+            Address::Unix(path) => Kind::Local(local(UnixStream::connect(path)?)?),
+            Address::UnixOfContainer(path) => Kind::Local(local(connect_without_links(path)?)?),
             Address::Udp { .. } | Address::UnixDatagram(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(Wire { kind, has_acknowledged: false })
@@ -151,6 +152,23 @@ impl Wire {
     }
 }
 
+fn local(stream: UnixStream) -> io::Result<UnixStream> {
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    Ok(stream)
+}
+
+/// To the socket that has this name itself. A link in its place could lead to any socket of the host's, which would
+/// take us for who we are.
+fn connect_without_links(path: &Path) -> io::Result<UnixStream> {
+    // The standard library would drop O_PATH, which is an access mode in musl's eyes.
+    let named = File::from(open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?);
+    if !named.metadata()?.file_type().is_socket() {
+        return Err(io::Error::other("it is no socket"));
+    }
+    UnixStream::connect(format!("/proc/self/fd/{}", named.as_raw_fd()))
+}
+
 fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
     for place in (host, port).to_socket_addrs()? {
@@ -165,4 +183,26 @@ fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_container_cannot_send_us_to_a_socket_of_the_hosts() {
+        let folder = tempfile::tempdir().expect("a directory");
+        let (socket, link) = (folder.path().join("socket"), folder.path().join("link"));
+        let listener = UnixListener::bind(&socket).expect("a new socket");
+        listener.set_nonblocking(true).expect("a listener");
+        symlink(&socket, &link).expect("a new link");
+        let connect = |path: &Path| Wire::connect(&Address::UnixOfContainer(path.to_owned()), &Certificates::default());
+        assert!(connect(&link).is_err());
+        assert!(listener.accept().is_err(), "somebody came through the link");
+        assert!(connect(&socket).is_ok());
+        assert!(listener.accept().is_ok());
+    }
 }

@@ -73,7 +73,7 @@ impl Settings {
     /// router's socket. The options are the router's.
     pub(crate) fn of_firelens(tag: String, socket: &Path, acknowledgement: Acknowledgement) -> Settings {
         Settings {
-            address: Address::Unix(socket.to_owned()),
+            address: Address::UnixOfContainer(socket.to_owned()),
             acknowledgement,
             retry_wait: RETRY_WAIT,
             max_retries: None,
@@ -160,7 +160,9 @@ fn address(options: &Options<'_>) -> Result<Address, OptionError> {
             PORT,
         );
         return match parsed.map_err(wrong)? {
-            Address::Udp { .. } | Address::UnixDatagram(_) => Err(wrong(format!("is tcp, tls or unix, not {text}"))),
+            Address::Udp { .. } | Address::UnixOfContainer(_) | Address::UnixDatagram(_) => {
+                Err(wrong(format!("is tcp, tls or unix, not {text}")))
+            }
             address @ (Address::Tcp { .. } | Address::Tls { .. } | Address::Unix(_)) => Ok(address),
         };
     }

@@ -60,7 +60,7 @@ impl Settings {
             Address::Udp { .. } | Address::Tcp { .. } => {
                 return Err(options.bad("gelf-address", "please provide gelf-address as proto://host:port"));
             }
-            Address::Tls { .. } | Address::Unix(_) | Address::UnixDatagram(_) => {
+            Address::Tls { .. } | Address::Unix(_) | Address::UnixOfContainer(_) | Address::UnixDatagram(_) => {
                 return Err(options.bad("gelf-address", "endpoint needs to be TCP or UDP"));
             }
         }
