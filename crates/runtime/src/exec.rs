@@ -14,7 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use agent_protocol::command::Exec;
+use agent_protocol::command::{DebugTools, Exec};
 use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -24,7 +24,8 @@ use crate::fork::{self, Fork, Parent};
 use crate::launch::{self, Started, chain};
 use crate::report::{self, Failure, Heard, Progress};
 use crate::spec::{self, ProcessPlan};
-use crate::{process, process_identity, sealed_exe, terminal};
+use crate::volumes::tree;
+use crate::{busybox, debug_mounts, process, process_identity, sealed_exe, terminal};
 
 /// How long it may take until the program is executed, milliseconds.
 const EXEC_TIMEOUT_MS: u64 = 20_000;
@@ -32,6 +33,7 @@ const EXEC_TIMEOUT_MS: u64 = 20_000;
 const REPORT_FD: i32 = 3;
 const PIDFD_FD: i32 = 4;
 const TERMINAL_FD: i32 = 5;
+const TOOLS_FD: i32 = 6;
 
 /// A process that runs. The caller is its parent and reaps it.
 #[derive(Debug)]
@@ -95,6 +97,7 @@ pub fn begin(input: &ExecInput<'_>) -> Result<Launch, ExecError> {
     let path = cgroup::of_container(task, &container.definition.name);
     let birthplace = cgroups.birthplace(&path).map_err(|error| refused(chain(&error)))?;
     let null = File::options().read(true).write(true).open("/dev/null").map_err(io("open /dev/null"))?;
+    let tools = wanted.debug.as_ref().map(tools).transpose().map_err(refused)?;
     let (receiver, sender) = report::channel().map_err(io("make a pipe"))?;
     let (ours, theirs) = UnixStream::pair().map_err(io("make a socket pair"))?;
     let terminal = stdio.is_none();
@@ -105,9 +108,10 @@ pub fn begin(input: &ExecInput<'_>) -> Result<Launch, ExecError> {
         namespaces: namespaces(started).map_err(io("look at its namespaces"))?,
         terminal,
         terminal_size: wanted.terminal_size,
+        applets: wanted.debug.as_ref().map(|tools| tools.applets.as_slice()),
     };
     let stdio = stdio.unwrap_or([null.as_fd(), null.as_fd(), null.as_fd()]);
-    let mut placed = [
+    let mut placed = vec![
         (stdio[0].as_raw_fd(), 0),
         (stdio[1].as_raw_fd(), 1),
         (stdio[2].as_raw_fd(), 2),
@@ -115,6 +119,7 @@ pub fn begin(input: &ExecInput<'_>) -> Result<Launch, ExecError> {
         (started.pidfd.as_raw_fd(), PIDFD_FD),
         (theirs.as_raw_fd(), TERMINAL_FD),
     ];
+    placed.extend(tools.iter().map(|tools| (tools.as_fd().as_raw_fd(), TOOLS_FD)));
     let parent = std::process::id();
     let helper = match fork::fork_into(birthplace.as_ref().map(AsFd::as_fd), Parent::Caller).map_err(io("fork"))? {
         Fork::Child => fork::run_child(parent, || {
@@ -139,6 +144,7 @@ pub fn start(input: &ExecInput<'_>) -> Result<Executed, ExecError> {
     let mut launch = begin(input)?;
     loop {
         if let Some(outcome) = launch.advance() {
+            launch.end();
             return outcome;
         }
         let left = PollTimeout::try_from(launch.left()).unwrap_or(PollTimeout::MAX);
@@ -150,6 +156,19 @@ pub fn start(input: &ExecInput<'_>) -> Result<Executed, ExecError> {
 }
 
 impl Launch {
+    /// Ends what is not the process asked for, and waits for it: a pid namespace does not end before the last process
+    /// that was in it has been waited for.
+    fn end(self) {
+        let process = self.created.as_ref().map(|(_, pidfd)| pidfd);
+        for ended in std::iter::once(&self.helper).chain(process) {
+            // It may have ended already.
+            let _ = process_identity::signal(ended.as_fd(), libc::SIGKILL);
+            let number = ended.as_raw_fd() as libc::id_t;
+            // SAFETY: a null siginfo is allowed; the child is ours and is being killed.
+            unsafe { libc::waitid(libc::P_PIDFD, number, std::ptr::null_mut(), libc::WEXITED) };
+        }
+    }
+
     /// For poll(2): when it is readable, `advance` may know more.
     pub fn interest(&self) -> RawFd {
         self.receiver.as_raw_fd()
@@ -227,7 +246,9 @@ fn plan(
     if let Some(directory) = directory {
         container.definition.working_directory = Some(directory.to_owned());
     }
-    if let Some(user) = wanted.user.as_deref().filter(|user| !user.is_empty()) {
+    let user = wanted.user.as_deref().filter(|user| !user.is_empty());
+    // Who looks for what is wrong with a container wants to see all of it.
+    if let Some(user) = user.or(wanted.debug.as_ref().map(|_| "0")) {
         container.definition.user = Some(user.to_owned());
     }
     let mut plan = spec::process_plan(&container, secrets).map_err(|error| chain(&error))?;
@@ -242,7 +263,22 @@ fn plan(
         }
         process::set(&mut plan.environment, variable.clone());
     }
+    if wanted.debug.is_some() {
+        let path = match process::get(&plan.environment, "PATH") {
+            Some(path) if !path.is_empty() => format!("PATH={}:{path}", debug_mounts::DIRECTORY),
+            Some(_) | None => format!("PATH={}", debug_mounts::DIRECTORY),
+        };
+        process::set(&mut plan.environment, path);
+    }
     Ok(plan)
+}
+
+/// A mount of the tools' file, attached nowhere: what this host has mounted where cannot be told from inside.
+fn tools(wanted: &DebugTools) -> Result<tree::Tree, String> {
+    busybox::check_names(&wanted.applets)?;
+    let file = busybox::open(&wanted.busybox).map_err(|error| chain(&error))?;
+    tree::take(&busybox::path_of(&file), true)
+        .map_err(|error| format!("cannot mount {}: {error}", wanted.busybox.display()))
 }
 
 /// Which namespaces to join: those that differ from ours. Nobody can enter the user namespace that they are in, and a
@@ -275,6 +311,8 @@ struct Joining<'a> {
     namespaces: i32,
     terminal: bool,
     terminal_size: Option<(u16, u16)>,
+    /// The names of the tools that only this process is to see.
+    applets: Option<&'a [String]>,
 }
 
 impl Joining<'_> {
@@ -325,6 +363,11 @@ impl Joining<'_> {
         let failed =
             |error: EntryError| Failure { created: true, exit_code: Some(error.exit_code()), text: error.to_string() };
         let step = |step| move |source| failed(EntryError::Step { step, source });
+        if let Some(applets) = self.applets {
+            // SAFETY: the descriptor was placed there, and nobody closes it before the program is executed.
+            let tools = unsafe { BorrowedFd::borrow_raw(TOOLS_FD) };
+            debug_mounts::show(tools, applets).map_err(step("show the debugging tools"))?;
+        }
         let root = File::open("/").map_err(step("open the container's root"))?;
         let entry: Entry = launch::entry(self.plan, root.as_fd())?;
         drop(root);
