@@ -83,7 +83,12 @@ fn the_first_process_of_a_shared_namespace_has_nothing() {
     let mut definition = two(&json!({ "pidMode": "task" }));
     let capabilities = json!({ "capabilities": { "add": ["SYS_PTRACE"] } });
     definition["containerDefinitions"][0]["linuxParameters"] = capabilities;
+    // The first process is nobody's as well.
+    definition["containerDefinitions"][1]["user"] = json!("65534:65534");
     let task = host.detach(&definition, &[]);
+    let looks = exec(&host, &task, "b", &["paths", "/proc/1/fd", "/proc/1/root"]).json();
+    assert!(looks["/proc/1/fd"].is_null() || looks["/proc/1/fd"]["entries"] == json!([]), "{looks}");
+    assert!(looks["/proc/1/root"].is_null(), "{looks}");
     let looks = exec(&host, &task, "a", &["paths", "/proc/1/root", "/proc/1/net/dev", "/proc/1/exe"]).json();
     let root = &looks["/proc/1/root"];
     assert!(root.is_null() || root["entries"] == json!([]), "{root}");

@@ -115,6 +115,11 @@ fn forward_until_end(child: i32, every: &libc::sigset_t) -> u8 {
 fn pause() -> ! {
     let every = every_signal();
     block(&every);
+    // A container whose user is nobody too could trace us, and end everything in the namespace with us.
+    // SAFETY: numbers only.
+    if unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) } != 0 {
+        exit_now(1);
+    }
     // The supervisor's end is the namespace's, and with it that of everything in it.
     die_with_parent();
     report::close(REPORT_FD);
