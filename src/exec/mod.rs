@@ -1,9 +1,11 @@
 //! `coracle exec`: a further process in a running container.
 
+mod debug;
 mod streams;
 pub(crate) mod terminal;
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use agent::ending;
@@ -16,12 +18,13 @@ use runtime::task_dir::Task;
 use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, require_root};
 use crate::{ps, target};
+use debug::Wanted;
 use streams::StreamsError;
 
 /// Run a further process in a running container
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  sudo coracle exec -it web -- sh\n  sudo coracle exec --user 1000 --env DEBUG=1 web sidecar -- id\n\nThe exit code is the process's own."
+    after_help = "Examples:\n  sudo coracle exec -it web -- sh\n  sudo coracle exec --user 1000 --env DEBUG=1 web sidecar -- id\n  sudo coracle exec --debug web\n  sudo coracle exec --debug web -- ps\n\nWith --debug, a shell and the other tools of busybox are there for this one process, in /dev/coracle/bin: the image\nneeds none, and a read-only root stays one. The process is the container's root, as confined as the\ncontainer, and sees its files, processes and network; the container sees nothing of the tools.\n\nThe exit code is the process's own."
 )]
 pub(crate) struct Arguments {
     /// Keep standard input open.
@@ -39,12 +42,21 @@ pub(crate) struct Arguments {
     /// An environment variable beside the container's own; NAME alone takes the value from here.
     #[arg(short, long, value_name = "NAME=VALUE")]
     env: Vec<String>,
+    /// Bring a shell and tools for a container that has none; without a COMMAND, runs the shell.
+    #[arg(long)]
+    debug: bool,
+    /// An image that is here, to take a static busybox from; this host's own otherwise.
+    #[arg(long, value_name = "IMAGE", requires = "debug", conflicts_with = "busybox")]
+    debug_image: Option<String>,
+    /// A static busybox of this host; /bin/busybox or /usr/bin/busybox otherwise.
+    #[arg(long, value_name = "FILE", requires = "debug")]
+    busybox: Option<PathBuf>,
     /// The task's id, the start of its id, its name or its family.
     task: String,
     /// The container; may be left out where only one runs.
     container: Option<String>,
     /// The command, after `--`.
-    #[arg(last = true, required = true, value_name = "COMMAND")]
+    #[arg(last = true, required_unless_present = "debug", value_name = "COMMAND")]
     command: Vec<String>,
 }
 
@@ -68,15 +80,17 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
             .next("leave -t out, or run this in a terminal"));
     }
     let task = target::running(options, &arguments.task)?;
-    let exec = request(&task, arguments)?;
+    let wanted = debug::wanted(options, arguments)?;
+    let (interactive, doing) = (wanted.interactive, format!("running {:?}", wanted.command[0]));
+    let exec = request(&task, arguments, wanted)?;
     let client =
         client::connect(&task.spec.places).doing(format!("asking the supervisor of task {}", ps::short_id(&task)))?;
-    let doing = format!("running {:?} in container {}", arguments.command[0], exec.container);
-    let code = if arguments.tty {
+    let doing = format!("{doing} in container {}", exec.container);
+    let code = if exec.terminal {
         let (execution, master) = client.exec_with_terminal(&exec).map_err(refused).doing(&doing)?;
-        terminal::attach(execution, master, arguments.interactive).doing(&doing)?
+        terminal::attach(execution, master, interactive).doing(&doing)?
     } else {
-        streams::carry(client, &exec, arguments.interactive)
+        streams::carry(client, &exec, interactive)
             .map_err(|error| match error {
                 StreamsError::Client(error) => refused(error),
                 StreamsError::Pipes(_) => Failure::from(error),
@@ -100,21 +114,22 @@ fn refused(error: ClientError) -> Failure {
     Failure::from(error).exit(u8::try_from(code).unwrap_or(FAILED))
 }
 
-fn request(task: &Task, arguments: &Arguments) -> Result<Exec, Failure> {
+fn request(task: &Task, arguments: &Arguments, wanted: Wanted) -> Result<Exec, Failure> {
     let mut environment = environment(&arguments.env, |name| std::env::var(name).ok())?;
-    if arguments.tty && !environment.iter().any(|variable| variable.starts_with("TERM=")) {
+    if wanted.terminal && !environment.iter().any(|variable| variable.starts_with("TERM=")) {
         let term = std::env::var("TERM").unwrap_or_else(|_| "xterm".to_owned());
         environment.push(format!("TERM={term}"));
     }
     let usage = format!("coracle exec {} CONTAINER -- COMMAND", arguments.task);
     Ok(Exec {
         container: target::container(task, arguments.container.as_deref(), &usage)?,
-        command: arguments.command.clone(),
+        command: wanted.command,
         environment,
         user: arguments.user.clone(),
         working_directory: arguments.workdir.clone(),
-        terminal: arguments.tty,
-        terminal_size: if arguments.tty { terminal::size() } else { None },
+        terminal: wanted.terminal,
+        terminal_size: if wanted.terminal { terminal::size() } else { None },
+        debug: wanted.tools,
     })
 }
 

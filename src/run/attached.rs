@@ -43,7 +43,10 @@ pub(super) enum Happening {
     LogsEnded(Option<logs::ReadError>),
     Status(Box<TaskStatus>),
     WatchEnded(Option<ClientError>),
-    Signal { signal: Signal, at: Instant },
+    Signal {
+        signal: Signal,
+        at: Instant,
+    },
     /// What a container's terminal shows.
     Screen(Vec<u8>),
     ScreenEnded,

@@ -250,10 +250,7 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
             Some("coracle doctor: it says what this host lacks, with the cure".to_owned())
         }
         StartError::Images(
-            ImageError::Open { .. }
-            | ImageError::Store { .. }
-            | ImageError::Login { .. }
-            | ImageError::Runtime { .. },
+            ImageError::Open { .. } | ImageError::Store { .. } | ImageError::Login { .. } | ImageError::Runtime { .. },
         )
         | StartError::Environment(_)
         | StartError::Volumes(_)

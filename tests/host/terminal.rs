@@ -13,14 +13,14 @@ use super::hardening::container_processes;
 use crate::support::{Host, Running, definition, wait_for};
 
 /// A new terminal of ours: what a person types and sees.
-struct Person {
+pub(super) struct Person {
     keyboard: File,
     terminal: File,
     seen: Arc<Mutex<String>>,
 }
 
 impl Person {
-    fn new(rows: u16, columns: u16) -> Person {
+    pub(super) fn new(rows: u16, columns: u16) -> Person {
         let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let (mut ours, mut theirs) = (0, 0);
         // SAFETY: two integers to fill, and a winsize to read; no name and no modes.
@@ -50,20 +50,20 @@ impl Person {
     }
 
     /// Starts a command with this terminal as its three streams.
-    fn start(&self, mut command: std::process::Command) -> Child {
+    pub(super) fn start(&self, mut command: std::process::Command) -> Child {
         let stream = || Stdio::from(self.terminal.try_clone().expect("a copy"));
         command.stdin(stream()).stdout(stream()).stderr(stream()).spawn().expect("it starts")
     }
 
-    fn types(&mut self, keys: &[u8]) {
+    pub(super) fn types(&mut self, keys: &[u8]) {
         self.keyboard.write_all(keys).expect("the terminal is open");
     }
 
-    fn seen(&self) -> String {
+    pub(super) fn seen(&self) -> String {
         self.seen.lock().expect("nobody panics").clone()
     }
 
-    fn waits_to_see(&self, text: &str) {
+    pub(super) fn waits_to_see(&self, text: &str) {
         wait_for(&format!("{text:?}"), || self.seen().contains(text).then_some(()));
     }
 

@@ -4,6 +4,8 @@
 //! closes before that, the supervisor removes what it made and ends. The *ctl* socket in the task's run directory
 //! carries all others; it is mode 0600, and only the same user id is served.
 
+use std::path::PathBuf;
+
 use ecs::ContainerName;
 use ecs::task::StopCode;
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,20 @@ pub struct Exec {
     /// Rows and columns that the terminal begins with.
     #[serde(default)]
     pub terminal_size: Option<(u16, u16)>,
+    /// Tools that only this process sees, for a container that has none. It is the container's root then, unless
+    /// `user` says otherwise.
+    #[serde(default)]
+    pub debug: Option<DebugTools>,
+}
+
+/// A busybox, which is one file under many names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DebugTools {
+    /// A static one on this host.
+    pub busybox: PathBuf,
+    /// The names of its tools.
+    pub applets: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -101,6 +117,7 @@ mod tests {
             working_directory: None,
             terminal: true,
             terminal_size: Some((24, 80)),
+            debug: Some(DebugTools { busybox: "/bin/busybox".into(), applets: vec!["sh".to_owned()] }),
         };
         let reason = "because".to_owned();
         let commands = [

@@ -141,7 +141,16 @@ where
     let mut said = attachment.said.clone();
     said.extend(unkept_limits(plan));
     let places = supervisor.places.clone();
-    let parts = Parts { id: id.clone(), runtime_ids, images, attachment, fetched, volumes: volumes.volumes.clone(), created_at, places };
+    let parts = Parts {
+        id: id.clone(),
+        runtime_ids,
+        images,
+        attachment,
+        fetched,
+        volumes: volumes.volumes.clone(),
+        created_at,
+        places,
+    };
     let mut composed = compose::compose(plan, parts).map_err(StartError::Size)?;
     let files = firelens::prepare(&mut composed.spec, &mut composed.secrets, router).map_err(StartError::Firelens)?;
     shipping::check(&composed.spec, &composed.secrets).map_err(StartError::Shipping)?;

@@ -11,9 +11,9 @@ pub mod driver;
 pub mod ending;
 pub mod environment;
 pub mod events;
-pub mod firelens;
 #[cfg(test)]
 mod example;
+pub mod firelens;
 pub mod gpu;
 pub mod host;
 mod links;

@@ -359,7 +359,11 @@ impl Extractor {
     }
 }
 
-pub(crate) fn write_data<R: Read>(archive: &mut tar::Reader<R>, entry: &Entry, file: &File) -> Result<(), ExtractError> {
+pub(crate) fn write_data<R: Read>(
+    archive: &mut tar::Reader<R>,
+    entry: &Entry,
+    file: &File,
+) -> Result<(), ExtractError> {
     let failed = |source| ExtractError::Io { doing: "write", path: shown(&entry.path), source };
     let Some(segments) = &entry.sparse else {
         let mut at = 0;

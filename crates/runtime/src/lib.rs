@@ -8,6 +8,7 @@
     reason = "namespaces, seccomp, capabilities and clone3 have no safe interface; each use says why it is sound"
 )]
 
+pub mod busybox;
 mod capabilities;
 pub mod cgroup;
 mod cgroup_mounts;
@@ -15,6 +16,7 @@ pub mod checks;
 pub mod client;
 pub mod container_root;
 mod ctl;
+pub mod debug_mounts;
 mod devices;
 mod enter;
 pub mod exec;

@@ -131,8 +131,10 @@ fn leaf_of(name: &OsStr) -> Option<TaskId> {
 fn remove_empty_shipper_leaves(roots: &Roots, cgroups: &Cgroups) {
     let parent = roots.cgroup_parent.strip_prefix("/").unwrap_or(&roots.cgroup_parent);
     let listings = cgroups.mounts().filter_map(|mount| fs::read_dir(mount.join(parent)).ok());
-    let names: BTreeSet<String> =
-        listings.flat_map(|listing| listing.flatten()).filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let names: BTreeSet<String> = listings
+        .flat_map(|listing| listing.flatten())
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
     for id in names.iter().filter_map(|name| TaskId::try_from(name.strip_prefix(CGROUP_PREFIX)?.to_owned()).ok()) {
         let places = roots.places(&id);
         // One that is being started has its lock already.

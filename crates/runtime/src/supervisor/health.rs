@@ -71,6 +71,7 @@ impl Checks {
             working_directory: None,
             terminal: false,
             terminal_size: None,
+            debug: None,
         };
         let streams = || -> io::Result<(File, [OwnedFd; 3])> {
             let (reader, writer) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;

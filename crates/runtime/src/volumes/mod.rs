@@ -11,7 +11,7 @@ mod plan;
 mod secrets;
 mod target;
 mod task;
-mod tree;
+pub(crate) mod tree;
 
 use std::fs::{self, File};
 use std::io;

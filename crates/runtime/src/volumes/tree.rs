@@ -27,7 +27,7 @@ struct MountAttributes {
 }
 
 /// A copy of mounts, attached nowhere or by `put`.
-pub(super) struct Tree {
+pub(crate) struct Tree {
     descriptor: OwnedFd,
     /// Still to be made so, when it is attached.
     read_only_later: bool,
@@ -40,7 +40,7 @@ impl AsFd for Tree {
 }
 
 /// A copy of the mounts at and below `path`, attached nowhere, which lets nothing out or in.
-pub(super) fn take(path: &Path, read_only: bool) -> io::Result<Tree> {
+pub(crate) fn take(path: &Path, read_only: bool) -> io::Result<Tree> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let flags = OPEN_TREE_CLONE | AT_RECURSIVE | libc::O_CLOEXEC;
     // SAFETY: a C string that outlives the call, and flags.
@@ -77,14 +77,17 @@ fn set_attributes(tree: BorrowedFd<'_>, read_only: bool) -> io::Result<()> {
 
 /// Puts a tree on what `target` is.
 pub(super) fn put(tree: &Tree, target: BorrowedFd<'_>) -> io::Result<()> {
+    attach(tree.as_fd(), target)?;
+    if tree.read_only_later { make_read_only(tree.as_fd()) } else { Ok(()) }
+}
+
+/// Puts mounts that are attached nowhere on what `target` is.
+pub(crate) fn attach(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
     let flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
-    let (from, to) = (tree.descriptor.as_raw_fd(), target.as_raw_fd());
+    let (from, to) = (tree.as_raw_fd(), target.as_raw_fd());
     // SAFETY: descriptors, empty C strings and flags.
     let answer = unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) };
-    if answer != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    if tree.read_only_later { make_read_only(tree.descriptor.as_fd()) } else { Ok(()) }
+    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// As older kernels do it: what is mounted below stays as it is, as with Docker there.

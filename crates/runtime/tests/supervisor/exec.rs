@@ -37,6 +37,7 @@ fn shell(script: &str) -> Exec {
         working_directory: Some("/tmp".to_owned()),
         terminal: false,
         terminal_size: None,
+        debug: None,
     }
 }
 
