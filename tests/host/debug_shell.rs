@@ -81,6 +81,27 @@ fn tools_are_there_for_an_image_without_any() {
     end(host, &task);
 }
 
+/// As little as Amazon allows: no memory but the kernel's own is needed for the tools, no privilege is given.
+#[test]
+fn a_container_with_nothing_to_spare_has_room_for_it() {
+    let host = Host::new();
+    import_bare(&host);
+    let members = json!({
+        "memory": 6, "user": "1000",
+        "linuxParameters": { "capabilities": { "drop": ["ALL"] } },
+        "dockerSecurityOptions": ["no-new-privileges"],
+    });
+    let mut definition = definition::probe_with(&["wait"], &members);
+    definition["ipcMode"] = json!("none");
+    let task = host.detach(&definition, &[]);
+    for _ in 0..3 {
+        debug(&host, &task, &["sh", "-c", "ls /dev && cat /proc/self/status"])
+            .ok()
+            .prints(&["CapBnd:\t0000000000000000"]);
+    }
+    end(host, &task);
+}
+
 #[test]
 fn a_read_only_root_stays_read_only_and_has_tools() {
     let host = Host::new();
@@ -113,14 +134,17 @@ fn it_sees_the_processes_of_a_task_that_shares_them() {
 fn the_container_sees_nothing_of_it() {
     let host = Host::new();
     import_bare(&host);
-    let members = json!({ "linuxParameters": { "sharedMemorySize": 8, "initProcessEnabled": false } });
+    let members = json!({ "pseudoTerminal": true, "linuxParameters": {
+        "devices": [{ "hostPath": "/dev/zero", "containerPath": "/dev/second-zero" }],
+        "tmpfs": [{ "containerPath": "/dev/scratch", "size": 1 }],
+    } });
     let task = host.detach(&definition::probe_with(&["wait"], &members), &[]);
     let pid = only_process(&host, &task);
     let before = (mounts(pid), devices(pid));
     let mut shell = host.command(["exec", "--debug", &task]);
     shell.stdin(Stdio::piped());
     let mut shell = Running::start(&mut shell);
-    let script = "ls -l /dev; echo x > /dev/null; echo shared > /dev/shm/file; cat /proc/self/mountinfo; echo ready\n";
+    let script = "ls -l /dev; echo x > /dev/null; head -c 5 /dev/second-zero | od -An -tx1; echo shared > /dev/shm/file; cat /proc/self/mountinfo; echo ready\n";
     let mut input = shell.stdin();
     input.write_all(script.as_bytes()).expect("it reads");
     shell.wait_for_output("ready");
@@ -129,11 +153,11 @@ fn the_container_sees_nothing_of_it() {
     for name in before.1.iter().filter_map(|entry| entry.split(' ').next()) {
         assert!(seen.contains(&format!(" {name}")), "no {name}: {seen}");
     }
-    for path in [" /dev/pts ", " /dev/shm ", " /dev/mqueue ", " /dev/coracle/bin/busybox ro,"] {
+    for path in [" /dev/pts ", " /dev/shm ", " /dev/mqueue ", " /dev/scratch ", " /dev/coracle/bin/busybox ro,"] {
         assert!(seen.contains(path), "no {path}: {seen}");
     }
     assert!(!seen.contains("/dev/coracle/old"), "{seen}");
-    assert!(seen.contains("crw-rw-rw-"), "{seen}");
+    assert!(seen.contains("crw-rw-rw-") && seen.contains(" 00 00 00 00 00\n"), "{seen}");
     // The container, meanwhile.
     assert_eq!((mounts(pid), devices(pid)), before);
     assert!(!Path::new(&format!("/proc/{pid}/root/dev/coracle")).exists());

@@ -2,9 +2,9 @@
 //! (GPL), so it is never part of our binary; nothing of it is executed here, its file only read.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use agent_protocol::command::DebugTools;
@@ -42,7 +42,7 @@ pub enum BusyboxError {
 pub fn look(path: &Path) -> Result<DebugTools, BusyboxError> {
     let file = open(path)?;
     let mut bytes = Vec::new();
-    let read = io::Read::read_to_end(&mut io::Read::take(&file, MAX_FILE_BYTES), &mut bytes);
+    let read = file.take(MAX_FILE_BYTES).read_to_end(&mut bytes);
     read.map_err(|source| BusyboxError::Io { action: "read", path: path.to_owned(), source })?;
     let applets = applets(&bytes);
     if !applets.iter().any(|name| name == "sh") {
@@ -60,7 +60,7 @@ pub(crate) fn open(path: &Path) -> Result<File, BusyboxError> {
     let unusable = |reason| BusyboxError::Unusable { path: path.to_owned(), reason };
     let metadata = std::fs::metadata(path).map_err(io("look at"))?;
     // Before it is opened: a FIFO would keep us waiting.
-    if !metadata.is_file() || metadata.file_type().is_fifo() {
+    if !metadata.is_file() {
         return Err(unusable("it is not a file"));
     }
     if metadata.size() > MAX_FILE_BYTES || metadata.mode() & 0o111 == 0 {
