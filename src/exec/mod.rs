@@ -24,7 +24,7 @@ use streams::StreamsError;
 /// Run a further process in a running container
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  sudo coracle exec -it web -- sh\n  sudo coracle exec --user 1000 --env DEBUG=1 web sidecar -- id\n  sudo coracle exec --debug web\n  sudo coracle exec --debug web -- ps\n\nWith --debug, a shell and the other tools of busybox are there for this one process, in /dev/coracle/bin: the image\nneeds none, and a read-only root stays one. The process is the container's root, as confined as the\ncontainer, and sees its files, processes and network; the container sees nothing of the tools.\n\nThe exit code is the process's own."
+    after_help = "Examples:\n  sudo coracle exec -it web -- sh\n  sudo coracle exec --user 1000 --env DEBUG=1 web sidecar -- id\n  sudo coracle exec --debug web\n  sudo coracle exec --debug web -- ps\n\nWith --debug, a shell and the other tools of busybox are there for this one process, in\n/dev/coracle/bin: the image needs none, and a read-only root stays one. The process is the\ncontainer's root, as confined as the container, and sees its files, processes and network; the\ncontainer sees nothing of the tools.\n\nThe exit code is the process's own."
 )]
 pub(crate) struct Arguments {
     /// Keep standard input open.
