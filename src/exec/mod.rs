@@ -122,7 +122,11 @@ fn request(task: &Task, arguments: &Arguments, wanted: Wanted) -> Result<Exec, F
     }
     let usage = format!("coracle exec {} CONTAINER -- COMMAND", arguments.task);
     Ok(Exec {
-        container: target::container(task, arguments.container.as_deref(), &usage)?,
+        container: target::container(task, arguments.container.as_deref(), &usage).map_err(|failure| {
+            // A tool's name in the container's place: with --debug no command is missing then.
+            let next = failure.next.as_deref().map(|next| format!("{next}; a COMMAND comes after `--`"));
+            if arguments.command.is_empty() { Failure { next, ..failure } } else { failure }
+        })?,
         command: wanted.command,
         environment,
         user: arguments.user.clone(),

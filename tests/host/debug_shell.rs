@@ -77,6 +77,8 @@ fn tools_are_there_for_an_image_without_any() {
     let script = host.file("script", "cd /work\ncat file | tr a-z A-Z\n");
     shell.stdin(fs::File::open(script).expect("a file"));
     Running::start(&mut shell).wait().ok().prints(&["FROM OUTSIDE"]);
+    host.coracle(["exec", "--debug", &task, "ls"])
+        .refused(&["no container \"ls\"", "one of main; a COMMAND comes after `--`"]);
     debug(&host, &task, &["nonesuch"]).expect_code(127).says(&["nonesuch"]);
     end(host, &task);
 }

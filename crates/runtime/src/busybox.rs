@@ -175,6 +175,34 @@ mod tests {
         assert!(check_names(&vec!["a".to_owned(); MAX_APPLETS + 1]).is_err());
     }
 
+    /// An ELF file with one program header, as elf(5) has it.
+    fn elf(machine: u8, kind: u8) -> Vec<u8> {
+        let mut file = vec![0; 64 + 56];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (file[16], file[18], file[32], file[54], file[56]) = (2, machine, 64, 56, 1);
+        file[64] = kind;
+        file
+    }
+
+    #[test]
+    fn a_program_that_needs_a_library_or_another_machine_is_refused() {
+        const LOAD: u8 = 1;
+        const INTERPRETER: u8 = 3;
+        let (here, elsewhere) = if cfg!(target_arch = "aarch64") { (183, 62) } else { (62, 183) };
+        let path = std::env::temp_dir().join(format!("coracle-elf-{}", std::process::id()));
+        let checked = |content: &[u8]| {
+            std::fs::write(&path, content).expect("a file of this test's own");
+            check_static(&File::open(&path).expect("just written")).expect("it can be read")
+        };
+        assert_eq!(checked(&elf(here, LOAD)), None);
+        assert!(checked(&elf(here, INTERPRETER)).is_some_and(|reason| reason.contains("dynamically")));
+        assert!(checked(&elf(elsewhere, LOAD)).is_some_and(|reason| reason.contains("architecture")));
+        for cut in [0, 63, 64] {
+            assert!(checked(&elf(here, LOAD)[..cut]).is_some_and(|reason| reason.contains("no ELF")), "{cut} bytes");
+        }
+        std::fs::remove_file(&path).expect("just written");
+    }
+
     #[test]
     fn what_is_no_static_program_is_refused_with_its_reason() {
         let refused = |path: &str| look(Path::new(path)).expect_err(path).to_string();
