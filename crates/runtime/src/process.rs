@@ -1,6 +1,9 @@
 //! What a container's process is: its arguments, environment and working directory, out of the container definition
 //! and the image, by the rules that Docker follows. Pure.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use agent_protocol::ContainerSecrets;
 use agent_protocol::task_spec::{ContainerSpec, ImageConfig};
 use ecs::task_definition::{ContainerDefinition, KeyValuePair};
@@ -50,31 +53,54 @@ pub(crate) fn environment(
     container: &ContainerSpec,
     secrets: Option<&ContainerSecrets>,
 ) -> Result<Vec<String>, NoProcess> {
-    let mut environment = vec![format!("PATH={DEFAULT_PATH}"), format!("HOSTNAME={}", container.network.hostname)];
+    let mut environment = Variables::default();
+    environment.set(format!("PATH={DEFAULT_PATH}"));
+    environment.set(format!("HOSTNAME={}", container.network.hostname));
     let image = &container.image.config.env;
     let pair = |pair: &KeyValuePair| format!("{}={}", pair.name, pair.value);
-    container.link_environment.iter().for_each(|variable| set(&mut environment, pair(variable)));
-    let mut own = Vec::new();
-    container.definition.environment.iter().for_each(|variable| set(&mut own, pair(variable)));
+    container.link_environment.iter().for_each(|variable| environment.set(pair(variable)));
+    let mut own = Variables::default();
+    container.definition.environment.iter().for_each(|variable| own.set(pair(variable)));
     for variable in &container.environment_from_files {
-        if get(&own, &variable.name).is_none() {
-            own.push(pair(variable));
+        if !own.has(&variable.name) {
+            own.set(pair(variable));
         }
     }
     for (name, value) in secrets.iter().flat_map(|secrets| &secrets.environment) {
-        set(&mut own, format!("{name}={}", value.0));
+        own.set(format!("{name}={}", value.0));
     }
-    container.injected_environment.iter().for_each(|variable| set(&mut own, pair(variable)));
-    let image_only = image.iter().filter(|variable| get(&own, name_of(variable)).is_none());
-    let image_only: Vec<String> = image_only.cloned().collect();
-    for variable in own.into_iter().chain(image_only) {
-        set(&mut environment, variable);
-    }
+    container.injected_environment.iter().for_each(|variable| own.set(pair(variable)));
+    let image_only: Vec<&String> = image.iter().filter(|variable| !own.has(name_of(variable))).collect();
+    own.list.iter().chain(image_only).for_each(|variable| environment.set(variable.clone()));
     if let Some(file) = &container.metadata_file {
-        set(&mut environment, format!("ECS_CONTAINER_METADATA_FILE={}", file.place.display()));
+        environment.set(format!("ECS_CONTAINER_METADATA_FILE={}", file.place.display()));
     }
-    refuse_nul("environment variable", &environment)?;
-    Ok(environment)
+    refuse_nul("environment variable", &environment.list)?;
+    Ok(environment.list)
+}
+
+/// Variables in their order, with the place of each name: files bring a hundred thousand of them.
+#[derive(Default)]
+struct Variables {
+    list: Vec<String>,
+    places: HashMap<String, usize>,
+}
+
+impl Variables {
+    fn has(&self, name: &str) -> bool {
+        self.places.contains_key(name)
+    }
+
+    /// As the function of that name.
+    fn set(&mut self, variable: String) {
+        match self.places.entry(name_of(&variable).to_owned()) {
+            Entry::Occupied(place) => self.list[*place.get()] = variable,
+            Entry::Vacant(place) => {
+                place.insert(self.list.len());
+                self.list.push(variable);
+            }
+        }
+    }
 }
 
 /// Replaces the variable of the same name where it stands, or appends.
