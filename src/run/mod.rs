@@ -218,6 +218,8 @@ fn task_name(given: &str) -> Result<String, Failure> {
 fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Failure> {
     let progress = progress::for_standard_error(arguments.output.is_json());
     let images = images::Wanted::of(host, plan, arguments.pull, progress)?;
+    let failed = |error| with_advice(error).doing(format!("task {} could not be started", plan.definition.family));
+    let gathered = driver::gather(host, plan, clock::now()).map_err(failed)?;
     signals::hold_back()?;
     let pull = || {
         // Held back again when the images are there. That the mask cannot be changed has been told by then.
@@ -226,9 +228,7 @@ fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Fai
         signals::hold_back().ok();
         pulled
     };
-    driver::start(host, plan, Images { find: || images.find(), pull }, clock::now)
-        .map_err(with_advice)
-        .doing(format!("task {} could not be started", plan.definition.family))
+    driver::start(host, plan, gathered, Images { find: || images.find(), pull }, clock::now).map_err(failed)
 }
 
 /// What helps, where the causes alone do not say it.

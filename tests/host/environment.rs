@@ -214,6 +214,26 @@ fn a_file_that_cannot_be_had_stops_the_task_before_its_start() {
 }
 
 #[test]
+fn nobody_waits_for_a_bucket_that_says_nothing_after_ctrl_c() {
+    let host = Host::new();
+    let silent = host.namespace.enter(|| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("loopback is there");
+    let endpoint = format!("http://{}", silent.local_addr().expect("it is bound"));
+    let task =
+        host.file("task.json", reporting(&json!({ "environmentFiles": files(&["arn:aws:s3:::b/x.env"]) })).to_string());
+    for signal in [libc::SIGINT, libc::SIGTERM] {
+        let mut command = host.command([std::ffi::OsStr::new("run"), task.as_os_str()]);
+        let run = Running::start(command.env("CORACLE_S3_ENDPOINT", &endpoint));
+        let _asked = silent.accept().expect("it comes");
+        let begun = std::time::Instant::now();
+        run.signal(signal);
+        run.wait();
+        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    }
+    drop(silent);
+    host.finish();
+}
+
+#[test]
 fn a_file_must_be_called_env_and_there_are_ten_at_most() {
     let host = Host::new();
     let refused = |values: &[&str]| {

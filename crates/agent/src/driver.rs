@@ -24,7 +24,7 @@ use runtime::task_dir::{self, NewTask, TaskDirError};
 
 use crate::compose::{self, Parts, Plan};
 use crate::dice::{self, NoDice};
-use crate::environment::{self, ResourceInitializationError};
+use crate::environment::{self, Fetched, ResourceInitializationError};
 use crate::firelens::{self, FirelensError};
 use crate::gpu;
 use crate::host::Host;
@@ -102,10 +102,40 @@ impl Stages {
     }
 }
 
+/// What a task needs from elsewhere before anything of it is made.
+#[derive(Debug)]
+pub struct Gathered {
+    created_at: Timestamp,
+    fetched: Fetched,
+    /// A log router's external configuration.
+    router: Option<String>,
+    volumes: volumes::Resolved,
+    stages: Stages,
+}
+
+/// Fetches what a task needs. Nothing of the task exists yet, so the caller may be killed, as it may wish to be: a
+/// service that does not answer takes half a minute.
+pub fn gather<E: std::error::Error>(
+    host: &Host,
+    plan: &Plan,
+    created_at: Timestamp,
+) -> Result<Gathered, StartError<E>> {
+    let mut stages = Stages::default();
+    refuse_taken_name(host, plan)?;
+    // Nothing is made and nothing pulled for a task that has to be refused. `write_down` chooses for good.
+    choose_gpus(host, plan)?;
+    let fetch = || environment::fetch(host, plan, created_at);
+    let fetched = stages.measure("environment", fetch).map_err(StartError::Environment)?;
+    let router = environment::router_configuration(host, plan, created_at).map_err(StartError::Environment)?;
+    let volumes = volumes::resolve(host, plan, created_at).map_err(StartError::Volumes)?;
+    Ok(Gathered { created_at, fetched, router, volumes, stages })
+}
+
 /// Starts a task. Images are found and pulled on the caller's thread; `now` reads the clock.
 pub fn start<E, Find, Pull>(
     host: &Host,
     plan: &Plan,
+    gathered: Gathered,
     images: Images<Find, Pull>,
     now: impl Fn() -> Timestamp,
 ) -> Result<Started, StartError<E>>
@@ -114,18 +144,10 @@ where
     Find: FnOnce() -> Result<Option<Vec<ResolvedImage>>, E>,
     Pull: FnOnce() -> Result<Vec<ResolvedImage>, E>,
 {
-    let created_at = now();
-    let mut stages = Stages::default();
+    let Gathered { created_at, fetched, router, volumes, mut stages } = gathered;
     let id = dice::task_id().map_err(StartError::Dice)?;
     let runtime_ids = plan.definition.container_definitions.iter().map(|_| dice::runtime_id());
     let runtime_ids: Vec<String> = runtime_ids.collect::<Result<_, _>>().map_err(StartError::Dice)?;
-    refuse_taken_name(host, plan)?;
-    // Nothing is made and nothing pulled for a task that has to be refused. `write_down` chooses for good.
-    choose_gpus(host, plan)?;
-    let fetch = || environment::fetch(host, plan, created_at);
-    let fetched = stages.measure("environment", fetch).map_err(StartError::Environment)?;
-    let router = environment::router_configuration(host, plan, created_at).map_err(StartError::Environment)?;
-    let volumes = volumes::resolve(host, plan, created_at).map_err(StartError::Volumes)?;
     let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
     let pull_started_at = now();
     let request = compose::network_request(plan, &id, &runtime_ids);
