@@ -12,6 +12,7 @@ mod secrets;
 mod target;
 mod task;
 pub(crate) mod tree;
+mod unmounter;
 
 use std::fs::{self, File};
 use std::io;

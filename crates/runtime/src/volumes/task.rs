@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 
 use agent_protocol::task_spec::VolumeSource;
 use agent_protocol::{ProcessIdentity, TaskSpec};
-use nix::errno::Errno;
-use nix::mount::{MntFlags, umount2};
 
 use super::mounter::{Mounter, Wanted};
 use super::plan::volume_directory;
+use super::unmounter;
 use crate::launch::chain;
 use crate::namespaces::leave_mounts_of_host;
 use crate::process_identity;
@@ -121,14 +120,8 @@ impl TaskVolumes {
     pub(crate) fn release(&mut self) -> Vec<String> {
         let mut errors = Vec::new();
         self.mounter = None;
-        for place in std::mem::take(&mut self.places).iter().rev() {
-            // A server that does not answer holds up neither this nor the rest.
-            match umount2(place, MntFlags::MNT_DETACH) {
-                // It did not come to that.
-                Ok(()) | Err(Errno::EINVAL) => {}
-                Err(errno) => errors.push(format!("cannot unmount {}: {errno}", place.display())),
-            }
-        }
+        // A server that does not answer holds up neither this nor the rest.
+        errors.extend(unmounter::unmount_all(&std::mem::take(&mut self.places)));
         for daemon in std::mem::take(&mut self.daemons) {
             match process_identity::open(&daemon) {
                 Ok(Some(pidfd)) => {
