@@ -15,9 +15,9 @@ use std::path::PathBuf;
 use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat, readlinkat};
-use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fstat, fstatat, mkdirat, utimensat};
+use nix::sys::stat::{FileStat, Mode, SFlag, UtimensatFlags, fchmod, fstat, fstatat, mkdirat, utimensat};
 use nix::sys::time::TimeSpec;
-use nix::unistd::{Gid, Uid, fchownat, linkat, mkfifoat, symlinkat};
+use nix::unistd::{Gid, Uid, fchown, fchownat, linkat, mkfifoat, symlinkat};
 
 use crate::inside;
 
@@ -129,8 +129,8 @@ impl Copy {
         let write = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let copy = openat(to, name, write, Mode::from_bits_truncate(0o600))?;
         io::copy(&mut File::from(source.try_clone()?), &mut File::from(copy.try_clone()?))?;
-        // Owner first: it takes a setuid bit and file capabilities away.
-        dress(to, name, metadata)?;
+        // By the descriptor: its name may be another file of the volume's by now, which is not to become root's.
+        dress_open(&copy, metadata)?;
         copy_attributes(&source, &copy)?;
         if metadata.st_nlink > 1 {
             self.seen.insert(inode, self.inside.clone());
@@ -140,15 +140,7 @@ impl Copy {
 
     fn dress_directory(&self, from: &OwnedFd, to: &OwnedFd, metadata: &FileStat) -> io::Result<()> {
         copy_attributes(from, to)?;
-        // SAFETY: a descriptor and numbers, for this and the next.
-        let owned = unsafe { libc::fchown(to.as_raw_fd(), metadata.st_uid, metadata.st_gid) };
-        // SAFETY: as above.
-        let moded = unsafe { libc::fchmod(to.as_raw_fd(), metadata.st_mode & 0o7777) };
-        if owned != 0 || moded != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let (access, change) = times(metadata);
-        Ok(nix::sys::stat::futimens(to, &access, &change)?)
+        dress_open(to, metadata)
     }
 }
 
@@ -164,17 +156,26 @@ fn link(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, metadata: &FileSt
     dress(to, name, metadata)
 }
 
-/// Owner, mode and times of what was just made, itself if it is a link.
+/// Owner, mode and times of a file or directory. Owner first: it takes a setuid bit and file capabilities away.
+fn dress_open(to: &OwnedFd, metadata: &FileStat) -> io::Result<()> {
+    fchown(to, Some(Uid::from_raw(metadata.st_uid)), Some(Gid::from_raw(metadata.st_gid)))?;
+    fchmod(to, mode(metadata))?;
+    let (access, change) = times(metadata);
+    Ok(nix::sys::stat::futimens(to, &access, &change)?)
+}
+
+/// Owner, mode and times of what was just made and cannot be opened, itself if it is a link.
 fn dress(to: BorrowedFd<'_>, name: &CStr, metadata: &FileStat) -> io::Result<()> {
+    // The directory may be another container's, which may have put something else in its place.
+    let made = openat(to, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    let kind = metadata.st_mode & libc::S_IFMT;
+    if fstat(&made)?.st_mode & libc::S_IFMT != kind {
+        return Err(Errno::EBUSY.into());
+    }
     let (owner, group) = (Uid::from_raw(metadata.st_uid), Gid::from_raw(metadata.st_gid));
-    fchownat(to, name, Some(owner), Some(group), AtFlags::AT_SYMLINK_NOFOLLOW)?;
-    if SFlag::from_bits_truncate(metadata.st_mode) & SFlag::S_IFMT != SFlag::S_IFLNK {
-        // Just made by us with O_EXCL, in a directory that may be another container's: never through a link.
-        let made = openat(to, name, OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+    fchownat(&made, "", Some(owner), Some(group), AtFlags::AT_EMPTY_PATH)?;
+    if kind != libc::S_IFLNK {
         let path = CString::new(format!("/proc/self/fd/{}", made.as_raw_fd()))?;
-        if fstat(&made)?.st_mode & libc::S_IFMT == libc::S_IFLNK {
-            return Err(Errno::ELOOP.into());
-        }
         // SAFETY: a C string that outlives the call; fchmod(2) refuses descriptors of O_PATH.
         if unsafe { libc::chmod(path.as_ptr(), metadata.st_mode & 0o7777) } != 0 {
             return Err(io::Error::last_os_error());
