@@ -176,7 +176,10 @@ fn containers_that_start_together_fill_a_volume_once() {
     let counts = ended.stdout.lines().filter_map(|line| line.find('{').map(|start| &line[start..]));
     let counts = counts.filter_map(|line| serde_json::from_str::<Value>(line).ok());
     for seen in counts {
-        assert_eq!(seen["/data"]["entries"].as_array().map(Vec::len), Some(300), "{seen}");
+        // Another container may be trying just now whether it can write there.
+        let entries = seen["/data"]["entries"].as_array().expect("a list");
+        let own = entries.iter().filter(|name| name.as_str().is_some_and(|name| name.parse::<u32>().is_ok()));
+        assert_eq!(own.count(), 300, "{seen}");
     }
     host.finish();
 }
