@@ -7,8 +7,9 @@ use ecs::{ContainerName, Timestamp};
 
 use super::container::Container;
 
-/// How long a router is kept for that, at most; a router that takes nothing any more is not worth more.
-const KEPT_MS: u64 = 2_000;
+/// How long a router is kept for that, at most: as long as a shipper tries after its task has ended. A router that takes
+/// nothing any more is not worth more.
+const KEPT_MS: u64 = 10_000;
 /// Between two looks.
 const LOOK_MS: u64 = 5;
 
