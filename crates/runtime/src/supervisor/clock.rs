@@ -21,6 +21,12 @@ impl Clock {
         self.wall.plus_ms(u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// The wall clock's own time, for what a person will read, however often somebody sets it: where there is always a
+    /// deadline, as with a health check, `now` is never set right.
+    pub(crate) fn wall() -> Timestamp {
+        wall_time()
+    }
+
     /// Only while no deadline is pending.
     pub(crate) fn set_right(&mut self) {
         *self = Clock::new();

@@ -21,6 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use task_lifecycle::Signal;
 
 use super::attachment::Screen;
+use super::clock::Clock;
 use super::journal::chain;
 use super::report::ContainerFacts;
 use super::stop_signal::stop_signal;
@@ -436,7 +437,7 @@ impl Container {
             if !waited && !ready.contains(&output.pipe.as_raw_fd()) {
                 return true;
             }
-            match output.pump(log, now, buffers) {
+            match output.pump(log, Clock::wall(), buffers) {
                 Pumped::Open(bytes) => {
                     taken += bytes;
                     true
