@@ -217,6 +217,8 @@ fn ctrl_c_goes_to_the_container_and_two_keys_take_the_terminal_back() {
     person.waits_to_see("signal 2");
     let run = person.start(host.command(["run".as_ref(), file.as_os_str()]));
     wait_for("our terminal to be raw", || (person.modes() != before).then_some(()));
+    // A first process that does not listen for SIGTERM yet is not ended by it.
+    wait_for("the second container's first line", || (person.seen().matches("waiting").count() == 2).then_some(()));
     person.types(b"\x10\x11");
     wait_for("our terminal to be put back", || (person.modes() == before).then_some(()));
     // SAFETY: our child, which is not waited for. The terminal is not its controlling one, so Ctrl-C is sent for it.
