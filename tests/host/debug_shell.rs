@@ -141,6 +141,8 @@ fn the_container_sees_nothing_of_it() {
         "tmpfs": [{ "containerPath": "/dev/scratch", "size": 1 }],
     } });
     let task = host.detach(&definition::probe_with(&["wait"], &members), &[]);
+    // `run --detach` does not wait for the start, and a container that is being started has not all of its mounts.
+    wait_for("the container", || (host.inspect(&task)["lastStatus"] == "RUNNING").then_some(()));
     let pid = only_process(&host, &task);
     let before = (mounts(pid), devices(pid));
     let mut shell = host.command(["exec", "--debug", &task]);
