@@ -31,7 +31,9 @@ fn debug(host: &Host, task: &str, command: &[&str]) -> Finished {
     host.coracle([&["exec", "--debug", task, "--"], command].concat())
 }
 
+/// `run --detach` does not wait for the start, and a container that is being started has not all of its mounts.
 fn only_process(host: &Host, task: &str) -> i32 {
+    wait_for("the container", || (host.inspect(task)["lastStatus"] == "RUNNING").then_some(()));
     match container_processes(host, task).as_slice() {
         [pid] => *pid,
         several => panic!("one process, not {several:?}"),
@@ -141,8 +143,6 @@ fn the_container_sees_nothing_of_it() {
         "tmpfs": [{ "containerPath": "/dev/scratch", "size": 1 }],
     } });
     let task = host.detach(&definition::probe_with(&["wait"], &members), &[]);
-    // `run --detach` does not wait for the start, and a container that is being started has not all of its mounts.
-    wait_for("the container", || (host.inspect(&task)["lastStatus"] == "RUNNING").then_some(()));
     let pid = only_process(&host, &task);
     let before = (mounts(pid), devices(pid));
     let mut shell = host.command(["exec", "--debug", &task]);

@@ -1,7 +1,7 @@
 //! A task as DescribeTasks shows it, out of what its supervisor was given and what it reports. Pure.
 
 use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec, TaskStatus};
-use ecs::task::{Container, ContainerLastStatus, DesiredStatus, LastStatus, Task};
+use ecs::task::{Container, ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, Task};
 
 /// Before the first `status.json` a task is PENDING and so are its containers.
 pub fn task(spec: &TaskSpec, status: Option<&TaskStatus>) -> Task {
@@ -13,7 +13,7 @@ pub fn task(spec: &TaskSpec, status: Option<&TaskStatus>) -> Task {
         launch_type: spec.launch_type.clone(),
         last_status: status.map_or(LastStatus::Pending, |status| status.last_status),
         desired_status: status.map_or(DesiredStatus::Running, |status| status.desired_status),
-        health_status: status.map(|status| status.health_status).unwrap_or_default(),
+        health_status: status.map_or(HealthStatus::Unknown, |status| status.health_status),
         version: status.map_or(1, |status| status.version),
         created_at: spec.created_at,
         pull_started_at: status.and_then(|status| status.pull_started_at),
@@ -52,7 +52,7 @@ fn describe_container(task: &TaskSpec, spec: &ContainerSpec, status: Option<&Con
         image_digest: Some(spec.image.digest.clone()),
         runtime_id: Some(spec.runtime_id.clone()),
         last_status: status.map_or(ContainerLastStatus::Pending, |status| status.last_status),
-        health_status: status.map(|status| status.health_status).unwrap_or_default(),
+        health_status: status.map_or(HealthStatus::Unknown, |status| status.health_status),
         exit_code: status.and_then(|status| status.exit_code),
         reason: status.and_then(|status| status.reason.clone()),
         network_bindings: spec.network.bindings.clone(),

@@ -108,7 +108,7 @@ fn life_events(before: Option<&ContainerStatus>, after: &ContainerStatus, seen: 
     if after.restart_count > before.map_or(0, |before| before.restart_count) {
         events.push(Event::Restarted { at: seen, container: container(), restart_count: after.restart_count });
     }
-    let health_before = before.map(|before| before.health_status).unwrap_or_default();
+    let health_before = before.map_or(HealthStatus::Unknown, |before| before.health_status);
     if after.health_status != health_before {
         events.push(Event::Health { at: seen, container: container(), health_status: after.health_status });
     }

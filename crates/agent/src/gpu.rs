@@ -87,16 +87,15 @@ fn wanted(definition: &ContainerDefinition) -> Result<Option<Wanted>, GpuError> 
 /// # Errors
 /// A directory that is there cannot be read.
 fn inventory(from: &Sources) -> Result<Inventory, GpuError> {
-    let list =
-        |place: &Path| names(place).map_err(|error| GpuError::List { place: place.to_owned(), why: error.to_string() });
-    let known = described(from);
+    let known = described(from)?;
     let mut numbers: Vec<u32> =
-        list(&from.devices)?.iter().filter_map(|name| name.strip_prefix("nvidia")?.parse().ok()).collect();
+        names(&from.devices)?.iter().filter_map(|name| name.strip_prefix("nvidia")?.parse().ok()).collect();
     numbers.sort_unstable();
+    let render_nodes = names(&from.render)?;
     let gpus = numbers.into_iter().map(|number| {
         let mut nodes = vec![from.devices.join(format!("nvidia{number}"))];
         let described = known.get(&number);
-        nodes.extend(described.and_then(|gpu| render_node(from, &gpu.address)));
+        nodes.extend(described.and_then(|gpu| render_node(from, &render_nodes, &gpu.address)));
         let id = described.and_then(|gpu| gpu.uuid.clone()).unwrap_or_else(|| number.to_string());
         Gpu { id, nodes }
     });
@@ -111,10 +110,11 @@ struct Described {
 }
 
 /// By number of the node. Nothing where the driver does not describe its GPUs.
-fn described(from: &Sources) -> BTreeMap<u32, Described> {
+fn described(from: &Sources) -> Result<BTreeMap<u32, Described>, GpuError> {
     let mut found = BTreeMap::new();
-    for address in names(&from.driver).unwrap_or_default() {
-        let text = fs::read_to_string(from.driver.join(&address).join("information")).unwrap_or_default();
+    for address in names(&from.driver)? {
+        let file = from.driver.join(&address).join("information");
+        let text = fs::read_to_string(&file).map_err(cannot_list(&file))?;
         let value = |name: &str| {
             text.lines()
                 .find_map(|line| line.split_once(':').filter(|(known, _)| known.trim() == name))
@@ -125,30 +125,34 @@ fn described(from: &Sources) -> BTreeMap<u32, Described> {
             found.insert(number, Described { address, uuid });
         }
     }
-    found
+    Ok(found)
 }
 
 /// `/dev/dri/renderD128` of the GPU at this PCI address.
-fn render_node(from: &Sources, address: &str) -> Option<PathBuf> {
-    let nodes = names(&from.render).unwrap_or_default();
-    let of_gpu = |name: &String| {
+fn render_node(from: &Sources, nodes: &[String], address: &str) -> Option<PathBuf> {
+    let of_gpu = |name: &str| {
         let device = fs::read_link(from.render.join(name).join("device"));
         device.is_ok_and(|device| device.file_name().is_some_and(|found| found.eq_ignore_ascii_case(address)))
     };
-    let name = nodes.into_iter().filter(|name| name.starts_with("renderD")).find(of_gpu)?;
+    let name = nodes.iter().filter(|name| name.starts_with("renderD")).find(|name| of_gpu(name))?;
     Some(from.devices.join("dri").join(name)).filter(|path| path.exists())
 }
 
+fn cannot_list(place: &Path) -> impl FnOnce(io::Error) -> GpuError {
+    let place = place.to_owned();
+    move |error| GpuError::List { place, why: error.to_string() }
+}
+
 /// Of a directory that need not be there.
-fn names(place: &Path) -> io::Result<Vec<String>> {
+fn names(place: &Path) -> Result<Vec<String>, GpuError> {
     let entries = match fs::read_dir(place) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error),
+        Err(error) => return Err(cannot_list(place)(error)),
     };
     let mut names = Vec::new();
     for entry in entries {
-        names.extend(entry?.file_name().into_string());
+        names.extend(entry.map_err(cannot_list(place))?.file_name().into_string());
     }
     names.sort();
     Ok(names)

@@ -349,14 +349,20 @@ impl Extractor {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(error) => return Err(cannot("open", path)(error)),
             };
-            rustix::fs::fchown(&directory, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-                .map_err(cannot("set the owner of", path))?;
-            rustix::fs::fchmod(&directory, Mode::from_raw_mode(entry.mode)).map_err(cannot("set the mode of", path))?;
-            xattr::set(directory.as_fd(), &entry)?;
-            rustix::fs::futimens(&directory, &times(&entry)).map_err(cannot("set the times of", path))?;
+            set_metadata(directory.as_fd(), &entry)?;
         }
         Ok(())
     }
+}
+
+/// Owner, mode, attributes and times of what is open.
+pub(crate) fn set_metadata(of: BorrowedFd<'_>, entry: &Entry) -> Result<(), ExtractError> {
+    let path = &entry.path[..];
+    rustix::fs::fchown(of, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
+        .map_err(cannot("set the owner of", path))?;
+    rustix::fs::fchmod(of, Mode::from_raw_mode(entry.mode)).map_err(cannot("set the mode of", path))?;
+    xattr::set(of, entry)?;
+    rustix::fs::futimens(of, &times(entry)).map_err(cannot("set the times of", path))
 }
 
 pub(crate) fn write_data<R: Read>(

@@ -12,7 +12,9 @@ use rustix::io::Errno;
 
 use super::{Copied, TreeError};
 use crate::extract::parents::{self, Parents};
-use crate::extract::{ExtractError, Name, PENDING_OVERHEAD, cannot, name, refused, shown, times, write_data, xattr};
+use crate::extract::{
+    ExtractError, Name, PENDING_OVERHEAD, cannot, name, refused, set_metadata, shown, times, write_data,
+};
 use crate::limits::{MAX_DIRECTORY_BYTES, MAX_PATH_BYTES};
 use crate::tar::{self, Entry, Kind};
 
@@ -117,11 +119,7 @@ impl Unpacker {
         };
         let file = File::from(file);
         write_data(archive, entry, &file)?;
-        rustix::fs::fchown(&file, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-            .map_err(cannot("set the owner of", path))?;
-        rustix::fs::fchmod(&file, Mode::from_raw_mode(entry.mode)).map_err(cannot("set the mode of", path))?;
-        xattr::set(file.as_fd(), entry)?;
-        rustix::fs::futimens(&file, &times(entry)).map_err(cannot("set the times of", path))
+        set_metadata(file.as_fd(), entry)
     }
 
     fn directory(&mut self, entry: &Entry, at: &Name) -> Result<(), ExtractError> {
@@ -232,11 +230,7 @@ impl Unpacker {
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 Err(error) => return Err(cannot("open", path)(error)),
             };
-            rustix::fs::fchown(&directory, Some(Uid::from_raw(entry.uid)), Some(Gid::from_raw(entry.gid)))
-                .map_err(cannot("set the owner of", path))?;
-            rustix::fs::fchmod(&directory, Mode::from_raw_mode(entry.mode)).map_err(cannot("set the mode of", path))?;
-            xattr::set(directory.as_fd(), &entry)?;
-            rustix::fs::futimens(&directory, &times(&entry)).map_err(cannot("set the times of", path))?;
+            set_metadata(directory.as_fd(), &entry)?;
         }
         Ok(())
     }
