@@ -177,10 +177,12 @@ fn a_full_disk_ends_no_task_and_loses_no_ending() {
     let script = "trap 'exit 5' TERM; yes filled | head -c 3000000; sleep 600 & wait";
     let task = host.script(1, script);
     host.start_on_small_disk("400k", &task);
-    let full = host.until(&task, |status| container(status, "app").log_lost_bytes > 0);
+    // A container may write before its supervisor has heard that it runs.
+    let full = host.until(&task, |status| {
+        container(status, "app").log_lost_bytes > 0 && status.last_status == LastStatus::Running
+    });
     let app = container(&full, "app");
     assert!(app.log_error.as_deref().is_some_and(|error| error.contains("No space left")), "{app:?}");
-    assert_eq!(full.last_status, LastStatus::Running);
     let watch = client::connect(&task.places).expect("runs").watch().expect("never refused");
     // What it has written is only seen from its own mount namespace.
     let supervisor = full.supervisor.pid;
