@@ -8,20 +8,42 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate, whether it is pure, and the crates of this workspace that it may know.
-const PICTURE: [(&str, Purity, &[&str]); 10] = [
+const PICTURE: [(&str, Purity, &[&str]); 13] = [
     ("ecs", Purity::Pure, &[]),
     ("task-lifecycle", Purity::Pure, &["ecs"]),
-    ("agent-protocol", Purity::Pure, &["ecs"]),
+    ("aws", Purity::Pure, &[]),
+    ("dns", Purity::Pure, &[]),
+    ("agent-protocol", Purity::Pure, &["ecs", "aws"]),
     ("images", Purity::DoesIo, &["ecs"]),
     ("secrets", Purity::DoesIo, &["ecs"]),
-    ("network", Purity::DoesIo, &["ecs"]),
+    ("network", Purity::DoesIo, &["ecs", "aws"]),
     ("runtime", Purity::DoesIo, &["ecs", "task-lifecycle", "agent-protocol"]),
     ("log-shipping", Purity::DoesIo, &["ecs", "agent-protocol", "runtime"]),
-    ("agent", Purity::DoesIo, &["ecs", "agent-protocol", "images", "secrets", "network", "runtime", "log-shipping"]),
+    (
+        "agent",
+        Purity::DoesIo,
+        &["ecs", "aws", "agent-protocol", "images", "secrets", "network", "runtime", "log-shipping"],
+    ),
+    (
+        "host-services",
+        Purity::DoesIo,
+        &["ecs", "aws", "dns", "agent-protocol", "secrets", "network", "runtime", "agent"],
+    ),
     (
         "coracle",
         Purity::DoesIo,
-        &["ecs", "agent-protocol", "images", "secrets", "network", "runtime", "log-shipping", "agent"],
+        &[
+            "ecs",
+            "aws",
+            "agent-protocol",
+            "images",
+            "secrets",
+            "network",
+            "runtime",
+            "log-shipping",
+            "agent",
+            "host-services",
+        ],
     ),
 ];
 

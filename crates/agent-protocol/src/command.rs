@@ -16,11 +16,13 @@ use crate::status::TaskStatus;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "camelCase")]
 pub enum Command {
-    /// `task.json` is written, the network stands. Comes with descriptors: first `network_namespaces` of them, the
-    /// rest are sockets that hold published host ports and only need to stay open.
+    /// `task.json` is written, the network stands. Comes with descriptors: first `network_namespaces` of them, then
+    /// the task's `service_sockets`, the rest are sockets that hold published host ports and only need to stay open.
     #[serde(rename_all = "camelCase")]
     Go {
         network_namespaces: usize,
+        #[serde(default)]
+        service_sockets: usize,
         #[serde(default)]
         pull_started_at: Option<ecs::Timestamp>,
         #[serde(default)]
@@ -35,6 +37,9 @@ pub enum Command {
     Kill { reason: String },
     /// Answered by `Answer::Status` now and after every change, until the task is STOPPED and the socket closes.
     Watch,
+    /// For `host-services`: answered by `Answer::Serve` with the task's service sockets, then as `Watch`. As long as
+    /// this connection is open, the supervisor leaves calls on them to whoever has it.
+    Serve,
     /// A further process in a running container. Comes with its standard input, output and error, or, with
     /// `terminal`, with none: then `Answer::Terminal` comes back with the master side of a new terminal.
     /// Answered by `Answer::Exited` at its end. Closing the socket sends the process SIGHUP.
@@ -86,6 +91,8 @@ pub enum Answer {
         status: Box<TaskStatus>,
     },
     Terminal,
+    /// With a copy of each of the task's service sockets, in the order of `TaskSpec::service_sockets`.
+    Serve,
     /// With `terminal`, two descriptors: the master side of the container's terminal, for input and its size, and a
     /// pipe with a copy of everything that the container shows. Without, one: the only writer of the pipe that is its
     /// standard input. Closing that is the end of the input.
@@ -123,6 +130,7 @@ mod tests {
         let commands = [
             Command::Go {
                 network_namespaces: 2,
+                service_sockets: 6,
                 pull_started_at: None,
                 pull_stopped_at: None,
                 secrets: vec![ContainerSecrets {
@@ -135,6 +143,7 @@ mod tests {
             Command::Stop { stop_code: StopCode::UserInitiated, reason: reason.clone() },
             Command::Kill { reason: reason.clone() },
             Command::Watch,
+            Command::Serve,
             Command::Exec(exec),
             Command::Attach { container: ContainerName::try_from("web".to_owned()).expect("a good name") },
         ];
@@ -145,6 +154,7 @@ mod tests {
         let answers = [
             Answer::Taken,
             Answer::Terminal,
+            Answer::Serve,
             Answer::Attached { terminal: true },
             Answer::Exited { exit_code: 3 },
             Answer::Refused { reason },

@@ -12,4 +12,4 @@ pub mod task_spec;
 pub use command::{Answer, Command};
 pub use secrets::{ContainerSecrets, SecretValue};
 pub use status::{ContainerStatus, ProcessIdentity, TaskStatus};
-pub use task_spec::{Bind, ContainerSpec, MetadataFile, TaskSpec, VolumeSource, VolumeSpec};
+pub use task_spec::{Bind, ContainerSpec, ElasticNetworkInterface, MetadataFile, TaskSpec, VolumeSource, VolumeSpec};

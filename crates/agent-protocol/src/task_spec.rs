@@ -1,10 +1,13 @@
 //! `task.json`: everything one supervisor needs to run one task, decided before it starts the first container.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use aws::ec2::{NetworkInterfaceId, SecurityGroupId, SubnetId};
 use ecs::task::NetworkBinding;
 use ecs::task_definition::{ContainerDefinition, Device, IpcMode, KeyValuePair, NetworkMode, PidMode, Tag};
 use ecs::{TaskId, Timestamp};
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
 /// The version of the files and commands in this crate. A supervisor refuses a task of a version it does not know.
@@ -45,6 +48,17 @@ pub struct TaskSpec {
     #[serde(default)]
     pub ephemeral_storage_gib: Option<u64>,
     pub containers: Vec<ContainerSpec>,
+    /// In awsvpc mode.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_interface: Option<ElasticNetworkInterface>,
+    /// What the sockets that came with `Command::Go` are, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub service_sockets: Vec<ServiceSocket>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task_role_arn: Option<String>,
+    /// The last part of `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`: a random UUID, with a task role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_id: Option<String>,
     #[serde(default)]
     pub tags: Vec<Tag>,
     pub places: Places,
@@ -93,6 +107,9 @@ pub struct ContainerSpec {
     pub gpu_ids: Vec<String>,
     #[serde(default)]
     pub metadata_file: Option<MetadataFile>,
+    /// Of the container's metadata endpoints (`/v4/<id>`): a random UUID. Empty in tasks of older builds, which have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub endpoint_id: String,
 }
 
 /// A volume of the task: the source of mount points.
@@ -186,7 +203,58 @@ pub struct ContainerNetwork {
     #[serde(default)]
     pub bindings: Vec<NetworkBinding>,
     #[serde(default)]
-    pub ipv4_address: Option<std::net::Ipv4Addr>,
+    pub ipv4_address: Option<Ipv4Addr>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// Whom the resolver asks for this container; empty: the host's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns_servers: Vec<IpAddr>,
+}
+
+/// A task's own interface, as a packet sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ElasticNetworkInterface {
+    /// A random UUID.
+    pub attachment_id: String,
+    pub network_interface_id: NetworkInterfaceId,
+    pub subnet_id: SubnetId,
+    pub security_groups: Vec<SecurityGroupId>,
+    /// `02:42:0a:00:01:05`.
+    pub mac_address: String,
+    pub private_ipv4_address: Ipv4Addr,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// `ip-10-0-1-5.<region>.compute.internal`.
+    pub private_dns_name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_ipv4_address: Option<Ipv4Addr>,
+    pub subnet_ipv4_cidr_block: Ipv4Network,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subnet_ipv6_cidr_block: Option<Ipv6Network>,
+    pub subnet_gateway: Ipv4Addr,
+    /// The host's end of it.
+    pub host_link: String,
+}
+
+/// One of the sockets of a task on which `host-services` answers, all of them at 169.254.170.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceSocket {
+    /// Where it lies.
+    pub namespace: NetworkNamespace,
+    pub service: Service,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Service {
+    /// A listener on TCP port 80: task metadata, credentials, task protection.
+    Http,
+    /// A listener on TCP port 53.
+    DnsTcp,
+    /// A socket on UDP port 53.
+    DnsUdp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

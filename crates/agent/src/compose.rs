@@ -68,6 +68,7 @@ pub fn network_request(plan: &Plan, id: &TaskId, runtime_ids: &[String]) -> Requ
         task: id.clone(),
         mode: plan.network_mode(),
         containers: containers.map(|(definition, runtime_id)| container_request(definition, runtime_id)).collect(),
+        interface: None,
     }
 }
 
@@ -105,6 +106,7 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
             metadata_file: None,
             devices: Vec::new(),
             gpu_ids: Vec::new(),
+            endpoint_id: String::new(),
             definition: definition.clone(),
             image,
             network: container_network(attached, &mut network_namespaces),
@@ -132,6 +134,10 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         volumes: parts.volumes,
         ephemeral_storage_gib: definition.ephemeral_storage.map(|storage| storage.size_in_gib),
         containers,
+        network_interface: None,
+        service_sockets: Vec::new(),
+        task_role_arn: definition.task_role_arn.clone(),
+        credentials_id: None,
         tags: definition.tags.clone(),
         places: parts.places,
     };
@@ -162,6 +168,8 @@ fn container_network(attached: AttachedContainer, namespaces: &mut Vec<OwnedFd>)
         resolv_conf: attached.resolv_conf,
         bindings: attached.bindings,
         ipv4_address: attached.ipv4,
+        ipv6_address: attached.ipv6,
+        dns_servers: Vec::new(),
     }
 }
 
@@ -185,6 +193,7 @@ mod tests {
             name: example::name(name),
             netns,
             ipv4: None,
+            ipv6: None,
             hostname: name.to_owned(),
             hosts: "127.0.0.1 localhost\n".to_owned(),
             resolv_conf: String::new(),
@@ -199,7 +208,14 @@ mod tests {
             id: spec.id.clone(),
             runtime_ids: containers.iter().map(|container| container.name.to_string().repeat(40)).collect(),
             images: containers.iter().map(|_| spec.containers[0].image.clone()).collect(),
-            attachment: Attachment { containers, port_holds: Vec::new(), said: Vec::new(), stages: Vec::new() },
+            attachment: Attachment {
+                containers,
+                interface: None,
+                service_sockets: Vec::new(),
+                port_holds: Vec::new(),
+                said: Vec::new(),
+                stages: Vec::new(),
+            },
             fetched: Fetched { from_files, secrets: Vec::new() },
             volumes: Vec::new(),
             created_at: Timestamp::from_epoch_ms(5),

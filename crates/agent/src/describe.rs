@@ -26,6 +26,7 @@ pub fn task(spec: &TaskSpec, status: Option<&TaskStatus>) -> Task {
         stopped_reason: status.and_then(|status| status.stopped_reason.clone()),
         cpu: spec.cpu.map(|units| units.to_string()),
         memory: spec.memory_mib.map(|mib| mib.to_string()),
+        attachments: Vec::new(),
         containers: spec
             .containers
             .iter()
@@ -56,6 +57,7 @@ fn describe_container(task: &TaskSpec, spec: &ContainerSpec, status: Option<&Con
         exit_code: status.and_then(|status| status.exit_code),
         reason: status.and_then(|status| status.reason.clone()),
         network_bindings: spec.network.bindings.clone(),
+        network_interfaces: Vec::new(),
         cpu: definition.cpu.to_string(),
         memory: definition.memory.map(|mib| mib.to_string()),
         memory_reservation: definition.memory_reservation.map(|mib| mib.to_string()),

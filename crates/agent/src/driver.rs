@@ -184,6 +184,7 @@ where
     shipping::start(&composed.spec, &composed.secrets).map_err(StartError::Shipping)?;
     let handover = Handover {
         network_namespaces: composed.network_namespaces,
+        service_sockets: Vec::new(),
         held_ports: composed.held_ports,
         pull_started_at: Some(pull_started_at),
         pull_stopped_at: Some(pull_stopped_at),

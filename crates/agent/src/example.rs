@@ -36,6 +36,10 @@ pub(crate) fn spec(containers: &[&str]) -> TaskSpec {
         volumes: Vec::new(),
         ephemeral_storage_gib: None,
         containers: containers.iter().map(|container| container_spec(container)).collect(),
+        network_interface: None,
+        service_sockets: Vec::new(),
+        task_role_arn: None,
+        credentials_id: None,
         tags: Vec::new(),
         places: Places {
             state: PathBuf::from("/data/tasks").join(id.as_str()),
@@ -62,6 +66,8 @@ fn container_spec(container: &str) -> ContainerSpec {
             resolv_conf: String::new(),
             bindings: Vec::new(),
             ipv4_address: Some(std::net::Ipv4Addr::new(172, 29, 0, 2)),
+            ipv6_address: None,
+            dns_servers: Vec::new(),
         },
         runtime_id: "00112233445566778899aabbccddeeff".repeat(2),
         environment_from_files: Vec::new(),
@@ -71,6 +77,7 @@ fn container_spec(container: &str) -> ContainerSpec {
         metadata_file: None,
         devices: Vec::new(),
         gpu_ids: Vec::new(),
+        endpoint_id: String::new(),
     }
 }
 

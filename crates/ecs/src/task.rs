@@ -96,6 +96,8 @@ pub struct Task {
     pub memory: Option<String>,
     pub containers: Vec<Container>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<crate::task_definition::Tag>,
 }
 
@@ -120,6 +122,8 @@ pub struct Container {
     pub reason: Option<String>,
     #[serde(default)]
     pub network_bindings: Vec<NetworkBinding>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_interfaces: Vec<NetworkInterface>,
     pub cpu: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
@@ -144,4 +148,40 @@ pub struct NetworkBinding {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port_range: Option<String>,
     pub protocol: TransportProtocol,
+}
+
+/// Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Attachment.html>.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Attachment {
+    pub id: String,
+    /// `ElasticNetworkInterface`.
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub status: AttachmentStatus,
+    /// `subnetId`, `networkInterfaceId`, `macAddress`, `privateDnsName`, `privateIPv4Address`, `ipv6Address`.
+    pub details: Vec<crate::task_definition::KeyValuePair>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum AttachmentStatus {
+    Precreated,
+    Created,
+    Attaching,
+    Attached,
+    Detaching,
+    Detached,
+    Deleted,
+    Failed,
+}
+
+/// Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_NetworkInterface.html>.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NetworkInterface {
+    pub attachment_id: String,
+    pub private_ipv4_address: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<String>,
 }

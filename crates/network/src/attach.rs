@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,9 @@ use crate::texts::{ContainerTexts, Texts};
 pub struct Attachment {
     /// In the order of the request.
     pub containers: Vec<AttachedContainer>,
+    /// In awsvpc mode. All containers have a descriptor of the same namespace then.
+    pub interface: Option<AttachedInterface>,
+    pub service_sockets: Vec<AttachedService>,
     pub port_holds: Vec<OwnedFd>,
     /// What a person should know: settings of the host that were changed, and what a container will lack.
     pub said: Vec<String>,
@@ -44,11 +47,46 @@ pub struct AttachedContainer {
     /// None: the host's.
     pub netns: Option<OwnedFd>,
     pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
     pub hostname: String,
     /// The whole content of /etc/hosts and /etc/resolv.conf.
     pub hosts: String,
     pub resolv_conf: String,
     pub bindings: Vec<NetworkBinding>,
+}
+
+/// What became of an `InterfaceRequest`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedInterface {
+    /// `02:42:0a:00:01:05`.
+    pub mac_address: String,
+    pub private_ipv4_address: Ipv4Addr,
+    pub ipv6_address: Option<Ipv6Addr>,
+    pub private_dns_name: String,
+    pub public_ipv4_address: Option<Ipv4Addr>,
+    pub gateway: Ipv4Addr,
+    /// The host's end.
+    pub host_link: String,
+}
+
+/// A socket at 169.254.170.2, bound to the loopback link of the namespace that it lies in: no other machine and no other
+/// namespace reaches it.
+#[derive(Debug)]
+pub struct AttachedService {
+    /// Which of `Attachment::containers` it lies in the namespace of; none: the host's namespace.
+    pub container: Option<usize>,
+    pub kind: ServiceKind,
+    pub socket: OwnedFd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// A listener on port 80.
+    Http,
+    /// A listener on port 53.
+    DnsTcp,
+    /// A datagram socket on port 53.
+    DnsUdp,
 }
 
 /// Where the time of `attach` went.
@@ -226,7 +264,7 @@ fn connect(
     for (place, (container, (netns, ipv4, bindings))) in plan.containers.iter().zip(connected).enumerate() {
         let ContainerTexts { hostname, hosts, resolv_conf } = texts.of(container, place, &addresses, gateway);
         let name = container.name.clone();
-        containers.push(AttachedContainer { name, netns, ipv4, hostname, hosts, resolv_conf, bindings });
+        containers.push(AttachedContainer { name, netns, ipv4, ipv6: None, hostname, hosts, resolv_conf, bindings });
     }
     clock.stage("links");
     if let Some(on) = &mut host.bridge {
@@ -234,7 +272,14 @@ fn connect(
         container_link::wait_until_carrying(settings, on, containers.iter().filter_map(|container| container.ipv4))?;
         clock.stage("links carry");
     }
-    Ok(Attachment { containers, port_holds: host.holds, said: host.said, stages: clock.stages })
+    Ok(Attachment {
+        containers,
+        interface: None,
+        service_sockets: Vec::new(),
+        port_holds: host.holds,
+        said: host.said,
+        stages: clock.stages,
+    })
 }
 
 fn publish(

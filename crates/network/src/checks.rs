@@ -106,7 +106,7 @@ fn request_to_try() -> Request {
         links: Vec::new(),
         runtime_id: task.to_string(),
     };
-    Request { task, mode: NetworkMode::Bridge, containers: vec![container] }
+    Request { task, mode: NetworkMode::Bridge, containers: vec![container], interface: None }
 }
 
 fn cure_of(error: &Error) -> &'static str {

@@ -36,14 +36,14 @@ mod sysctl;
 mod tenant;
 mod texts;
 
-pub use attach::{AttachedContainer, Attachment, Stage, attach};
+pub use attach::{AttachedContainer, AttachedInterface, AttachedService, Attachment, ServiceKind, Stage, attach};
 pub use checks::{Check, Outcome, checks};
 pub use detach::{detach, remove_bridge_and_table};
 pub use error::Error;
 pub use namespace::Error as NamespaceError;
 pub use netlink::{Error as NetlinkError, Refused};
 pub use nft::CommitError;
-pub use plan::{ContainerRequest, MAX_PUBLISHED_PORTS, Refusal, Request};
+pub use plan::{ContainerRequest, InterfaceRequest, MAX_PUBLISHED_PORTS, Refusal, Request};
 pub use settings::{BRIDGE_VARIABLE, BadSetting, SUBNET_VARIABLE, Settings, TABLE_VARIABLE};
 pub use sweep::{SweepReport, sweep};
 pub use sysctl::Error as SettingError;

@@ -1,6 +1,7 @@
 //! How this host's network is to be called and where it lies.
 
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 
 use ipnetwork::Ipv4Network;
 
@@ -28,6 +29,8 @@ pub struct Settings {
     pub instance: String,
     /// The host's address that published ports are met at; 0.0.0.0 for all.
     pub publish_address: Ipv4Addr,
+    /// Where the network namespaces of awsvpc tasks are held, each by a file: `<run-dir>/netns`.
+    pub namespaces: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,19 +43,24 @@ pub struct BadSetting {
 
 impl Settings {
     /// Coracle's own names and addresses, for the run directory that `instance` stands for.
-    pub fn new(instance: &str) -> Settings {
+    pub fn new(instance: &str, namespaces: &Path) -> Settings {
         Settings {
             bridge: DEFAULT_BRIDGE.to_owned(),
             subnet: None,
             table: DEFAULT_TABLE.to_owned(),
             instance: instance.to_owned(),
             publish_address: Ipv4Addr::UNSPECIFIED,
+            namespaces: namespaces.to_owned(),
         }
     }
 
     /// The same with what the environment says instead; `variable` looks one up.
-    pub fn from_env(instance: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Settings, BadSetting> {
-        let mut settings = Settings::new(instance);
+    pub fn from_env(
+        instance: &str,
+        namespaces: &Path,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Settings, BadSetting> {
+        let mut settings = Settings::new(instance, namespaces);
         if let Some(given) = variable(BRIDGE_VARIABLE) {
             let wanted = format!("a link's name is 1 to {MAX_LINK_NAME} letters, digits, '-', '_' and '.'");
             settings.bridge = name(BRIDGE_VARIABLE, given, MAX_LINK_NAME, wanted)?;
@@ -102,7 +110,7 @@ mod tests {
     use super::*;
 
     fn with(variable: &'static str, value: &str) -> Result<Settings, BadSetting> {
-        Settings::from_env("i", |name| (name == variable).then(|| value.to_owned()))
+        Settings::from_env("i", Path::new("/run/coracle/netns"), |name| (name == variable).then(|| value.to_owned()))
     }
 
     #[test]

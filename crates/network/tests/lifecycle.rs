@@ -152,7 +152,7 @@ fn a_sweep_removes_what_dead_tasks_left_and_nothing_else() {
         let crashed = network::attach(&settings(), &request(1, Bridge, web(8081))).unwrap();
         let crashed_address = crashed.containers[0].ipv4.unwrap();
         let alive = network::attach(&settings(), &request(2, Bridge, web(8082))).unwrap();
-        let elsewhere = network::Settings::new("elsewhere");
+        let elsewhere = network::Settings::new("elsewhere", std::path::Path::new("/run/coracle-elsewhere/netns"));
         let foreign = network::attach(&elsewhere, &request(3, Bridge, web(8083))).unwrap();
         // A process that outlives its supervisor keeps the namespace, and so the link.
         let kept = crashed.containers[0].netns.as_ref().unwrap().try_clone().unwrap();

@@ -110,7 +110,7 @@ impl Client {
         match self.answer()? {
             Answer::Terminal => {}
             Answer::Refused { reason } => return Err(ClientError::Refused { reason }),
-            Answer::Taken | Answer::Status { .. } | Answer::Attached { .. } | Answer::Exited { .. } => {
+            Answer::Taken | Answer::Serve | Answer::Status { .. } | Answer::Attached { .. } | Answer::Exited { .. } => {
                 return Err(ClientError::Unexpected);
             }
         }
@@ -124,7 +124,7 @@ impl Client {
         let terminal = match self.answer()? {
             Answer::Attached { terminal } => terminal,
             Answer::Refused { reason } => return Err(ClientError::Refused { reason }),
-            Answer::Taken | Answer::Terminal | Answer::Status { .. } | Answer::Exited { .. } => {
+            Answer::Taken | Answer::Serve | Answer::Terminal | Answer::Status { .. } | Answer::Exited { .. } => {
                 return Err(ClientError::Unexpected);
             }
         };
@@ -150,9 +150,11 @@ impl Client {
         match self.answer()? {
             Answer::Taken => Ok(()),
             Answer::Refused { reason } => Err(ClientError::Refused { reason }),
-            Answer::Terminal | Answer::Attached { .. } | Answer::Status { .. } | Answer::Exited { .. } => {
-                Err(ClientError::Unexpected)
-            }
+            Answer::Terminal
+            | Answer::Serve
+            | Answer::Attached { .. }
+            | Answer::Status { .. }
+            | Answer::Exited { .. } => Err(ClientError::Unexpected),
         }
     }
 
@@ -191,7 +193,7 @@ impl Iterator for Watch {
         let item = match answer {
             Ok(Answer::Status { status }) => return Some(Ok(*status)),
             Ok(Answer::Refused { reason }) => Some(Err(ClientError::Refused { reason })),
-            Ok(Answer::Taken | Answer::Terminal | Answer::Attached { .. } | Answer::Exited { .. }) => {
+            Ok(Answer::Taken | Answer::Serve | Answer::Terminal | Answer::Attached { .. } | Answer::Exited { .. }) => {
                 Some(Err(ClientError::Unexpected))
             }
             Err(ClientError::Ended) => None,
@@ -224,7 +226,7 @@ impl Execution {
         match self.client.answer()? {
             Answer::Exited { exit_code } => Ok(exit_code),
             Answer::Refused { reason } => Err(ClientError::Refused { reason }),
-            Answer::Taken | Answer::Terminal | Answer::Attached { .. } | Answer::Status { .. } => {
+            Answer::Taken | Answer::Serve | Answer::Terminal | Answer::Attached { .. } | Answer::Status { .. } => {
                 Err(ClientError::Unexpected)
             }
         }

@@ -85,6 +85,8 @@ pub struct StartHandle {
 pub struct Handover {
     /// In the order that `NetworkNamespace::Received` counts.
     pub network_namespaces: Vec<OwnedFd>,
+    /// In the order of `TaskSpec::service_sockets`.
+    pub service_sockets: Vec<OwnedFd>,
     /// Sockets that hold published host ports.
     pub held_ports: Vec<OwnedFd>,
     pub pull_started_at: Option<Timestamp>,
@@ -118,13 +120,16 @@ impl StartHandle {
     /// `task.json` is written and the network stands: returns when the supervisor has made the task its own and
     /// written its first status. From then on the caller may end, however it likes.
     pub fn go(mut self, handover: Handover) -> Result<(), ClientError> {
-        let descriptors: Vec<BorrowedFd<'_>> =
-            handover.network_namespaces.iter().chain(&handover.held_ports).map(AsFd::as_fd).collect();
+        let Handover { network_namespaces, service_sockets, held_ports, pull_started_at, pull_stopped_at, secrets } =
+            handover;
+        let descriptors = network_namespaces.iter().chain(&service_sockets).chain(&held_ports);
+        let descriptors: Vec<BorrowedFd<'_>> = descriptors.map(AsFd::as_fd).collect();
         let go = Command::Go {
-            network_namespaces: handover.network_namespaces.len(),
-            pull_started_at: handover.pull_started_at,
-            pull_stopped_at: handover.pull_stopped_at,
-            secrets: handover.secrets,
+            network_namespaces: network_namespaces.len(),
+            service_sockets: service_sockets.len(),
+            pull_started_at,
+            pull_stopped_at,
+            secrets,
         };
         match self.client.ask(&go, &descriptors) {
             // A supervisor that could not begin has said why before it ended.

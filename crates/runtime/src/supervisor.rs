@@ -156,6 +156,7 @@ impl Process {
 /// `Command::Go` with what came along.
 struct Go {
     network_namespaces: Vec<OwnedFd>,
+    service_sockets: Vec<OwnedFd>,
     held_ports: Vec<OwnedFd>,
     pull_started_at: Option<Timestamp>,
     pull_stopped_at: Option<Timestamp>,
@@ -179,15 +180,26 @@ fn wait_for_go(socket: &OwnedFd, signals: &SignalFd) -> io::Result<Option<Go>> {
         }
         let Some(line) = incoming.line() else { continue };
         return match serde_json::from_slice(&line) {
-            Ok(Command::Go { network_namespaces, pull_started_at, pull_stopped_at, secrets }) => {
+            Ok(Command::Go { network_namespaces, service_sockets, pull_started_at, pull_stopped_at, secrets }) => {
                 let mut namespaces = incoming.descriptors();
-                let held_ports = namespaces.split_off(network_namespaces.min(namespaces.len()));
-                Ok(Some(Go { network_namespaces: namespaces, held_ports, pull_started_at, pull_stopped_at, secrets }))
+                let mut services = namespaces.split_off(network_namespaces.min(namespaces.len()));
+                let held_ports = services.split_off(service_sockets.min(services.len()));
+                let network_namespaces = namespaces;
+                let service_sockets = services;
+                Ok(Some(Go {
+                    network_namespaces,
+                    service_sockets,
+                    held_ports,
+                    pull_started_at,
+                    pull_stopped_at,
+                    secrets,
+                }))
             }
             Ok(
                 Command::Stop { .. }
                 | Command::Kill { .. }
                 | Command::Watch
+                | Command::Serve
                 | Command::Exec(_)
                 | Command::Attach { .. },
             ) => Err(io::Error::other("the start socket takes no command but Go")),

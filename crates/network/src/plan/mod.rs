@@ -10,7 +10,9 @@ pub(crate) use bridge::protocol_name;
 pub(crate) use links::LinkPlan;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use aws::ec2::{NetworkInterfaceId, SecurityGroupId, SubnetId, VpcNetwork};
 use ecs::task_definition::{HostEntry, NetworkMode, PortMapping, TransportProtocol};
 use ecs::{ContainerName, TaskId};
 
@@ -26,6 +28,22 @@ pub struct Request {
     pub task: TaskId,
     pub mode: NetworkMode,
     pub containers: Vec<ContainerRequest>,
+    /// In awsvpc mode.
+    pub interface: Option<InterfaceRequest>,
+}
+
+/// What an awsvpc task asks of its interface.
+#[derive(Clone, Debug)]
+pub struct InterfaceRequest {
+    pub network_interface_id: NetworkInterfaceId,
+    /// The whole configuration, in which the following are found.
+    pub network: Arc<VpcNetwork>,
+    pub subnet: SubnetId,
+    /// At least one.
+    pub security_groups: Vec<SecurityGroupId>,
+    pub assign_public_ip: bool,
+    /// The domain of the host name: `<region>.compute.internal`.
+    pub domain: String,
 }
 
 /// What a container asks of the network: its definition's members, by the names they have there.

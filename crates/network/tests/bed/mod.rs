@@ -132,7 +132,7 @@ pub fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 pub fn settings() -> Settings {
-    Settings::new("test")
+    Settings::new("test", std::path::Path::new("/run/coracle-test/netns"))
 }
 
 pub fn task(number: u8) -> TaskId {
@@ -140,7 +140,7 @@ pub fn task(number: u8) -> TaskId {
 }
 
 pub fn request(number: u8, mode: NetworkMode, containers: Vec<ContainerRequest>) -> Request {
-    Request { task: task(number), mode, containers }
+    Request { task: task(number), mode, containers, interface: None }
 }
 
 pub fn container(name: &str, port_mappings: Vec<PortMapping>) -> ContainerRequest {

@@ -66,6 +66,8 @@ pub(super) struct Life {
     /// The containers' network namespaces.
     networks: Vec<OwnedFd>,
     namespaces: TaskNamespaces,
+    /// What `host-services` answers on, in the order of the spec's `service_sockets`.
+    service_sockets: Vec<OwnedFd>,
     /// Held, never used: as long as they are open, nobody else gets these ports.
     held_ports: Vec<OwnedFd>,
     buffers: Buffers,
@@ -119,6 +121,7 @@ impl Life {
             checks: Checks::default(),
             networks: go.network_namespaces,
             namespaces: TaskNamespaces::private(),
+            service_sockets: go.service_sockets,
             held_ports: go.held_ports,
             buffers: Buffers::default(),
             status,

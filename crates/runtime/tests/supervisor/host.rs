@@ -73,6 +73,10 @@ impl Host {
             volumes: Vec::new(),
             ephemeral_storage_gib: None,
             containers: containers.iter().map(|members| self.container(members)).collect(),
+            network_interface: None,
+            service_sockets: Vec::new(),
+            task_role_arn: None,
+            credentials_id: None,
             tags: Vec::new(),
         }
     }
@@ -100,6 +104,8 @@ impl Host {
                 resolv_conf: String::new(),
                 bindings: Vec::new(),
                 ipv4_address: None,
+                ipv6_address: None,
+                dns_servers: Vec::new(),
             },
             runtime_id: "0".repeat(64),
             environment_from_files: Vec::new(),
@@ -109,6 +115,7 @@ impl Host {
             link_environment: Vec::new(),
             devices: Vec::new(),
             gpu_ids: Vec::new(),
+            endpoint_id: String::new(),
         }
     }
 

@@ -66,6 +66,7 @@ impl Life {
                     None => Answer::Refused { reason: format!("the task has no container {container}") },
                 }
             }
+            Command::Serve => Answer::Refused { reason: "this supervisor has no service sockets".to_owned() },
             Command::Go { .. } => Answer::Refused { reason: "the task has been started already".to_owned() },
         };
         if let Some(ctl) = &mut self.ctl {

@@ -1,0 +1,11 @@
+//! What a host does for its tasks while they run: `coracle host-services`, one process for all tasks of a run directory.
+//!
+//! It answers on 169.254.170.2 in every task: task metadata, credentials and task protection over HTTP, names over DNS.
+//! The sockets are the supervisors', which hand them out (`Command::Serve`) and start this process when somebody calls
+//! and nobody is there; so it may die at any moment, and a container never sees more of that than a pause. It also puts
+//! the firewall's table back when somebody flushes it.
+//!
+//! `world` knows the tasks, `origin` says who is calling, `http` and `resolver` answer.
+
+pub mod origin;
+pub mod world;
