@@ -20,7 +20,7 @@ fn container_asking(port_mappings: Vec<PortMapping>) -> ContainerRequest {
 }
 
 fn request(mode: NetworkMode, containers: Vec<ContainerRequest>) -> Request {
-    Request { task: TaskId::from_bytes([1; 16]), mode, containers }
+    Request { task: TaskId::from_bytes([1; 16]), mode, containers, interface: None }
 }
 
 fn plan_json(mode: NetworkMode, mappings: &str) -> Result<NetworkPlan, String> {
