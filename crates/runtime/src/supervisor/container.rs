@@ -37,6 +37,9 @@ const READS_PER_TURN: usize = 16;
 /// What a container may write while its supervisor is busy; the kernel may give less.
 const PIPE_BYTES: i32 = 256 << 10;
 
+/// What a program says before it does anything.
+const FIRST_LINES_BYTES: usize = 4096;
+
 /// What is read at most of a pipe whose container has ended. More than any pipe holds: whoever still writes then
 /// got the pipe from the container, and would keep it for ever.
 const LAST_BYTES: usize = 16 << 20;
@@ -412,6 +415,12 @@ impl Container {
         outputs.iter().map(Output::interest).chain(start)
     }
 
+    /// More than the first lines of a program wait in one of its pipes.
+    pub(super) fn has_much_output(&self, ready: &[RawFd]) -> bool {
+        let ready = self.outputs.iter().map(|output| output.interest().0).filter(|fd| ready.contains(fd));
+        ready.into_iter().any(|fd| waiting_bytes(fd) > FIRST_LINES_BYTES)
+    }
+
     /// Moves what is there from its pipes to its log. True when output was lost.
     pub(super) fn serve_output(&mut self, ready: &[RawFd], now: Timestamp, buffers: &mut Buffers) -> bool {
         let lost = self.log.lost().bytes;
@@ -621,4 +630,12 @@ fn pipe() -> io::Result<(File, OwnedFd)> {
     // Without CAP_SYS_RESOURCE a host with many pipes keeps them small: slower, not wrong.
     let _ = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
     Ok((File::from(reader), writer))
+}
+
+/// Nothing where the kernel does not say.
+fn waiting_bytes(fd: RawFd) -> usize {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, which is lent to it; a number that is no descriptor is an error.
+    let told = unsafe { libc::ioctl(fd, libc::FIONREAD as libc::Ioctl, &raw mut waiting) } == 0;
+    if told { usize::try_from(waiting).unwrap_or(0) } else { 0 }
 }

@@ -39,7 +39,7 @@ const STOPPED_WHILE_STARTING: &str =
 const SHED_AFTER_MS: u64 = 1_000;
 
 /// How long after its begin a task gets room on the disk for its last status, milliseconds: later than most first
-/// bytes of output, earlier than any disk is full.
+/// bytes of output. A container that writes much gets it before that is kept: no disk is full by then.
 const RESERVE_AFTER_MS: u64 = 20;
 
 /// Lost output shows in the status so much later, and so at most this often, milliseconds.
@@ -402,6 +402,9 @@ impl Life {
         if ready.contains(&self.process.signals.as_raw_fd()) {
             self.serve_signals();
         }
+        if self.reserve_at.is_some() && self.containers.iter().any(|container| container.has_much_output(&ready)) {
+            self.take_reserve();
+        }
         self.serve_output(&ready);
         self.checks.serve_output(&ready);
         self.advance();
@@ -416,11 +419,15 @@ impl Life {
     /// What a task that lasts gets, and one that ends at once does without.
     fn prepare_to_wait(&mut self) {
         if self.reserve_at.is_some_and(|at| self.clock.now() >= at) {
-            self.reserve_at = None;
-            match Reserve::take(&self.spec.places.state) {
-                Ok(reserve) => self.reserve = Some(reserve),
-                Err(error) => self.journal.complain(self.clock.now(), "no room for the last status", &error),
-            }
+            self.take_reserve();
+        }
+    }
+
+    fn take_reserve(&mut self) {
+        self.reserve_at = None;
+        match Reserve::take(&self.spec.places.state) {
+            Ok(reserve) => self.reserve = Some(reserve),
+            Err(error) => self.journal.complain(self.clock.now(), "no room for the last status", &error),
         }
     }
 
