@@ -2,11 +2,14 @@
 
 mod batch;
 mod dump;
+mod eni;
 mod expression;
 mod rules;
 mod table;
 
 pub use batch::CommitError;
+#[allow(unused_imports, reason = "the awsvpc half follows")]
+pub(crate) use eni::{Forgotten, Interface, attach_interface, detach_interfaces};
 pub(crate) use dump::{ForwardChain, forward_chains};
 pub(crate) use table::{
     Published, PublishedKey, TableScope, TableState, Tenant, publish, published, remove_table, state_of_table,
