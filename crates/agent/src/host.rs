@@ -20,7 +20,8 @@ pub struct Host {
 impl Host {
     /// `variable` looks up a variable of the environment: the network's names and addresses can be set there.
     pub fn new(roots: Roots, variable: impl Fn(&str) -> Option<String>) -> Result<Self, network::BadSetting> {
-        let network = Settings::from_env(&instance(&roots.run), &roots.run.join("netns"), &variable)?;
+        let mut network = Settings::from_env(&instance(&roots.run), &roots.run.join("netns"), &variable)?;
+        network.wireguard_key = roots.data.join("wireguard.key");
         let efs_endpoint = variable(volumes::EFS_ENDPOINT).filter(|endpoint| !endpoint.is_empty());
         Ok(Self { roots, network, efs_endpoint, s3: environment::Settings::from_env(variable) })
     }

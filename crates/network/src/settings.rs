@@ -11,6 +11,8 @@ pub const TABLE_VARIABLE: &str = "CORACLE_NFT_TABLE";
 
 const DEFAULT_BRIDGE: &str = "coracle0";
 const DEFAULT_TABLE: &str = "coracle";
+/// In the default data directory; whoever knows another says so.
+const DEFAULT_WIREGUARD_KEY: &str = "/var/lib/coracle/wireguard.key";
 /// A link's name without its terminating zero.
 const MAX_LINK_NAME: usize = 15;
 const MAX_TABLE_NAME: usize = 64;
@@ -31,6 +33,8 @@ pub struct Settings {
     pub publish_address: Ipv4Addr,
     /// Where the network namespaces of awsvpc tasks are held, each by a file: `<run-dir>/netns`.
     pub namespaces: PathBuf,
+    /// This host's private key of an encrypted overlay: `<data-dir>/wireguard.key`.
+    pub wireguard_key: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +55,7 @@ impl Settings {
             instance: instance.to_owned(),
             publish_address: Ipv4Addr::UNSPECIFIED,
             namespaces: namespaces.to_owned(),
+            wireguard_key: PathBuf::from(DEFAULT_WIREGUARD_KEY),
         }
     }
 

@@ -48,8 +48,8 @@ pub struct Vpc {
     pub is_default: bool,
 }
 
-/// Subnets that span hosts: VXLAN between the hosts' own addresses. Nothing is learnt; who has which addresses stands
-/// in `Subnet::slices` and `VpcNetwork::remote_interfaces`.
+/// Subnets that span hosts: VXLAN between the hosts' own addresses, or WireGuard instead. Nothing is learnt; who has
+/// which addresses stands in `Subnet::slices` and `VpcNetwork::remote_interfaces`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Overlay {
@@ -58,12 +58,20 @@ pub struct Overlay {
     pub hosts: Vec<OverlayHost>,
     #[serde(default)]
     pub encryption: Encryption,
+    /// Of VXLAN; the same on every host.
+    #[serde(default)]
+    pub encapsulation: Encapsulation,
     /// The VXLAN network identifier, 1 to 16777215.
     #[serde(default = "default_vni")]
     pub vni: u32,
-    /// Of the encapsulated packets; none: 4790 (VXLAN-GPE) or 51820 (WireGuard).
+    /// Of the encapsulated packets; none: 4790 (`Encapsulation::Ip`), 4789 (`Encapsulation::Ethernet`) or 51820
+    /// (WireGuard).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
+    /// Of WireGuard: how often something is sent to each host, in seconds, so that a NAT or firewall between them
+    /// keeps the way open. None: only when there is something to send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keepalive_s: Option<u16>,
 }
 
 fn default_vni() -> u32 {
@@ -87,6 +95,17 @@ pub enum Encryption {
     #[default]
     None,
     Wireguard,
+}
+
+/// What VXLAN carries. Hosts of one overlay have to agree on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encapsulation {
+    /// IP packets: VXLAN-GPE (<https://datatracker.ietf.org/doc/html/draft-ietf-nvo3-vxlan-gpe>), 36 bytes over IPv4.
+    #[default]
+    Ip,
+    /// Ethernet frames (RFC 7348), 50 bytes, for hosts whose kernel has no VXLAN-GPE.
+    Ethernet,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

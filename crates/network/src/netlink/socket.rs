@@ -26,6 +26,8 @@ pub(crate) enum Protocol {
     Route,
     /// nftables and conntrack.
     Netfilter,
+    /// Families that the kernel numbers as they are loaded, WireGuard among them.
+    Generic,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -89,6 +91,7 @@ impl Socket {
         let number = match protocol {
             Protocol::Route => SockProtocol::NetlinkRoute,
             Protocol::Netfilter => SockProtocol::NetlinkNetFilter,
+            Protocol::Generic => SockProtocol::NetlinkGeneric,
         };
         let descriptor = socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, number)
             .map_err(|errno| Error::Open { protocol: format!("{protocol:?}"), source: io::Error::from(errno) })?;

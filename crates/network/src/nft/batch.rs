@@ -29,6 +29,7 @@ const DELETE_ELEMENTS: u16 = 14;
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Type {
     Ipv4Address = 7,
+    Ipv6Address = 8,
     Transport = 12,
     Port = 13,
     InterfaceName = 41,
@@ -38,7 +39,7 @@ impl Type {
     fn length(self) -> u32 {
         match self {
             Type::Ipv4Address => 4,
-            Type::InterfaceName => 16,
+            Type::InterfaceName | Type::Ipv6Address => 16,
             Type::Transport => 1,
             Type::Port => 2,
         }
@@ -101,6 +102,7 @@ pub(crate) struct BaseChainShape<'a> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Hook {
     Prerouting = 0,
+    Input = 1,
     Forward = 2,
     Output = 3,
     Postrouting = 4,

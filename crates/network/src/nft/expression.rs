@@ -1,6 +1,8 @@
 //! The expressions that coracle's rules are made of, encoded as the kernel's virtual machine reads them
 //! (linux/netfilter/nf_tables.h). Registers are the 4-byte ones.
 
+use std::borrow::Cow;
+
 use crate::netlink::Buffer;
 
 const LIST_ELEMENT: u16 = 1;
@@ -32,6 +34,8 @@ impl Register {
 pub(crate) enum Meta {
     InterfaceNameIn = 6,
     InterfaceNameOut = 7,
+    /// The user whose socket sent the packet; matches nothing where no process's socket did.
+    SocketOwner = 10,
     FamilyOfPacket = 15,
     Transport = 16,
 }
@@ -83,13 +87,13 @@ pub(crate) enum Expression {
     FibDestinationType(Register),
     Lookup {
         key: Register,
-        set: &'static str,
+        set: Cow<'static, str>,
         membership: Membership,
     },
     /// The data that is found goes to the second register and those after it.
     Map {
         key: Register,
-        map: &'static str,
+        map: Cow<'static, str>,
         to: Register,
     },
     DestinationNat {
@@ -99,10 +103,13 @@ pub(crate) enum Expression {
     Masquerade,
     Counter,
     Drop,
-    Jump(&'static str),
+    /// Ends the base chain that it stands in or under, no other.
+    Accept,
+    Jump(Cow<'static, str>),
 }
 
 const VERDICT_DROP: i32 = 0;
+const VERDICT_ACCEPT: i32 = 1;
 const VERDICT_JUMP: i32 = -3;
 
 impl Expression {
@@ -148,6 +155,7 @@ impl Expression {
             Expression::Masquerade => write(rule, "masq", |_| {}),
             Expression::Counter => write(rule, "counter", |_| {}),
             Expression::Drop => write_verdict(rule, VERDICT_DROP, None),
+            Expression::Accept => write_verdict(rule, VERDICT_ACCEPT, None),
             Expression::Jump(chain) => write_verdict(rule, VERDICT_JUMP, Some(chain)),
         }
     }
