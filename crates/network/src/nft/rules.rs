@@ -91,7 +91,7 @@ fn write_publish(batch: &mut Batch) {
         let rule = [
             Expression::FibDestinationType(Register(0)),
             Expression::Compare(Register(0), Comparison::Equal, ADDRESS_TYPE_LOCAL.to_ne_bytes().to_vec()),
-            Expression::Jump("publish"),
+            Expression::Jump("publish".into()),
         ];
         batch.add_rule(chain, "to an address of this host", &rule);
     }
@@ -105,11 +105,11 @@ fn write_publish(batch: &mut Batch) {
     let mut at = if_ipv4().to_vec();
     at.push(payload_address(DESTINATION_OFFSET));
     at.extend(transport_and_port(1));
-    at.extend([Expression::Map { key: Register(0), map: PUBLISHED_AT, to: Register(0) }, destination_nat.clone()]);
+    at.extend([Expression::Map { key: Register(0), map: PUBLISHED_AT.into(), to: Register(0) }, destination_nat.clone()]);
     batch.add_rule("publish", "at one address", &at);
     let mut anywhere = if_ipv4().to_vec();
     anywhere.extend(transport_and_port(0));
-    anywhere.extend([Expression::Map { key: Register(0), map: PUBLISHED, to: Register(0) }, destination_nat]);
+    anywhere.extend([Expression::Map { key: Register(0), map: PUBLISHED.into(), to: Register(0) }, destination_nat]);
     batch.add_rule("publish", "at every address", &anywhere);
 }
 
@@ -118,9 +118,9 @@ fn write_publish(batch: &mut Batch) {
 fn write_forward(batch: &mut Batch) {
     let rule = [
         Expression::Meta(Meta::InterfaceNameOut, Register(0)),
-        Expression::Lookup { key: Register(0), set: BRIDGES, membership: Membership::In },
+        Expression::Lookup { key: Register(0), set: BRIDGES.into(), membership: Membership::In },
         Expression::Meta(Meta::InterfaceNameIn, Register(0)),
-        Expression::Lookup { key: Register(0), set: BRIDGES, membership: Membership::NotIn },
+        Expression::Lookup { key: Register(0), set: BRIDGES.into(), membership: Membership::NotIn },
         Expression::ConntrackBits { of: Conntrack::State, mask: STATE_ESTABLISHED_OR_RELATED, any: false },
         Expression::ConntrackBits { of: Conntrack::Status, mask: STATUS_DESTINATION_NAT, any: false },
         Expression::Counter,
@@ -130,11 +130,11 @@ fn write_forward(batch: &mut Batch) {
 }
 
 fn write_masquerade(batch: &mut Batch) {
-    let from_bridge_net = || Expression::Lookup { key: Register(0), set: BRIDGE_NETS, membership: Membership::In };
+    let from_bridge_net = || Expression::Lookup { key: Register(0), set: BRIDGE_NETS.into(), membership: Membership::In };
     let leaves_by = |membership| {
         [
             Expression::Meta(Meta::InterfaceNameOut, Register(0)),
-            Expression::Lookup { key: Register(0), set: BRIDGES, membership },
+            Expression::Lookup { key: Register(0), set: BRIDGES.into(), membership },
         ]
     };
     let mut outbound = if_ipv4().to_vec();
