@@ -1,7 +1,6 @@
 //! Times as people write and read them. Pure: the present is an argument.
 
 use ecs::Timestamp;
-use ecs::time::Calendar;
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -9,8 +8,7 @@ const DAY: u64 = 24 * HOUR;
 
 /// `2026-11-23T01:53:57.042Z` (RFC 3339, UTC).
 pub(crate) fn rfc3339(time: Timestamp) -> String {
-    let Calendar { year, month, day, hour, minute, second } = time.calendar();
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", time.epoch_ms % 1000)
+    time.rfc3339()
 }
 
 /// `4s`, `12m`, `3h`, `5d`: the largest unit that fits.
@@ -37,8 +35,8 @@ pub(crate) struct NotATime {
 pub(crate) fn since(text: &str, now: Timestamp) -> Result<Timestamp, NotATime> {
     span_ms(text)
         .map(|ms| Timestamp::from_epoch_ms(now.epoch_ms.saturating_sub(ms)))
-        .or_else(|| epoch(text))
-        .or_else(|| parse_rfc3339(text))
+        .or_else(|| Timestamp::from_epoch_text(text))
+        .or_else(|| Timestamp::from_rfc3339(text))
         .ok_or_else(|| NotATime { text: text.to_owned() })
 }
 
@@ -62,50 +60,6 @@ fn span_ms(text: &str) -> Option<u64> {
         rest = tail;
     }
     (!text.is_empty()).then_some(total)
-}
-
-fn epoch(text: &str) -> Option<Timestamp> {
-    let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits(seconds) || !digits(fraction) {
-        return None;
-    }
-    let ms: String = format!("{fraction}000").chars().take(3).collect();
-    Some(Timestamp::from_epoch_ms(seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(ms.parse().ok()?)?))
-}
-
-/// `YYYY-MM-DD[Thh:mm:ss[.fff][Z]]`, in UTC.
-fn parse_rfc3339(text: &str) -> Option<Timestamp> {
-    let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
-    let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00:00"));
-    let [year, month, day] = numbers::<3>(date, '-')?;
-    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
-    let [hour, minute, second] = numbers::<3>(clock, ':')?;
-    let good = (1970..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && hour < 24
-        && minute < 60
-        && second <= 60;
-    if !good {
-        return None;
-    }
-    let shifted_year = if month <= 2 { year - 1 } else { year };
-    let era = shifted_year / 400;
-    let year_of_era = shifted_year % 400;
-    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
-    let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
-    let seconds = days * DAY + hour * HOUR + minute * MINUTE + second;
-    epoch(&format!("{seconds}.{fraction}"))
-}
-
-fn numbers<const N: usize>(text: &str, separator: char) -> Option<[u64; N]> {
-    let parts: Vec<u64> = text
-        .split(separator)
-        .map(|part| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten())
-        .collect::<Option<_>>()?;
-    parts.try_into().ok()
 }
 
 #[cfg(test)]

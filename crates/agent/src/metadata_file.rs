@@ -25,7 +25,7 @@ pub fn of(task: &TaskSpec, container: &ContainerSpec) -> MetadataFile {
 }
 
 /// What Docker would call the container, after Amazon's agent, which adds random digits.
-pub(crate) fn docker_name(task: &TaskSpec, container: &ContainerSpec) -> String {
+pub fn docker_name(task: &TaskSpec, container: &ContainerSpec) -> String {
     format!("/ecs-{}-{}-{}", task.family, task.revision, container.definition.name)
 }
 

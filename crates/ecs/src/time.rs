@@ -53,6 +53,59 @@ impl Timestamp {
     }
 }
 
+impl Timestamp {
+    /// `2026-11-23T01:53:57.042Z` (RFC 3339, UTC).
+    pub fn rfc3339(self) -> String {
+        let Calendar { year, month, day, hour, minute, second } = self.calendar();
+        format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", self.epoch_ms % 1000)
+    }
+
+    /// `YYYY-MM-DD[Thh:mm:ss[.fff][Z]]`, in UTC.
+    pub fn from_rfc3339(text: &str) -> Option<Timestamp> {
+        let text = text.strip_suffix(['Z', 'z']).or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
+        let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00:00"));
+        let [year, month, day] = numbers::<3>(date, '-')?;
+        let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
+        let [hour, minute, second] = numbers::<3>(clock, ':')?;
+        let good = (1970..=9999).contains(&year)
+            && (1..=12).contains(&month)
+            && (1..=31).contains(&day)
+            && hour < 24
+            && minute < 60
+            && second <= 60;
+        if !good {
+            return None;
+        }
+        let shifted_year = if month <= 2 { year - 1 } else { year };
+        let era = shifted_year / 400;
+        let year_of_era = shifted_year % 400;
+        let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let days = (era * 146_097 + day_of_era).checked_sub(719_468)?;
+        let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second;
+        Timestamp::from_epoch_text(&format!("{seconds}.{fraction}"))
+    }
+
+    /// Seconds since 1970, with or without a fraction.
+    pub fn from_epoch_text(text: &str) -> Option<Timestamp> {
+        let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if !digits(seconds) || !digits(fraction) {
+            return None;
+        }
+        let ms: String = format!("{fraction}000").chars().take(3).collect();
+        Some(Timestamp::from_epoch_ms(seconds.parse::<u64>().ok()?.checked_mul(1000)?.checked_add(ms.parse().ok()?)?))
+    }
+}
+
+fn numbers<const N: usize>(text: &str, separator: char) -> Option<[u64; N]> {
+    let parts: Vec<u64> = text
+        .split(separator)
+        .map(|part| part.bytes().all(|byte| byte.is_ascii_digit()).then(|| part.parse().ok()).flatten())
+        .collect::<Option<_>>()?;
+    parts.try_into().ok()
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
         out.serialize_f64(self.epoch_ms as f64 / 1000.0)
