@@ -1,7 +1,7 @@
 //! The other side of the `ctl` socket: asking a task's supervisor.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -11,11 +11,14 @@ use agent_protocol::{Answer, Command, TaskStatus};
 use ecs::ContainerName;
 use ecs::task::StopCode;
 
-use crate::socket::{Incoming, Limits, Received, send};
+use crate::socket::{self, Incoming, Limits, Received, send};
+use crate::supervisor::services::MAX_SOCKETS;
 use crate::task_dir::CTL_NAME;
 
 /// A status of the largest task is far below this; an attachment is two descriptors.
 const LIMITS: Limits = Limits { line_bytes: 4 << 20, descriptors: 2 };
+
+const SERVE_LIMITS: Limits = Limits { descriptors: MAX_SOCKETS, ..LIMITS };
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
@@ -168,6 +171,93 @@ impl Client {
                 Received::End => return Err(ClientError::Ended),
             }
         }
+    }
+}
+
+/// A task's service sockets and then its statuses, for one that waits for many tasks at a time: nothing here blocks.
+#[derive(Debug)]
+pub struct Service {
+    client: Client,
+    served: bool,
+}
+
+/// What comes of a [`Service`].
+#[derive(Debug)]
+pub enum Served {
+    /// First, and once: copies, in the order of `TaskSpec::service_sockets`.
+    Sockets(Vec<OwnedFd>),
+    /// Now and after every change; some may be skipped when we are slow.
+    Status(Box<TaskStatus>),
+}
+
+/// Asks the supervisor whose task has this run directory for its service sockets.
+///
+/// # Errors
+/// `Gone`: there is none (yet). `Connect` also where so many wait for it that it cannot be asked now.
+pub fn serve(run: &Path) -> Result<Service, ClientError> {
+    let path = run.join(CTL_NAME);
+    let failed = |cause| ClientError::Connect { path: path.clone(), cause };
+    let socket = socket::connect_without_waiting(&path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::Gone { path: path.clone(), cause },
+        _ => failed(cause),
+    })?;
+    let mut client = Client::of_stream(UnixStream::from(socket));
+    // The empty buffer of a new socket has room for it.
+    client.ask(&Command::Serve, &[])?;
+    Ok(Service { client, served: false })
+}
+
+impl Service {
+    /// What has arrived; nothing where nothing has. To be asked again and again until it says so.
+    ///
+    /// # Errors
+    /// The connection is of no more use. `Refused`: a supervisor of an older build, or one that lacks descriptors.
+    pub fn advance(&mut self) -> Result<Option<Served>, ClientError> {
+        loop {
+            if let Some(line) = self.client.incoming.line() {
+                let answer = serde_json::from_slice(&line).map_err(ClientError::Version)?;
+                return self.told(answer).map(Some);
+            }
+            match self.client.incoming.receive(self.client.stream.as_fd(), SERVE_LIMITS) {
+                Ok(Received::Something) => {}
+                Ok(Received::End) => return Err(ClientError::Ended),
+                Err(cause) if cause.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(cause) => return Err(ClientError::of_io(cause)),
+            }
+        }
+    }
+
+    fn told(&mut self, answer: Answer) -> Result<Served, ClientError> {
+        match (answer, self.served) {
+            (Answer::Serve, false) => {
+                self.served = true;
+                Ok(Served::Sockets(self.client.incoming.descriptors()))
+            }
+            (Answer::Status { status }, true) => Ok(Served::Status(status)),
+            (Answer::Refused { reason }, _) => Err(ClientError::Refused { reason }),
+            (
+                Answer::Serve
+                | Answer::Status { .. }
+                | Answer::Taken
+                | Answer::Terminal
+                | Answer::Attached { .. }
+                | Answer::Exited { .. },
+                _,
+            ) => Err(ClientError::Unexpected),
+        }
+    }
+}
+
+impl AsFd for Service {
+    /// Readable when `advance` may have something.
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.client.stream.as_fd()
+    }
+}
+
+impl AsRawFd for Service {
+    fn as_raw_fd(&self) -> RawFd {
+        self.client.stream.as_raw_fd()
     }
 }
 

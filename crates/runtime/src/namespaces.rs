@@ -13,6 +13,7 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use agent_protocol::TaskSpec;
@@ -222,8 +223,20 @@ fn mount_shm(task: &TaskSpec, place: &Path) -> io::Result<()> {
     Ok(mount(Some("shm"), place, Some("tmpfs"), flags, Some(mounts::shm_options(size).as_str()))?)
 }
 
+/// The mount namespace that this process began in, once it has left it.
+static MOUNTS_OF_HOST: OnceLock<OwnedFd> = OnceLock::new();
+
+/// For processes that are none of the task's; nothing where the calling process is still in it.
+pub(crate) fn mounts_of_host() -> Option<BorrowedFd<'static>> {
+    MOUNTS_OF_HOST.get().map(AsFd::as_fd)
+}
+
 /// A mount namespace of one's own that still sees what the host mounts later.
 pub(crate) fn leave_mounts_of_host() -> io::Result<()> {
+    if MOUNTS_OF_HOST.get().is_none() {
+        // Nobody else sets it: a supervisor has one thread.
+        let _ = MOUNTS_OF_HOST.set(File::open("/proc/self/ns/mnt")?.into());
+    }
     unshare(CloneFlags::CLONE_NEWNS)?;
     Ok(mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_SLAVE, None::<&str>)?)
 }

@@ -16,6 +16,7 @@ use ecs::task::{ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, St
 use ecs::{TaskId, Timestamp};
 
 use crate::cgroup::Cgroups;
+use crate::host_services;
 use crate::process_identity;
 use crate::shipper::{self, CGROUP_PREFIX, Stage};
 use crate::status_file::{self, Durability};
@@ -56,6 +57,7 @@ pub fn recover(roots: &Roots, now: Timestamp) -> RecoveryReport {
     };
     remove_empty_leaves(roots, &cgroups);
     remove_empty_shipper_leaves(roots, &cgroups);
+    host_services::remove_empty_leaf(roots, &cgroups);
     for (id, claim) in orphans {
         match clean(roots, &cgroups, &id, now) {
             Ok(Left::Stopped) => report.ended.push(id),

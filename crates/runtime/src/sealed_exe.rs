@@ -11,6 +11,8 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+use nix::sched::{CloneFlags, setns};
+
 use crate::fork::{self, Fork, Parent};
 use crate::program::pointers;
 
@@ -64,6 +66,23 @@ pub(crate) fn own_executable() -> io::Result<OwnedFd> {
 /// # Errors
 /// The copy could not be made, or the system refused the process.
 pub(crate) fn spawn_self(words: &[OsString], given: &OwnedFd, birthplace: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    spawn_self_at(words, given, Birth { cgroup: birthplace, mounts: None })
+}
+
+/// Where a process begins that is not to be where its maker is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Birth<'a> {
+    /// A v2 cgroup.
+    pub(crate) cgroup: Option<BorrowedFd<'a>>,
+    /// A mount namespace.
+    pub(crate) mounts: Option<BorrowedFd<'a>>,
+}
+
+/// As `spawn_self`, elsewhere.
+///
+/// # Errors
+/// As `spawn_self`.
+pub(crate) fn spawn_self_at(words: &[OsString], given: &OwnedFd, birth: Birth<'_>) -> io::Result<()> {
     let program = Program::new(words.iter().cloned())?;
     let (mut errors, sender) = io::pipe()?;
     let mut placed = [
@@ -75,9 +94,11 @@ pub(crate) fn spawn_self(words: &[OsString], given: &OwnedFd, birthplace: Option
     let environment = pointers(&program.environment);
     // From here to the exec, system calls only: another thread may hold any lock.
     match fork::fork_into(None, Parent::Caller)? {
-        Fork::Child => match fork::fork_into(birthplace, Parent::Caller) {
+        Fork::Child => match fork::fork_into(birth.cgroup, Parent::Caller) {
             Ok(Fork::Child) => {
-                let error = match become_program(&mut placed, &arguments, &environment) {
+                let entered = birth.mounts.map_or(Ok(()), |mounts| setns(mounts, CloneFlags::CLONE_NEWNS));
+                let begun = entered.map_err(io::Error::from);
+                let error = match begun.and_then(|()| become_program(&mut placed, &arguments, &environment)) {
                     Ok(never) => match never {},
                     Err(error) => error,
                 };
@@ -131,7 +152,8 @@ impl Program {
             words.map(|word| CString::new(word.into_vec()).map_err(io::Error::from)).collect()
         };
         Ok(Self {
-            executable: sealed_executable()?.0,
+            // What runs sealed is executed again as it is: a copy in memory of its own would be as large as the binary.
+            executable: if verify().is_ok() { own_executable()? } else { sealed_executable()?.0 },
             arguments: c_strings(&mut std::iter::once(OsString::from("coracle")).chain(words))?,
             environment: c_strings(&mut environment.into_iter())?,
         })

@@ -156,7 +156,7 @@ fn take_lock(directory: &Path) -> Result<Option<File>, ShipperError> {
 }
 
 /// Whether nobody else has it.
-fn lock(file: &File) -> io::Result<bool> {
+pub(crate) fn lock(file: &File) -> io::Result<bool> {
     match fcntl(file, FcntlArg::F_OFD_SETLK(&whole_file())) {
         Ok(_) => Ok(true),
         Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EACCES) => Ok(false),

@@ -2,8 +2,11 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, UnixAddr, recvmsg, sendmsg,
+};
 
 /// SCM_MAX_FD of the kernel is 253; one message carries no more.
 const DESCRIPTORS_PER_MESSAGE: usize = 250;
@@ -23,6 +26,15 @@ pub(crate) fn send(socket: BorrowedFd<'_>, mut bytes: &[u8], mut descriptors: &[
         bytes = &bytes[sent..];
     }
     Ok(())
+}
+
+/// A non-blocking socket that is connected to whoever listens at `path`. An error of kind `WouldBlock` says that too many
+/// wait for it already.
+pub(crate) fn connect_without_waiting(path: &Path) -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = nix::sys::socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    nix::sys::socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(socket)
 }
 
 /// Sends what the socket takes of `bytes`, with `descriptors`. Never raises SIGPIPE.

@@ -3,6 +3,8 @@
 //! Everything is a look at a moment; rates are the difference of two. What a host does not count (a controller that is
 //! not mounted) is absent, never zero.
 
+pub mod detail;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -20,6 +20,7 @@ mod memory;
 mod reap;
 mod report;
 mod router;
+pub(crate) mod services;
 mod settle;
 mod stop_signal;
 
@@ -214,6 +215,11 @@ fn accept_task(args: &SupervisorArgs, go: &Go) -> Result<TaskSpec, String> {
     let spec = spec.ok_or_else(|| format!("there is no {} in the task's state directory", task_dir::SPEC_NAME))?;
     if spec.id != args.id || spec.places != args.places {
         return Err(format!("{} is of another task, {}", task_dir::SPEC_NAME, spec.id));
+    }
+    let (given, wanted) = (go.service_sockets.len(), spec.service_sockets.len());
+    if given != wanted || wanted > services::MAX_SOCKETS {
+        let most = services::MAX_SOCKETS;
+        return Err(format!("{given} service sockets came with Go, and the task has {wanted} of at most {most}"));
     }
     for container in &spec.containers {
         if let agent_protocol::task_spec::NetworkNamespace::Received { index } = container.network.namespace

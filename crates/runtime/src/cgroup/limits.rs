@@ -99,8 +99,20 @@ pub(super) fn of_container(container: &ContainerSpec) -> Vec<Limit> {
 const SHIPPER_MEMORY_MIB: u64 = 64;
 
 pub(super) fn of_shipper() -> Vec<Limit> {
-    let limits = memory("the log shipper's memory", SHIPPER_MEMORY_MIB, 0);
-    limits.into_iter().map(|limit| Limit { missing: Missing::GoOn, ..limit }).collect()
+    welcome(memory("the log shipper's memory", SHIPPER_MEMORY_MIB, 0))
+}
+
+/// Thousands of connections and what is known of hundreds of tasks are far below it. Containers must not use up the host's
+/// memory through the process that answers them; at the limit it is killed and started again.
+const HOST_SERVICES_MEMORY_MIB: u64 = 256;
+
+pub(super) fn of_host_services() -> Vec<Limit> {
+    welcome(memory("the memory of the host's services", HOST_SERVICES_MEMORY_MIB, 0))
+}
+
+/// Limits of our own making, which nobody has asked for.
+fn welcome(limits: [Limit; 2]) -> Vec<Limit> {
+    limits.map(|limit| Limit { missing: Missing::GoOn, ..limit }).into()
 }
 
 fn shares(what: &'static str, units: u64) -> Limit {

@@ -173,6 +173,16 @@ impl Cgroups {
         self.apply(path, &limits::of_shipper())
     }
 
+    /// The same for the process of the host's services.
+    ///
+    /// # Errors
+    /// A directory could not be made, or the limit not be set.
+    pub(crate) fn prepare_host_services_leaf(&self, path: &Path) -> Result<(), CgroupError> {
+        self.make(path)?;
+        self.delegate(path.parent().unwrap_or(path))?;
+        self.apply(path, &limits::of_host_services())
+    }
+
     /// Moves the calling supervisor, which must have one thread, into its own leaf: what ends the session or
     /// service that started it then does not end the task. On a v2-only host a supervisor that was not born there
     /// pays a grace period.

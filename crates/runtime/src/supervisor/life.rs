@@ -19,8 +19,10 @@ use super::health::{self, Checks};
 use super::journal::{Journal, chain};
 use super::report::{self, ContainerFacts, TaskFacts};
 use super::router;
+use super::services::Services;
 use super::{Go, Process, TOLD_TO_STOP, memory, poll, read_signals, readable, reap};
 use crate::ctl::Ctl;
+use crate::host_services;
 use crate::namespaces::TaskNamespaces;
 use crate::socket::send;
 use crate::status_file::{self, Durability, Reserve};
@@ -66,8 +68,7 @@ pub(super) struct Life {
     /// The containers' network namespaces.
     networks: Vec<OwnedFd>,
     namespaces: TaskNamespaces,
-    /// What `host-services` answers on, in the order of the spec's `service_sockets`.
-    service_sockets: Vec<OwnedFd>,
+    services: Services,
     /// Held, never used: as long as they are open, nobody else gets these ports.
     held_ports: Vec<OwnedFd>,
     buffers: Buffers,
@@ -104,6 +105,7 @@ impl Life {
             spec.containers.iter().map(|container| Container::new(&spec, container)).collect();
         let unstarted = vec![ContainerFacts::default(); containers.len()];
         let status = report::status(&facts, &unstarted, run.progress(), 1);
+        let services = Services::new(&spec, go.service_sockets, now);
         Life {
             spec,
             facts,
@@ -121,7 +123,7 @@ impl Life {
             checks: Checks::default(),
             networks: go.network_namespaces,
             namespaces: TaskNamespaces::private(),
-            service_sockets: go.service_sockets,
+            services,
             held_ports: go.held_ports,
             buffers: Buffers::default(),
             status,
@@ -394,6 +396,7 @@ impl Life {
         let under_way = under_way.chain(self.executions.look_again_at(now)).chain(self.checks.look_again_at(now));
         let under_way = under_way.chain(self.held_stop.as_ref().map(|held| held.look_at(now)));
         let under_way = under_way.chain(self.volumes.left_ms().map(|left| now.plus_ms(left)));
+        let under_way = under_way.chain(self.services.look_again_at(now));
         let next = timers.into_iter().flatten().chain(under_way).min();
         if next.is_none() {
             self.clock.set_right();
@@ -410,6 +413,7 @@ impl Life {
         self.advance();
         self.release_router();
         self.serve_ctl(&ready);
+        self.call_services(&ready);
         if deadline.is_some_and(|deadline| self.clock.now() >= deadline) {
             self.tell(Event::TimePassed);
         }
@@ -438,6 +442,7 @@ impl Life {
         interest.extend(of_containers.map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));
         interest.extend(self.volumes.interest().map(readable));
         interest.extend(self.executions.interest().chain(self.checks.interest()).map(readable));
+        interest.extend(self.services.interest(self.clock.now()).map(readable));
         if let Some(ctl) = &self.ctl {
             interest.extend(ctl.interest().map(|(fd, events)| libc::pollfd { fd, events, revents: 0 }));
         }
@@ -453,6 +458,18 @@ impl Life {
             self.journal.complain(self.clock.now(), "poll", &cause);
         }
         interest.iter().filter(|one| one.revents != 0).map(|one| one.fd).collect()
+    }
+
+    fn call_services(&mut self, ready: &[RawFd]) {
+        let now = self.clock.now();
+        if !self.services.is_wanted(ready, now) {
+            return;
+        }
+        self.services.pause(now);
+        if let Err(error) = host_services::start(&self.spec.places) {
+            self.journal.complain(now, "nobody answers the task's calls", &error);
+        }
+        self.give_back_memory_soon();
     }
 
     fn serve_signals(&mut self) {

@@ -6,3 +6,4 @@ mod host;
 mod logs;
 mod recovery;
 mod runs;
+mod services;

@@ -24,6 +24,7 @@ impl Life {
         // Told before the cleaning: an exit is visible at once.
         self.changed = true;
         self.publish();
+        self.services.end();
         let mut errors = std::mem::replace(&mut self.namespaces, TaskNamespaces::private()).end();
         errors.extend(self.volumes.release());
         errors.extend(self.remove_containers());

@@ -17,7 +17,10 @@ impl Life {
         for request in ctl.serve(ready) {
             match request {
                 Request::Command { client, command, descriptors } => self.obey(client, command, descriptors),
-                Request::Gone { client } => self.executions.hang_up(client),
+                Request::Gone { client } => {
+                    self.executions.hang_up(client);
+                    self.services.gone(client, self.clock.now());
+                }
             }
         }
     }
@@ -66,7 +69,16 @@ impl Life {
                     None => Answer::Refused { reason: format!("the task has no container {container}") },
                 }
             }
-            Command::Serve => Answer::Refused { reason: "this supervisor has no service sockets".to_owned() },
+            Command::Serve => match self.services.serve(client) {
+                Ok(copies) => {
+                    if let Some(ctl) = &mut self.ctl {
+                        ctl.answer(client, &Answer::Serve, copies);
+                        ctl.watch(client);
+                    }
+                    return self.give_back_memory_soon();
+                }
+                Err(reason) => Answer::Refused { reason },
+            },
             Command::Go { .. } => Answer::Refused { reason: "the task has been started already".to_owned() },
         };
         if let Some(ctl) = &mut self.ctl {
