@@ -15,6 +15,7 @@ mod cgroup_mounts;
 pub mod checks;
 pub mod client;
 pub mod clock;
+pub mod clock;
 pub mod container_root;
 mod ctl;
 pub mod debug_mounts;

@@ -28,6 +28,8 @@ pub(crate) enum Protocol {
     Netfilter,
     /// Families that the kernel numbers as they are loaded, WireGuard among them.
     Generic,
+    /// Who has which socket.
+    SocketDiagnosis,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +94,7 @@ impl Socket {
             Protocol::Route => SockProtocol::NetlinkRoute,
             Protocol::Netfilter => SockProtocol::NetlinkNetFilter,
             Protocol::Generic => SockProtocol::NetlinkGeneric,
+            Protocol::SocketDiagnosis => SockProtocol::NetlinkSockDiag,
         };
         let descriptor = socket::socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, number)
             .map_err(|errno| Error::Open { protocol: format!("{protocol:?}"), source: io::Error::from(errno) })?;
