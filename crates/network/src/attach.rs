@@ -2,7 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use crate::nft::{self, Published, TableScope};
 use crate::plan::{self, ContainerPlan, HostPort, NetworkPlan, Place, Publish, Request, protocol_name};
 use crate::port_holder;
 use crate::ports::{self, DynamicRange, Port};
+use crate::service_sockets;
 use crate::settings::Settings;
 use crate::tenant::{self, Label};
 use crate::texts::{ContainerTexts, Texts};
@@ -52,6 +53,8 @@ pub struct AttachedContainer {
     /// The whole content of /etc/hosts and /etc/resolv.conf.
     pub hosts: String,
     pub resolv_conf: String,
+    /// Whom the resolver at 169.254.170.2 is to ask for this container; empty: whom the host asks.
+    pub dns_servers: Vec<IpAddr>,
     pub bindings: Vec<NetworkBinding>,
 }
 
@@ -69,8 +72,9 @@ pub struct AttachedInterface {
     pub host_link: String,
 }
 
-/// A socket at 169.254.170.2, bound to the loopback link of the namespace that it lies in: no other machine and no other
-/// namespace reaches it.
+/// A socket that is met at 169.254.170.2, bound to the loopback link of the namespace that it lies in: no other machine
+/// and no other namespace reaches it. The port that it says of itself is another than the one it is met at, which
+/// stays free for the task's own servers. It does not block.
 #[derive(Debug)]
 pub struct AttachedService {
     /// Which of `Attachment::containers` it lies in the namespace of; none: the host's namespace.
@@ -81,11 +85,11 @@ pub struct AttachedService {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceKind {
-    /// A listener on port 80.
+    /// A listener, met at port 80.
     Http,
-    /// A listener on port 53.
+    /// A listener, met at port 53.
     DnsTcp,
-    /// A datagram socket on port 53.
+    /// A datagram socket, met at port 53.
     DnsUdp,
 }
 
@@ -149,6 +153,8 @@ fn join(thread: std::thread::JoinHandle<Result<Namespace, namespace::Error>>) ->
 struct Host {
     bridge: Option<HostBridge>,
     holds: Vec<OwnedFd>,
+    /// In the host's own namespace, if a container is there.
+    services: Vec<(ServiceKind, OwnedFd)>,
     /// For each container, the first host port of each of its mappings.
     host_ports: Vec<Vec<u16>>,
     said: Vec<String>,
@@ -156,7 +162,17 @@ struct Host {
 
 impl Host {
     fn prepare(settings: &Settings, plan: &NetworkPlan, clock: &mut Clock) -> Result<Host, Error> {
-        let mut host = Host { bridge: None, holds: Vec::new(), host_ports: Vec::new(), said: Vec::new() };
+        let mut host = Host {
+            bridge: None,
+            holds: Vec::new(),
+            services: Vec::new(),
+            host_ports: Vec::new(),
+            said: Vec::new(),
+        };
+        if plan.containers.iter().any(|container| matches!(container.place, Place::Host { .. })) {
+            host.services = service_sockets::open_on_host(&mut route_socket()?)?;
+            clock.stage("services");
+        }
         if plan.containers.iter().any(|container| matches!(container.place, Place::Bridge { .. })) {
             let mut socket = route_socket()?;
             let bridge = host_bridge::ensure(&mut socket, settings, &mut host.said)?;
@@ -232,10 +248,15 @@ fn connect(
 ) -> Result<Attachment, Error> {
     let mut namespaces = namespaces.into_iter();
     let (mut connected, mut published) = (Vec::new(), Vec::new());
-    let texts = Texts::read(plan, &mut host.said)?;
+    let mut services = host.services.drain(..).map(|one| attached_service(None, one)).collect::<Vec<_>>();
+    let texts = Texts::read()?;
     clock.stage("host files");
-    for (container, host_ports) in plan.containers.iter().zip(&host.host_ports) {
-        let mut apart = || namespaces.next().expect("one was begun for each container apart");
+    for (place, (container, host_ports)) in plan.containers.iter().zip(&host.host_ports).enumerate() {
+        let mut apart = || {
+            let mut namespace = namespaces.next().expect("one was begun for each container apart");
+            services.extend(namespace.services.drain(..).map(|one| attached_service(Some(place), one)));
+            namespace
+        };
         let (mut netns, mut ipv4, mut bindings) = (None, None, Vec::new());
         match (&container.place, &mut host.bridge) {
             (Place::Host { ports }, _) => bindings.extend(ports.iter().map(|ports| bindings::of_host(*ports))),
@@ -251,9 +272,7 @@ fn connect(
                 (netns, ipv4) = (Some(namespace.descriptor), Some(address));
             }
             (Place::Loopback, _) | (Place::Bridge { .. }, None) => {
-                let mut namespace = apart();
-                container_link::loopback_up(&container.name, &mut namespace)?;
-                netns = Some(namespace.descriptor);
+                netns = Some(apart().descriptor);
             }
         }
         connected.push((netns, ipv4, bindings));
@@ -262,9 +281,19 @@ fn connect(
     let addresses: Vec<Option<Ipv4Addr>> = connected.iter().map(|(_, ipv4, _)| *ipv4).collect();
     let mut containers = Vec::new();
     for (place, (container, (netns, ipv4, bindings))) in plan.containers.iter().zip(connected).enumerate() {
-        let ContainerTexts { hostname, hosts, resolv_conf } = texts.of(container, place, &addresses, gateway);
+        let ContainerTexts { hostname, hosts, resolv_conf, dns_servers } = texts.of(container, place, &addresses, gateway);
         let name = container.name.clone();
-        containers.push(AttachedContainer { name, netns, ipv4, ipv6: None, hostname, hosts, resolv_conf, bindings });
+        containers.push(AttachedContainer {
+            name,
+            netns,
+            ipv4,
+            ipv6: None,
+            hostname,
+            hosts,
+            resolv_conf,
+            dns_servers,
+            bindings,
+        });
     }
     clock.stage("links");
     if let Some(on) = &mut host.bridge {
@@ -275,11 +304,15 @@ fn connect(
     Ok(Attachment {
         containers,
         interface: None,
-        service_sockets: Vec::new(),
+        service_sockets: services,
         port_holds: host.holds,
         said: host.said,
         stages: clock.stages,
     })
+}
+
+fn attached_service(container: Option<usize>, (kind, socket): (ServiceKind, OwnedFd)) -> AttachedService {
+    AttachedService { container, kind, socket }
 }
 
 fn publish(

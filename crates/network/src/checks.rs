@@ -18,6 +18,7 @@ use crate::netlink::{self, Protocol, Socket};
 use crate::nft::{self, ForwardChain};
 use crate::plan::{ContainerRequest, Request};
 use crate::ports::DynamicRange;
+use crate::resolv::ResolvConf;
 use crate::settings::Settings;
 use crate::sysctl;
 
@@ -119,6 +120,7 @@ fn cure_of(error: &Error) -> &'static str {
             "a kernel with CONFIG_VETH and CONFIG_BRIDGE, loaded where they are modules (modprobe veth bridge)"
         }
         Error::Namespace { .. } => "run as root; raise user.max_net_namespaces where it is used up",
+        Error::HostServices { .. } => "see the message",
         Error::Setting(_) => "mount /proc so that root can write to /proc/sys/net",
         Error::Refused(_)
         | Error::Read { .. }
@@ -304,12 +306,11 @@ fn dynamic_ports() -> Check {
 
 fn name_servers() -> Check {
     const NAME: &str = "name servers";
-    let cure = "name a server in /etc/resolv.conf that containers can reach, or give dnsServers in the task definition";
-    match host_files::resolv_conf() {
-        Ok(conf) => {
-            let servers = conf.for_container(&[], &[]).servers;
+    let cure = "name a server in /etc/resolv.conf, or give dnsServers in the task definition";
+    match host_files::resolv_conf_as_is() {
+        Ok(ResolvConf { servers, .. }) => {
             if servers.is_empty() {
-                return Check::warn(NAME, "the host has none that a container can reach over IPv4", cure);
+                return Check::warn(NAME, "the host has none: tasks know each other's names, and no others", cure);
             }
             let listed: Vec<String> = servers.iter().map(ToString::to_string).collect();
             Check::ok(NAME, listed.join(", "))

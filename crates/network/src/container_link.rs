@@ -6,7 +6,6 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ecs::ContainerName;
 use nix::errno::Errno;
 
 use crate::error::Error;
@@ -27,16 +26,6 @@ const CARRYING_PAUSE: Duration = Duration::from_micros(500);
 pub(crate) struct HostBridge {
     pub(crate) bridge: Bridge,
     pub(crate) socket: Socket,
-}
-
-pub(crate) fn loopback_up(container: &ContainerName, namespace: &mut Namespace) -> Result<(), Error> {
-    let mut requests = Requests::default();
-    link::set_loopback_up(&mut requests);
-    let answers = namespace.socket.exchange(requests);
-    answers.and_then(all).map(drop).map_err(|source| Error::Netlink {
-        action: format!("bring loopback up in the network namespace of container {container}"),
-        source,
-    })
 }
 
 /// Gives a container the first address whose link name is free, and the link.
@@ -89,7 +78,6 @@ fn set_up_host_end(socket: &mut Socket, name: &str, alias: &str) -> Result<(), n
 
 fn set_up_container_end(socket: &mut Socket, address: Ipv4Addr, bridge: Bridge) -> Result<(), netlink::Error> {
     let mut requests = Requests::default();
-    link::set_loopback_up(&mut requests);
     if sysctl::has_ipv6() {
         link::set_no_link_local(&mut requests, CONTAINER_LINK);
     }

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::link;
 use crate::netlink::{Protocol, Socket};
 use crate::nft::{self, Published, Tenant};
+use crate::service_sockets;
 use crate::settings::Settings;
 use crate::tenant;
 
@@ -80,16 +81,20 @@ pub(crate) fn delete_links(theirs: &dyn Fn(&Tenant) -> bool, errors: &mut Vec<Er
 pub fn remove_bridge_and_table(settings: &Settings) -> Vec<Error> {
     let mut errors = Vec::new();
     let failed = |source| Error::Firewall { table: settings.table.clone(), source };
-    match Socket::open(Protocol::Netfilter) {
-        Ok(mut socket) => errors.extend(nft::remove_table(&mut socket, &settings.table).err().map(failed)),
-        Err(error) => errors.push(failed(error.into())),
-    }
-    match route_socket().and_then(|mut socket| ports(&mut socket, settings).map(|names| (socket, names))) {
-        Ok((mut socket, mut names)) => {
-            names.push(settings.bridge.clone());
-            errors.extend(tenant::delete_links(&mut socket, &names));
+    let netfilter = Socket::open(Protocol::Netfilter).map_err(|error| failed(error.into()));
+    match (netfilter, route_socket()) {
+        (Ok(mut netfilter), Ok(mut route)) => {
+            errors.extend(nft::remove_table(&mut netfilter, &settings.table).err().map(failed));
+            errors.extend(service_sockets::remove_from_host(&mut route, &mut netfilter));
+            match ports(&mut route, settings) {
+                Ok(mut names) => {
+                    names.push(settings.bridge.clone());
+                    errors.extend(tenant::delete_links(&mut route, &names));
+                }
+                Err(error) => errors.push(error),
+            }
         }
-        Err(error) => errors.push(error),
+        (netfilter, route) => errors.extend(netfilter.err().into_iter().chain(route.err())),
     }
     errors
 }

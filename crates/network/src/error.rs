@@ -10,6 +10,7 @@ use crate::namespace;
 use crate::netlink;
 use crate::nft::CommitError;
 use crate::plan::Refusal;
+use crate::service_sockets::ServiceError;
 use crate::sysctl;
 
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +22,11 @@ pub enum Error {
         container: ContainerName,
         #[source]
         source: namespace::Error,
+    },
+    #[error("tasks with networkMode host need a way to their metadata in this host's own network")]
+    HostServices {
+        #[source]
+        source: ServiceError,
     },
     #[error("cannot {action}")]
     Netlink {

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnetwork::Ipv4Network;
 
-use crate::netlink::{self, Reply, Requests, Socket, attributes, find, flags};
+use crate::netlink::{self, Buffer, Reply, Requests, Socket, attributes, find, flags};
 
 /// The loopback link is the first of every network namespace.
 pub(crate) const LOOPBACK_INDEX: u32 = 1;
@@ -17,6 +17,7 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -54,6 +55,7 @@ const NDA_LLADDR: u16 = 2;
 
 const FAMILY_INET: u8 = libc::AF_INET as u8;
 const FAMILY_INET6: u16 = libc::AF_INET6 as u16;
+const HOST_PREFIX: u8 = 32;
 const FLAG_UP: u32 = libc::IFF_UP as u32;
 const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
@@ -186,6 +188,20 @@ pub(crate) fn add_address(requests: &mut Requests, link: u32, address: Ipv4Addr,
         body.attribute(IFA_LOCAL, &address.octets()).attribute(IFA_ADDRESS, &address.octets());
         body.attribute(IFA_BROADCAST, &subnet.broadcast().octets());
     });
+}
+
+/// An address of this host alone, on a link that needs no route for it.
+pub(crate) fn add_host_address(requests: &mut Requests, link: u32, address: Ipv4Addr) {
+    requests.push(RTM_NEWADDR, flags::CREATE | flags::EXCL, |body| host_address(body, link, address));
+}
+
+pub(crate) fn delete_host_address(requests: &mut Requests, link: u32, address: Ipv4Addr) {
+    requests.push(RTM_DELADDR, 0, |body| host_address(body, link, address));
+}
+
+fn host_address(body: &mut Buffer, link: u32, address: Ipv4Addr) {
+    body.raw(&[&[FAMILY_INET, HOST_PREFIX, 0, libc::RT_SCOPE_HOST], link.to_ne_bytes().as_slice()].concat());
+    body.attribute(IFA_LOCAL, &address.octets()).attribute(IFA_ADDRESS, &address.octets());
 }
 
 pub(crate) fn add_default_route(requests: &mut Requests, link: u32, gateway: Ipv4Addr) {

@@ -8,12 +8,15 @@ use std::thread;
 
 use nix::sched::{CloneFlags, unshare};
 
+use crate::attach::ServiceKind;
 use crate::netlink::{self, Protocol, Socket};
+use crate::service_sockets::{self, ServiceError};
 
-/// A new network namespace and a socket that speaks for it.
+/// A new network namespace with its loopback link up, a socket that speaks for it, and its service sockets.
 pub(crate) struct Namespace {
     pub(crate) descriptor: OwnedFd,
     pub(crate) socket: Socket,
+    pub(crate) services: Vec<(ServiceKind, OwnedFd)>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +29,8 @@ pub enum Error {
     Open(#[source] io::Error),
     #[error("no netlink socket in the new network namespace")]
     Socket(#[source] netlink::Error),
+    #[error("the task's metadata cannot be reached in the new network namespace")]
+    Services(#[source] ServiceError),
 }
 
 /// Begins to make `count` namespaces side by side. Each is made by a thread of its own that ends with it, so no
@@ -38,7 +43,7 @@ pub(crate) fn begin(count: usize) -> Result<Vec<thread::JoinHandle<Result<Namesp
         .collect()
 }
 
-/// Bytes; the thread makes five system calls.
+/// Bytes; the thread makes a few dozen system calls.
 const THREAD_STACK: usize = 128 * 1024;
 
 /// Runs `work` in a new, empty network namespace on a thread of its own; the namespace ends with it.
@@ -58,6 +63,7 @@ pub(crate) fn within_new<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, 
 fn make() -> Result<Namespace, Error> {
     unshare(CloneFlags::CLONE_NEWNET).map_err(|errno| Error::Unshare(errno.into()))?;
     let descriptor = OwnedFd::from(File::open("/proc/thread-self/ns/net").map_err(Error::Open)?);
-    let socket = Socket::open(Protocol::Route).map_err(Error::Socket)?;
-    Ok(Namespace { descriptor, socket })
+    let mut socket = Socket::open(Protocol::Route).map_err(Error::Socket)?;
+    let services = service_sockets::open(&mut socket).map_err(Error::Services)?;
+    Ok(Namespace { descriptor, socket, services })
 }

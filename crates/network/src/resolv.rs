@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use crate::service_sockets::SERVICE_ADDRESS;
+
 /// What of a resolv.conf matters here.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ResolvConf {
@@ -33,19 +35,14 @@ impl ResolvConf {
         self.servers.iter().all(is_loopback)
     }
 
-    /// For a namespace of its own, under the definition's `dnsServers` and `dnsSearchDomains`.
-    pub(crate) fn for_container(&self, servers: &[IpAddr], search: &[String]) -> ResolvConf {
-        let mut conf = self.overridden(servers, search);
-        if servers.is_empty() {
-            // Containers have no IPv6 way out yet.
-            conf.servers.retain(|server| !is_loopback(server) && server.is_ipv4());
-        }
-        conf
-    }
-
-    pub(crate) fn overridden(&self, servers: &[IpAddr], search: &[String]) -> ResolvConf {
+    /// What a container reads, under its definition's `dnsServers` and `dnsSearchDomains`: the resolver of its own
+    /// namespace, which asks `Upstreams` on from there.
+    pub(crate) fn for_container(&self, asked: &Upstreams, search: &[String]) -> ResolvConf {
         ResolvConf {
-            servers: if servers.is_empty() { self.servers.clone() } else { servers.to_vec() },
+            servers: match asked {
+                Upstreams::OfHost | Upstreams::Of(_) => vec![IpAddr::V4(SERVICE_ADDRESS)],
+                Upstreams::Unasked(servers) => servers.clone(),
+            },
             search: if search.is_empty() { self.search.clone() } else { search.to_vec() },
             options: self.options.clone(),
         }
@@ -66,6 +63,26 @@ impl ResolvConf {
     }
 }
 
+/// Whom the resolver asks for a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Upstreams {
+    OfHost,
+    Of(Vec<IpAddr>),
+    /// It is not asked at all: the definition names a server at the loopback of the container's own namespace, which
+    /// nobody outside of it could ask.
+    Unasked(Vec<IpAddr>),
+}
+
+impl Upstreams {
+    pub(crate) fn of(servers: &[IpAddr], own_namespace: bool) -> Upstreams {
+        match servers {
+            [] => Upstreams::OfHost,
+            _ if own_namespace && servers.iter().any(is_loopback) => Upstreams::Unasked(servers.to_vec()),
+            _ => Upstreams::Of(servers.to_vec()),
+        }
+    }
+}
+
 fn is_loopback(server: &IpAddr) -> bool {
     match server {
         IpAddr::V4(address) => address.is_loopback() || address.is_unspecified(),
@@ -83,10 +100,30 @@ mod tests {
     const REAL: &str = "nameserver 192.0.2.53 # the office\nnameserver fd00::53\nnameserver ::1\ndomain a.example\n\
                         search b.example c.example\noptions ndots:2\n";
 
+    fn servers(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
     #[test]
-    fn a_container_gets_the_servers_that_it_can_reach() {
-        let text = ResolvConf::parse(REAL).for_container(&[], &[]).text();
-        assert_eq!(text, "nameserver 192.0.2.53\nsearch b.example c.example\noptions ndots:2\n");
+    fn a_container_asks_the_resolver_of_its_namespace() {
+        let text = ResolvConf::parse(REAL).for_container(&Upstreams::OfHost, &[]).text();
+        assert_eq!(text, "nameserver 169.254.170.2\nsearch b.example c.example\noptions ndots:2\n");
+        let given = Upstreams::of(&servers(&["192.0.2.9", "fd00::9"]), true);
+        assert_eq!(given, Upstreams::Of(servers(&["192.0.2.9", "fd00::9"])));
+        let text = ResolvConf::parse(REAL).for_container(&given, &["d.example".into()]).text();
+        assert_eq!(text, "nameserver 169.254.170.2\nsearch d.example\noptions ndots:2\n");
+    }
+
+    #[test]
+    fn a_server_of_the_containers_own_is_asked_by_itself() {
+        let given = Upstreams::of(&servers(&["127.0.0.1", "192.0.2.9"]), true);
+        let text = ResolvConf::parse(REAL).for_container(&given, &[]).text();
+        assert_eq!(
+            text,
+            "nameserver 127.0.0.1\nnameserver 192.0.2.9\nsearch b.example c.example\noptions ndots:2\n"
+        );
+        // On the host's own network it is the host's, and the resolver is there too.
+        assert_eq!(Upstreams::of(&servers(&["127.0.0.1"]), false), Upstreams::Of(servers(&["127.0.0.1"])));
     }
 
     #[test]
@@ -94,12 +131,6 @@ mod tests {
         assert!(ResolvConf::parse(STUB).only_loopback());
         assert!(ResolvConf::parse("").only_loopback());
         assert!(!ResolvConf::parse(REAL).only_loopback());
-    }
-
-    #[test]
-    fn the_definition_overrides() {
-        let text = ResolvConf::parse(REAL).for_container(&["127.0.0.1".parse().unwrap()], &["d.example".into()]).text();
-        assert_eq!(text, "nameserver 127.0.0.1\nsearch d.example\noptions ndots:2\n");
     }
 
     proptest! {

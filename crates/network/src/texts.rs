@@ -5,42 +5,32 @@ use std::net::{IpAddr, Ipv4Addr};
 use crate::error::Error;
 use crate::host_files;
 use crate::hosts_file::{self, Linked};
-use crate::plan::{ContainerPlan, ExtraAddress, NetworkPlan, Place};
-use crate::resolv::ResolvConf;
+use crate::plan::{ContainerPlan, ExtraAddress, Place};
+use crate::resolv::{ResolvConf, Upstreams};
 
 /// What a container finds in its files.
 pub(crate) struct ContainerTexts {
     pub(crate) hostname: String,
     pub(crate) hosts: String,
     pub(crate) resolv_conf: String,
+    /// Whom the resolver asks; empty: whom the host asks.
+    pub(crate) dns_servers: Vec<IpAddr>,
 }
 
 /// What the host's files say, read once for a task.
 pub(crate) struct Texts {
     hostname: String,
     hosts: String,
-    as_is: ResolvConf,
-    reachable: ResolvConf,
+    resolv: ResolvConf,
 }
 
 impl Texts {
-    pub(crate) fn read(plan: &NetworkPlan, said: &mut Vec<String>) -> Result<Texts, Error> {
-        let texts = Texts {
+    pub(crate) fn read() -> Result<Texts, Error> {
+        Ok(Texts {
             hostname: host_files::hostname()?,
             hosts: host_files::hosts()?,
-            as_is: host_files::resolv_conf_as_is()?,
-            reachable: host_files::resolv_conf()?,
-        };
-        let inherits = |container: &ContainerPlan| {
-            matches!(container.place, Place::Bridge { .. }) && container.dns_servers.is_empty()
-        };
-        if plan.containers.iter().any(inherits) && texts.reachable.for_container(&[], &[]).servers.is_empty() {
-            said.push(
-                "the host's /etc/resolv.conf has no IPv4 name server that a container can reach; give dnsServers"
-                    .into(),
-            );
-        }
-        Ok(texts)
+            resolv: host_files::resolv_conf_as_is()?,
+        })
     }
 
     /// `addresses` are those of the task's containers on the bridge, this one's at `place`; `gateway` is the bridge's.
@@ -59,18 +49,23 @@ impl Texts {
             ExtraAddress::HostGateway => (IpAddr::V4(host_seen_at), entry.name.clone()),
         });
         let extra: Vec<_> = extra.collect();
-        let (servers, search) = (&plan.dns_servers, &plan.dns_search_domains);
-        let (hosts, resolv) = match plan.place {
-            Place::Host { .. } => (hosts_file::of_host(&self.hosts, &extra), self.as_is.overridden(servers, search)),
-            Place::Loopback | Place::Bridge { .. } => {
-                let linked = plan
-                    .links
-                    .iter()
-                    .filter_map(|link| Some(Linked { address: addresses[link.container]?, names: link.names.clone() }));
-                let linked: Vec<_> = linked.collect();
-                (hosts_file::own(&extra, &linked, ipv4, &hostname), self.reachable.for_container(servers, search))
-            }
+        let on_host = matches!(plan.place, Place::Host { .. });
+        let hosts = if on_host {
+            hosts_file::of_host(&self.hosts, &extra)
+        } else {
+            let linked = plan
+                .links
+                .iter()
+                .filter_map(|link| Some(Linked { address: addresses[link.container]?, names: link.names.clone() }));
+            let linked: Vec<_> = linked.collect();
+            hosts_file::own(&extra, &linked, ipv4, &hostname)
         };
-        ContainerTexts { hostname, hosts, resolv_conf: resolv.text() }
+        let upstreams = Upstreams::of(&plan.dns_servers, !on_host);
+        let resolv_conf = self.resolv.for_container(&upstreams, &plan.dns_search_domains).text();
+        let dns_servers = match upstreams {
+            Upstreams::Of(servers) => servers,
+            Upstreams::OfHost | Upstreams::Unasked(_) => Vec::new(),
+        };
+        ContainerTexts { hostname, hosts, resolv_conf, dns_servers }
     }
 }
