@@ -2,12 +2,18 @@
 
 use std::os::fd::OwnedFd;
 
-use agent_protocol::task_spec::{ContainerNetwork, FORMAT, NetworkNamespace, Places, ResolvedImage};
+use agent_protocol::task_spec::{
+    ContainerNetwork, ElasticNetworkInterface, FORMAT, NetworkNamespace, Places, ResolvedImage, Service, ServiceSocket,
+};
 use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec, VolumeSpec};
+use ecs::network_configuration::AwsVpcConfiguration;
 use ecs::size::{self, SizeError};
 use ecs::task_definition::{ContainerDefinition, NetworkMode, TaskDefinition};
-use ecs::{TaskId, Timestamp};
-use network::{AttachedContainer, Attachment, ContainerRequest, Request};
+use ecs::{LaunchType, TaskId, Timestamp};
+use network::{
+    AttachedContainer, AttachedInterface, AttachedService, Attachment, ContainerRequest, InterfaceRequest, Request,
+    ServiceKind,
+};
 
 use crate::environment::{self, Fetched};
 use crate::{links, metadata_file};
@@ -16,8 +22,6 @@ use crate::{links, metadata_file};
 pub const CLUSTER: &str = "default";
 pub const ACCOUNT_ID: &str = "000000000000";
 pub const REGION: &str = "us-east-1";
-/// As on ECS Anywhere: a host that is not Amazon's.
-pub const LAUNCH_TYPE: &str = "EXTERNAL";
 /// Processes and threads of one task, all containers together; no fork bomb gets further.
 pub const PIDS_LIMIT: u32 = 4096;
 /// The revision of a definition that was never registered.
@@ -30,6 +34,9 @@ pub struct Plan {
     pub definition: TaskDefinition,
     pub name: Option<String>,
     pub region: String,
+    pub launch_type: LaunchType,
+    /// What an awsvpc task's interface is to be; without effect in the other modes.
+    pub interface: AwsVpcConfiguration,
 }
 
 impl Plan {
@@ -44,6 +51,12 @@ pub struct Parts {
     pub id: TaskId,
     /// One for each container, in the definition's order, as are the images and the attached containers.
     pub runtime_ids: Vec<String>,
+    /// A random UUID for each container.
+    pub endpoint_ids: Vec<String>,
+    /// A random UUID.
+    pub credentials_id: String,
+    /// In awsvpc mode, as it was asked for.
+    pub interface: Option<Interface>,
     pub images: Vec<ResolvedImage>,
     pub attachment: Attachment,
     pub fetched: Fetched,
@@ -52,23 +65,38 @@ pub struct Parts {
     pub places: Places,
 }
 
+/// An interface that was asked of the network, with the ids that are not the network's.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// A random UUID.
+    pub attachment_id: String,
+    pub request: InterfaceRequest,
+}
+
 /// A spec with the descriptors that it counts.
 #[derive(Debug)]
 pub struct Composed {
     pub spec: TaskSpec,
     pub network_namespaces: Vec<OwnedFd>,
+    /// As `spec.service_sockets` has them.
+    pub service_sockets: Vec<OwnedFd>,
     pub held_ports: Vec<OwnedFd>,
     /// Never in the spec, which is written down.
     pub secrets: Vec<ContainerSecrets>,
 }
 
-pub fn network_request(plan: &Plan, id: &TaskId, runtime_ids: &[String]) -> Request {
+pub fn network_request(
+    plan: &Plan,
+    id: &TaskId,
+    runtime_ids: &[String],
+    interface: Option<InterfaceRequest>,
+) -> Request {
     let containers = plan.definition.container_definitions.iter().zip(runtime_ids);
     Request {
         task: id.clone(),
         mode: plan.network_mode(),
         containers: containers.map(|(definition, runtime_id)| container_request(definition, runtime_id)).collect(),
-        interface: None,
+        interface,
     }
 }
 
@@ -90,15 +118,17 @@ fn container_request(definition: &ContainerDefinition, runtime_id: &str) -> Cont
 /// A task size that is no size; lint and overrides have refused it before.
 pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
     let definition = &plan.definition;
-    let mut network_namespaces = Vec::new();
-    let containers = definition
+    let Attachment { containers, interface, service_sockets, port_holds, said: _, stages: _ } = parts.attachment;
+    let mut namespaces = Namespaces { shared: plan.network_mode() == NetworkMode::Awsvpc, descriptors: Vec::new() };
+    let containers: Vec<ContainerSpec> = definition
         .container_definitions
         .iter()
         .zip(parts.runtime_ids)
         .zip(parts.images)
-        .zip(parts.attachment.containers)
+        .zip(containers)
         .zip(parts.fetched.from_files)
-        .map(|((((definition, runtime_id), image), attached), environment_from_files)| ContainerSpec {
+        .zip(parts.endpoint_ids)
+        .map(|(((((definition, runtime_id), image), attached), environment_from_files), endpoint_id)| ContainerSpec {
             environment_from_files,
             link_environment: Vec::new(),
             injected_environment: Vec::new(),
@@ -106,13 +136,15 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
             metadata_file: None,
             devices: Vec::new(),
             gpu_ids: Vec::new(),
-            endpoint_id: String::new(),
+            endpoint_id,
             definition: definition.clone(),
             image,
-            network: container_network(attached, &mut network_namespaces),
+            network: container_network(attached, &mut namespaces),
             runtime_id,
         })
         .collect();
+    let (places, sockets) = services(service_sockets, &containers);
+    let task_role = definition.task_role_arn.as_ref().filter(|role| !role.is_empty());
     let mut spec = TaskSpec {
         format: FORMAT,
         id: parts.id,
@@ -123,7 +155,7 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         account_id: ACCOUNT_ID.to_owned(),
         region: plan.region.clone(),
         group: format!("family:{}", definition.family),
-        launch_type: LAUNCH_TYPE.to_owned(),
+        launch_type: plan.launch_type.name().to_owned(),
         created_at: parts.created_at,
         network_mode: plan.network_mode(),
         cpu: definition.cpu.as_deref().map(size::cpu_units).transpose()?,
@@ -134,33 +166,85 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         volumes: parts.volumes,
         ephemeral_storage_gib: definition.ephemeral_storage.map(|storage| storage.size_in_gib),
         containers,
-        network_interface: None,
-        service_sockets: Vec::new(),
-        task_role_arn: definition.task_role_arn.clone(),
-        credentials_id: None,
+        network_interface: parts.interface.zip(interface).and_then(|(asked, made)| elastic_interface(asked, made)),
+        service_sockets: places,
+        task_role_arn: task_role.cloned(),
+        credentials_id: task_role.map(|_| parts.credentials_id),
         tags: definition.tags.clone(),
         places: parts.places,
     };
     let mut secrets = parts.fetched.secrets;
     for place in 0..spec.containers.len() {
         let file = metadata_file::of(&spec, &spec.containers[place]);
+        let container = &spec.containers[place];
+        let own = secrets.iter().find(|secrets| secrets.container == container.definition.name);
+        let injected = environment::injected(&spec, container, own);
         let container = &mut spec.containers[place];
         container.metadata_file = Some(file);
-        let own = secrets.iter().find(|secrets| secrets.container == container.definition.name);
-        container.injected_environment = environment::injected(container, own, &plan.region);
+        container.injected_environment = injected;
     }
     links::add(&mut spec, &mut secrets);
-    Ok(Composed { spec, network_namespaces, held_ports: parts.attachment.port_holds, secrets })
+    let network_namespaces = namespaces.descriptors;
+    Ok(Composed { spec, network_namespaces, service_sockets: sockets, held_ports: port_holds, secrets })
 }
 
-fn container_network(attached: AttachedContainer, namespaces: &mut Vec<OwnedFd>) -> ContainerNetwork {
-    let namespace = match attached.netns {
-        None => NetworkNamespace::Host,
-        Some(descriptor) => {
-            namespaces.push(descriptor);
-            NetworkNamespace::Received { index: namespaces.len() - 1 }
+/// The descriptors of the namespaces, as containers come by.
+struct Namespaces {
+    /// All containers of an awsvpc task are in one, of which each has a descriptor.
+    shared: bool,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Namespaces {
+    fn add(&mut self, descriptor: OwnedFd) -> NetworkNamespace {
+        if !self.shared || self.descriptors.is_empty() {
+            self.descriptors.push(descriptor);
         }
+        NetworkNamespace::Received { index: self.descriptors.len() - 1 }
+    }
+}
+
+/// What the sockets at 169.254.170.2 are, and the sockets in the same order.
+fn services(attached: Vec<AttachedService>, containers: &[ContainerSpec]) -> (Vec<ServiceSocket>, Vec<OwnedFd>) {
+    let place = |container: Option<usize>| {
+        let container = container.and_then(|container| containers.get(container));
+        container.map_or(NetworkNamespace::Host, |container| container.network.namespace)
     };
+    let service = |kind| match kind {
+        ServiceKind::Http => Service::Http,
+        ServiceKind::DnsTcp => Service::DnsTcp,
+        ServiceKind::DnsUdp => Service::DnsUdp,
+    };
+    let each = attached.into_iter().map(|AttachedService { container, kind, socket }| {
+        (ServiceSocket { namespace: place(container), service: service(kind) }, socket)
+    });
+    each.unzip()
+}
+
+/// Nothing where the network was asked for a subnet that it does not have, which it has refused before.
+fn elastic_interface(asked: Interface, made: AttachedInterface) -> Option<ElasticNetworkInterface> {
+    let Interface { attachment_id, request } = asked;
+    let subnet = request.network.subnets.iter().find(|subnet| subnet.subnet_id == request.subnet)?;
+    Some(ElasticNetworkInterface {
+        attachment_id,
+        network_interface_id: request.network_interface_id,
+        subnet_id: request.subnet,
+        availability_zone: subnet.availability_zone.clone(),
+        security_groups: request.security_groups,
+        mac_address: made.mac_address,
+        private_ipv4_address: made.private_ipv4_address,
+        ipv6_address: made.ipv6_address,
+        private_dns_name: made.private_dns_name,
+        public_ipv4_address: made.public_ipv4_address,
+        subnet_ipv4_cidr_block: subnet.cidr_block,
+        subnet_ipv6_cidr_block: subnet.ipv6_cidr_block,
+        subnet_gateway: made.gateway,
+        host_link: made.host_link,
+    })
+}
+
+fn container_network(attached: AttachedContainer, namespaces: &mut Namespaces) -> ContainerNetwork {
+    let namespace = attached.netns.map_or(NetworkNamespace::Host, |descriptor| namespaces.add(descriptor));
     ContainerNetwork {
         namespace,
         hostname: attached.hostname,
@@ -169,7 +253,7 @@ fn container_network(attached: AttachedContainer, namespaces: &mut Vec<OwnedFd>)
         bindings: attached.bindings,
         ipv4_address: attached.ipv4,
         ipv6_address: attached.ipv6,
-        dns_servers: Vec::new(),
+        dns_servers: attached.dns_servers,
     }
 }
 
@@ -185,6 +269,8 @@ mod tests {
             definition: serde_json::from_value(definition).expect("a task definition"),
             name: Some("front".to_owned()),
             region: REGION.to_owned(),
+            launch_type: LaunchType::External,
+            interface: AwsVpcConfiguration::default(),
         }
     }
 
@@ -197,6 +283,7 @@ mod tests {
             hostname: name.to_owned(),
             hosts: "127.0.0.1 localhost\n".to_owned(),
             resolv_conf: String::new(),
+            dns_servers: Vec::new(),
             bindings: Vec::new(),
         }
     }
@@ -207,6 +294,9 @@ mod tests {
         Parts {
             id: spec.id.clone(),
             runtime_ids: containers.iter().map(|container| container.name.to_string().repeat(40)).collect(),
+            endpoint_ids: containers.iter().map(|container| format!("endpoint-{}", container.name)).collect(),
+            credentials_id: "credentials".to_owned(),
+            interface: None,
             images: containers.iter().map(|_| spec.containers[0].image.clone()).collect(),
             attachment: Attachment {
                 containers,
