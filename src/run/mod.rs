@@ -4,6 +4,7 @@ mod attached;
 mod console;
 mod detached;
 mod images;
+mod network;
 mod report;
 mod signals;
 
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use agent::driver::{self, Images, StartError, Started};
+use agent::interface::InterfaceError;
 use agent::recovery::Network;
 use agent::{Host, Plan, compose, ending};
 use clap::{Args, ValueEnum};
@@ -60,6 +62,8 @@ pub(crate) struct Arguments {
     /// When to ask a registry: for `missing` images, `always`, or `never`.
     #[arg(long, value_enum, default_value_t = Pull::Missing, value_name = "WHEN", hide_possible_values = true)]
     pull: Pull,
+    #[command(flatten)]
+    network: network::NetworkArguments,
     /// Print where the time of the start went.
     #[arg(long)]
     timings: bool,
@@ -143,7 +147,10 @@ fn plan(arguments: &Arguments, report: &mut Report) -> Result<Plan, Failure> {
     }
     let name = arguments.name.as_deref().map(task_name).transpose()?;
     let region = std::env::var("AWS_REGION").ok().filter(|region| !region.is_empty());
-    Ok(Plan { definition, name, region: region.unwrap_or_else(|| compose::REGION.to_owned()) })
+    let region = region.unwrap_or_else(|| compose::REGION.to_owned());
+    let launch_type = arguments.network.launch_type(&definition)?;
+    let interface = arguments.network.configuration(definition.effective_network_mode())?;
+    Ok(Plan { definition, name, region, launch_type, interface })
 }
 
 fn apply_overrides(definition: &mut TaskDefinition, given: &str, report: &mut Report) -> Result<(), Failure> {
@@ -242,16 +249,22 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
         StartError::Images(ImageError::Pull { .. }) => {
             Some("check the image's name, or bring the image as a file: coracle image import FILE".to_owned())
         }
-        StartError::Network(network::Error::PortTaken { .. }) => {
+        StartError::Network(::network::Error::PortTaken { .. }) => {
             Some("another hostPort, or 0 for any that is free".to_owned())
         }
-        StartError::Network(network::Error::Refused(_)) => None,
+        StartError::Network(::network::Error::Refused(_)) => None,
+        StartError::Interface(InterfaceError::NoPublicAddresses { .. }) => Some(
+            "public addresses for the subnet: coracle network subnet create --help, or coracle network apply"
+                .to_owned(),
+        ),
+        StartError::Interface(_) => Some("coracle network ls: it lists subnets and security groups".to_owned()),
         StartError::Network(_) | StartError::Spawn(_) | StartError::Handover(_) => {
             Some("coracle doctor: it says what this host lacks, with the cure".to_owned())
         }
         StartError::Images(
             ImageError::Open { .. } | ImageError::Store { .. } | ImageError::Login { .. } | ImageError::Runtime { .. },
         )
+        | StartError::VpcNetwork(_)
         | StartError::Environment(_)
         | StartError::Volumes(_)
         | StartError::Gpu(_)

@@ -219,6 +219,8 @@ pub struct ElasticNetworkInterface {
     pub attachment_id: String,
     pub network_interface_id: NetworkInterfaceId,
     pub subnet_id: SubnetId,
+    /// The subnet's.
+    pub availability_zone: String,
     pub security_groups: Vec<SecurityGroupId>,
     /// `02:42:0a:00:01:05`.
     pub mac_address: String,

@@ -8,7 +8,7 @@ pub fn task(spec: &TaskSpec, status: Option<&TaskStatus>) -> Task {
     Task {
         task_arn: task_arn(spec),
         task_definition_arn: task_definition_arn(spec),
-        cluster_arn: format!("{}:cluster/{}", arn_prefix(spec), spec.cluster),
+        cluster_arn: cluster_arn(spec),
         group: spec.group.clone(),
         launch_type: spec.launch_type.clone(),
         last_status: status.map_or(LastStatus::Pending, |status| status.last_status),
@@ -67,6 +67,10 @@ fn describe_container(task: &TaskSpec, spec: &ContainerSpec, status: Option<&Con
 
 fn arn_prefix(spec: &TaskSpec) -> String {
     format!("arn:aws:ecs:{}:{}", spec.region, spec.account_id)
+}
+
+pub fn cluster_arn(spec: &TaskSpec) -> String {
+    format!("{}:cluster/{}", arn_prefix(spec), spec.cluster)
 }
 
 pub fn task_arn(spec: &TaskSpec) -> String {

@@ -9,12 +9,13 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::TaskSpec;
 use agent_protocol::task_spec::ResolvedImage;
 use ecs::size::SizeError;
-use ecs::task_definition::ContainerDefinition;
+use ecs::task_definition::{ContainerDefinition, NetworkMode};
 use ecs::{TaskId, Timestamp};
 use network::Attachment;
 use runtime::cgroup::{self, Cgroups};
@@ -22,15 +23,17 @@ use runtime::client::ClientError;
 use runtime::spawn::{self, Handover, SpawnError, StartHandle};
 use runtime::task_dir::{self, NewTask, TaskDirError};
 
-use crate::compose::{self, Parts, Plan};
+use crate::compose::{self, Interface, Parts, Plan};
 use crate::dice::{self, NoDice};
 use crate::environment::{self, Fetched, ResourceInitializationError};
 use crate::firelens::{self, FirelensError};
 use crate::gpu;
 use crate::host::Host;
+use crate::interface::{self, Choice, InterfaceError};
 use crate::recovery;
 use crate::shipping::{self, ShippingError};
 use crate::volumes::{self, VolumeError};
+use crate::vpc_store::{self, Hold, Store};
 
 #[derive(Debug, thiserror::Error)]
 pub enum StartError<E: std::error::Error + 'static> {
@@ -48,6 +51,10 @@ pub enum StartError<E: std::error::Error + 'static> {
     Spawn(#[source] SpawnError),
     #[error("the task has no images to run")]
     Images(#[source] E),
+    #[error("the task cannot be given its network interface")]
+    Interface(#[source] InterfaceError),
+    #[error("this host's VPC network is not known")]
+    VpcNetwork(#[source] vpc_store::StoreError),
     #[error("the task's network cannot be made")]
     Network(#[source] network::Error),
     #[error("RESOURCE:GPU")]
@@ -146,12 +153,20 @@ where
 {
     let Gathered { created_at, fetched, router, volumes, mut stages } = gathered;
     let id = dice::task_id().map_err(StartError::Dice)?;
-    let runtime_ids = plan.definition.container_definitions.iter().map(|_| dice::runtime_id());
-    let runtime_ids: Vec<String> = runtime_ids.collect::<Result<_, _>>().map_err(StartError::Dice)?;
+    let ids = Ids::throw(plan).map_err(StartError::Dice)?;
+    let interface = interface(host, plan)?;
     let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
     let pull_started_at = now();
-    let request = compose::network_request(plan, &id, &runtime_ids);
-    let (supervisor, images, attachment) = prepare(host, new, &request, images, &mut stages).inspect_err(|error| {
+    let wanted = interface.as_ref().map(|interface| interface.choice.request.clone());
+    let (said, asked, hold) = match interface {
+        None => (Vec::new(), None, None),
+        Some(AskedInterface { choice, attachment_id, hold }) => {
+            (choice.said, Some(Interface { attachment_id, request: choice.request }), Some(hold))
+        }
+    };
+    let request = compose::network_request(plan, &id, &ids.runtime, wanted);
+    let network = Network { request: &request, hold };
+    let (supervisor, images, attachment) = prepare(host, new, network, images, &mut stages).inspect_err(|error| {
         // Without a supervisor nobody else takes the network and the directories back.
         if matches!(error, StartError::Spawn(_)) {
             recovery::recover(host, recovery::Network::Always, now());
@@ -160,12 +175,15 @@ where
     let pull_stopped_at = now();
 
     let since = Instant::now();
-    let mut said = attachment.said.clone();
+    let mut said = [said, attachment.said.clone()].concat();
     said.extend(unkept_limits(plan));
     let places = supervisor.places.clone();
     let parts = Parts {
         id: id.clone(),
-        runtime_ids,
+        runtime_ids: ids.runtime,
+        endpoint_ids: ids.endpoint,
+        credentials_id: ids.credentials,
+        interface: asked,
         images,
         attachment,
         fetched,
@@ -184,7 +202,7 @@ where
     shipping::start(&composed.spec, &composed.secrets).map_err(StartError::Shipping)?;
     let handover = Handover {
         network_namespaces: composed.network_namespaces,
-        service_sockets: Vec::new(),
+        service_sockets: composed.service_sockets,
         held_ports: composed.held_ports,
         pull_started_at: Some(pull_started_at),
         pull_stopped_at: Some(pull_stopped_at),
@@ -192,6 +210,50 @@ where
     };
     stages.measure("handover", || supervisor.go(handover)).map_err(StartError::Handover)?;
     Ok(Started { spec: composed.spec, stages, said })
+}
+
+/// The dice of one task.
+struct Ids {
+    /// One for each container, as are the endpoints'.
+    runtime: Vec<String>,
+    endpoint: Vec<String>,
+    credentials: String,
+}
+
+impl Ids {
+    fn throw(plan: &Plan) -> Result<Ids, NoDice> {
+        let containers = &plan.definition.container_definitions;
+        Ok(Ids {
+            runtime: containers.iter().map(|_| dice::runtime_id()).collect::<Result<_, _>>()?,
+            endpoint: containers.iter().map(|_| dice::uuid()).collect::<Result<_, _>>()?,
+            credentials: dice::uuid()?,
+        })
+    }
+}
+
+/// What is asked of the network, with the lock on the VPC network's configuration until it stands.
+struct Network<'a> {
+    request: &'a network::Request,
+    hold: Option<Hold>,
+}
+
+struct AskedInterface {
+    choice: Choice,
+    attachment_id: String,
+    hold: Hold,
+}
+
+/// Nothing but in awsvpc mode.
+fn interface<E: std::error::Error>(host: &Host, plan: &Plan) -> Result<Option<AskedInterface>, StartError<E>> {
+    if plan.network_mode() != NetworkMode::Awsvpc {
+        return Ok(None);
+    }
+    let (network, hold) = Store::of(host).hold(&plan.region).map_err(StartError::VpcNetwork)?;
+    let id = vpc_store::network_interface_id().map_err(StartError::Dice)?;
+    let choice = interface::choose(&Arc::new(network), &plan.interface, &plan.region, id);
+    let choice = choice.map_err(StartError::Interface)?;
+    let attachment_id = dice::uuid().map_err(StartError::Dice)?;
+    Ok(Some(AskedInterface { choice, attachment_id, hold }))
 }
 
 /// Where the router's user is not root, its directories must be open; nobody else gets through the task's own.
@@ -215,7 +277,7 @@ fn lay_out(files: &firelens::Files) -> Result<(), (PathBuf, io::Error)> {
 fn prepare<E, Find, Pull>(
     host: &Host,
     new: NewTask,
-    request: &network::Request,
+    network: Network<'_>,
     images: Images<Find, Pull>,
     stages: &mut Stages,
 ) -> Result<(StartHandle, Vec<ResolvedImage>, Attachment), StartError<E>>
@@ -225,9 +287,11 @@ where
     Pull: FnOnce() -> Result<Vec<ResolvedImage>, E>,
 {
     let (supervisor, found, attached) = std::thread::scope(|scope| {
-        let network = scope.spawn(|| {
+        let network = scope.spawn(move || {
             let since = Instant::now();
-            (network::attach(&host.network, request), since.elapsed())
+            let attached = network::attach(&host.network, network.request);
+            drop(network.hold);
+            (attached, since.elapsed())
         });
         let supervisor = stages.measure("spawn", || spawn::spawn(new));
         let found = stages.measure("images", images.find);

@@ -16,12 +16,14 @@ mod example;
 pub mod firelens;
 pub mod gpu;
 pub mod host;
+pub mod interface;
 mod links;
 pub mod metadata_file;
 pub mod recovery;
 pub mod resolve;
 pub mod shipping;
 pub mod volumes;
+pub mod vpc_store;
 
 pub use compose::Plan;
 pub use host::Host;

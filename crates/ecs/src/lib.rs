@@ -10,9 +10,11 @@ pub mod grammar;
 pub mod id;
 pub mod input;
 pub mod json;
+pub mod launch_type;
 pub mod link;
 pub mod lint;
 pub mod log_options;
+pub mod network_configuration;
 pub mod overrides;
 mod path;
 pub mod port;
@@ -25,4 +27,5 @@ pub mod time;
 pub mod value_from;
 
 pub use id::{ContainerName, TaskId};
+pub use launch_type::LaunchType;
 pub use time::Timestamp;

@@ -58,6 +58,20 @@ impl Name {
         Ok(Self(name.to_owned()))
     }
 
+    /// Under which the credentials of an IAM role are kept: `arn:aws:iam::111122223333:role/web` is
+    /// `iam/111122223333/role/web`. Nothing where it is no role's ARN.
+    pub fn of_role(arn: &str) -> Option<Self> {
+        let mut parts = arn.splitn(6, ':');
+        let (Some("arn"), Some(_partition), Some("iam"), Some(""), Some(account), Some(role)) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return None;
+        };
+        let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+        let is_role = role.strip_prefix("role/").is_some_and(|name| !name.is_empty());
+        (is_account && is_role).then(|| Name::parse(&format!("iam/{account}/{role}")).ok()).flatten()
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -139,6 +153,24 @@ mod tests {
 
     fn name(text: &str) -> Name {
         Name::parse(text).expect("a good name")
+    }
+
+    #[test]
+    fn a_roles_credentials_have_a_name() {
+        let role = |arn| Name::of_role(arn).map(|name| name.to_string());
+        assert_eq!(role("arn:aws:iam::111122223333:role/web"), Some("iam/111122223333/role/web".to_owned()));
+        assert_eq!(role("arn:aws-cn:iam::111122223333:role/a/b"), Some("iam/111122223333/role/a/b".to_owned()));
+        for no_role in [
+            "",
+            "web",
+            "arn:aws:iam::111122223333:user/web",
+            "arn:aws:iam::111122223333:role/",
+            "arn:aws:iam::1:role/web",
+            "arn:aws:iam:eu-central-1:111122223333:role/web",
+            "arn:aws:iam::111122223333:role/a:b",
+        ] {
+            assert_eq!(role(no_role), None, "{no_role}");
+        }
     }
 
     /// The examples of

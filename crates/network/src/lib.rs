@@ -13,6 +13,7 @@
 
 mod attach;
 mod bindings;
+mod bridge6;
 mod checks;
 mod conntrack;
 mod container_link;
@@ -23,6 +24,7 @@ mod host_files;
 mod hosts_file;
 mod in_use;
 mod link;
+mod link6;
 mod namespace;
 mod netlink;
 mod nft;
@@ -30,6 +32,7 @@ mod plan;
 mod pool;
 mod port_holder;
 mod ports;
+mod publish;
 mod resolv;
 mod service_sockets;
 mod settings;
@@ -49,7 +52,13 @@ pub use netlink::{Error as NetlinkError, Refused};
 pub use nft::CommitError;
 pub use plan::{ContainerRequest, InterfaceRequest, MAX_PUBLISHED_PORTS, Refusal, Request};
 pub use service_sockets::ServiceError;
-pub use settings::{BRIDGE_VARIABLE, BadSetting, SUBNET_VARIABLE, Settings, TABLE_VARIABLE};
+pub use ports::at_loopback6;
+pub use resolv::name_servers;
+pub use settings::{
+    BRIDGE_VARIABLE, BadSetting, DYNAMIC_PORTS_VARIABLE, EXCLUDE_IPV6_VARIABLE, FOREIGN_FIREWALL_VARIABLE,
+    ForeignFirewall, MAX_PUBLISH_ADDRESSES, PUBLISH_ADDRESSES_VARIABLE, SUBNET_VARIABLE, SUBNET6_VARIABLE, Settings,
+    Subnet6, TABLE_VARIABLE, publish_addresses,
+};
 pub use socket_inode::socket_inode;
 pub use sweep::{SweepReport, sweep};
 pub use sysctl::Error as SettingError;

@@ -3,10 +3,17 @@
 //! host's own configuration knows them. What Amazon has no word for, because its network is Amazon's (which NIC, which
 //! other hosts), stands beside Amazon's members.
 
+mod check;
+pub mod defaults;
+mod error;
 mod id;
+mod lookup;
 mod security_group;
 mod subnet;
 
+pub use check::{Problem, check};
+pub use defaults::DEFAULT_GROUP;
+pub use error::{Code, Error};
 pub use id::{BadId, NetworkInterfaceId, SecurityGroupId, SecurityGroupRuleId, SubnetId, VpcId};
 pub use security_group::{Peer, PortRange, RuleProtocol, SecurityGroup, SecurityGroupRule};
 pub use subnet::{PublicAddresses, Slice, Subnet, WayOut};
