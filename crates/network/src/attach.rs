@@ -12,15 +12,14 @@ use ecs::task_definition::TransportProtocol;
 
 use crate::bindings;
 use crate::conntrack;
-use crate::container_link::{self, HostBridge};
+use crate::container_link::{self, Addresses, HostBridge};
 use crate::error::Error;
 use crate::host_bridge::{self, Bridge};
 use crate::namespace::{self, Namespace};
 use crate::netlink::{Protocol, Socket};
 use crate::nft::{self, Published, TableScope};
-use crate::plan::{self, ContainerPlan, HostPort, NetworkPlan, Place, Publish, Request, protocol_name};
-use crate::port_holder;
-use crate::ports::{self, DynamicRange, Port};
+use crate::plan::{self, ContainerPlan, NetworkPlan, Place, Request};
+use crate::publish;
 use crate::service_sockets;
 use crate::settings::Settings;
 use crate::tenant::{self, Label};
@@ -179,63 +178,12 @@ impl Host {
             host.bridge = Some(HostBridge { bridge, socket });
         }
         clock.stage("bridge");
-        for container in &plan.containers {
-            let ports = match &container.place {
-                Place::Bridge { publish } => hold_all(settings, &container.name, publish, &mut host.holds)?,
-                Place::Host { .. } | Place::Loopback => Vec::new(),
-            };
-            host.host_ports.push(ports);
-        }
+        let has_ipv6 = host.bridge.as_ref().is_some_and(|on| on.bridge.ipv6.is_some());
+        let held = publish::hold(settings, plan, has_ipv6, dice)?;
+        (host.holds, host.host_ports) = (held.holds, held.host_ports);
         clock.stage("host ports");
         Ok(host)
     }
-}
-
-fn hold_all(
-    settings: &Settings,
-    container: &ContainerName,
-    publish: &[Publish],
-    holds: &mut Vec<OwnedFd>,
-) -> Result<Vec<u16>, Error> {
-    let address = settings.publish_address;
-    let each = publish.iter().map(|one| {
-        let (protocol, count) = (one.container.protocol, one.container.count());
-        let failed = |number, source| Error::Port {
-            container: container.clone(),
-            protocol: protocol_name(protocol),
-            port: number,
-            source,
-        };
-        match one.host {
-            HostPort::Static(number) => match ports::hold(Port { address, protocol, number }) {
-                Ok(hold) => {
-                    holds.push(hold);
-                    Ok(number)
-                }
-                Err(error) if ports::is_taken(&error) => Err(Error::PortTaken {
-                    container: container.clone(),
-                    protocol: protocol_name(protocol),
-                    port: number,
-                    holder: port_holder::find(settings, protocol, number),
-                }),
-                Err(source) => Err(failed(number, source)),
-            },
-            HostPort::Dynamic => {
-                let range = DynamicRange::of_host();
-                let run = ports::hold_run(range, address, protocol, count, dice());
-                let run = run.map_err(|source| failed(0, source))?.ok_or_else(|| Error::NoFreePorts {
-                    container: container.clone(),
-                    protocol: protocol_name(protocol),
-                    count,
-                    first: range.first,
-                    last: range.last,
-                })?;
-                holds.extend(run.holds);
-                Ok(run.first)
-            }
-        }
-    });
-    each.collect()
 }
 
 fn connect(
@@ -257,37 +205,37 @@ fn connect(
             services.extend(namespace.services.drain(..).map(|one| attached_service(Some(place), one)));
             namespace
         };
-        let (mut netns, mut ipv4, mut bindings) = (None, None, Vec::new());
+        let (mut netns, mut addresses, mut bindings) = (None, None, Vec::new());
         match (&container.place, &mut host.bridge) {
             (Place::Host { ports }, _) => bindings.extend(ports.iter().map(|ports| bindings::of_host(*ports))),
             (Place::Bridge { publish }, Some(on)) => {
                 let mut namespace = apart();
                 let task = &request.task;
                 let label = Label { instance: &settings.instance, task, container: container.name.as_str() };
-                let address = container_link::make(settings, &label, &mut namespace, on, dice())?;
+                let made = container_link::make(settings, &label, &mut namespace, on, dice())?;
                 for (one, first) in publish.iter().zip(host_ports) {
-                    bindings.push(bindings::published(settings, *one, *first));
-                    published.extend(bindings::entries(settings, *one, *first, address));
+                    bindings.extend(bindings::published(settings, *one, *first, made.ipv6.is_some()));
+                    published.extend(bindings::entries(settings, *one, *first, made));
                 }
-                (netns, ipv4) = (Some(namespace.descriptor), Some(address));
+                (netns, addresses) = (Some(namespace.descriptor), Some(made));
             }
             (Place::Loopback, _) | (Place::Bridge { .. }, None) => {
                 netns = Some(apart().descriptor);
             }
         }
-        connected.push((netns, ipv4, bindings));
+        connected.push((netns, addresses, bindings));
     }
     let gateway = host.bridge.as_ref().map(|on| on.bridge.address);
-    let addresses: Vec<Option<Ipv4Addr>> = connected.iter().map(|(_, ipv4, _)| *ipv4).collect();
+    let addresses: Vec<Option<Addresses>> = connected.iter().map(|(_, addresses, _)| *addresses).collect();
     let mut containers = Vec::new();
-    for (place, (container, (netns, ipv4, bindings))) in plan.containers.iter().zip(connected).enumerate() {
+    for (place, (container, (netns, own, bindings))) in plan.containers.iter().zip(connected).enumerate() {
         let ContainerTexts { hostname, hosts, resolv_conf, dns_servers } = texts.of(container, place, &addresses, gateway);
         let name = container.name.clone();
         containers.push(AttachedContainer {
             name,
             netns,
-            ipv4,
-            ipv6: None,
+            ipv4: own.map(|own| own.ipv4),
+            ipv6: own.and_then(|own| own.ipv6),
             hostname,
             hosts,
             resolv_conf,
@@ -325,7 +273,12 @@ fn publish(
 ) -> Result<(), Error> {
     let failed = |source| Error::Firewall { table: settings.table.clone(), source };
     let mut socket = Socket::open(Protocol::Netfilter).map_err(|source| failed(source.into()))?;
-    let scope = TableScope { table: &settings.table, bridge: &settings.bridge, subnet: bridge.subnet };
+    let scope = TableScope {
+        table: &settings.table,
+        bridge: &settings.bridge,
+        subnet: bridge.subnet,
+        subnet6: bridge.ipv6.map(|bridge| bridge.subnet),
+    };
     let tenant = tenant::of(settings, &request.task);
     nft::publish(&mut socket, scope, &tenant, published).map_err(failed)?;
     clock.stage("nftables");

@@ -71,7 +71,7 @@ pub fn checks(settings: &Settings) -> Vec<Check> {
 fn try_a_task(settings: &Settings) -> Check {
     const NAME: &str = "bridge-mode task";
     let subnet = ipnetwork::Ipv4Network::new(TRY_SUBNET.0, TRY_SUBNET.1).expect("24 is a prefix");
-    let settings = Settings { subnet: Some(subnet), publish_address: Ipv4Addr::UNSPECIFIED, ..settings.clone() };
+    let settings = Settings { subnet: Some(subnet), publish_addresses: Vec::new(), ..settings.clone() };
     let tried = namespace::within_new(|| {
         let request = request_to_try();
         let made = attach(&settings, &request)?;
@@ -132,6 +132,10 @@ fn cure_of(error: &Error) -> &'static str {
         | Error::BridgeFull { .. }
         | Error::PortTaken { .. }
         | Error::NoFreePorts { .. }
+        | Error::OtherSubnet6 { .. }
+        | Error::NoSuchAddress { .. }
+        | Error::NoIpv6 { .. }
+        | Error::TooManyHolds { .. }
         | Error::Port { .. } => "see the message",
     }
 }

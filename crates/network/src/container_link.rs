@@ -1,7 +1,7 @@
 //! A container's link: a pair of which one end is a port of the bridge and the other is `eth0` in the container's
 //! namespace, with its address and its way out.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use crate::error::Error;
 use crate::host_bridge::Bridge;
 use crate::link::{self, CONTAINER_LINK, Mac, Veth};
+use crate::link6;
 use crate::namespace::Namespace;
 use crate::netlink::{self, Answer, Requests, Socket};
 use crate::pool;
@@ -28,6 +29,18 @@ pub(crate) struct HostBridge {
     pub(crate) socket: Socket,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses {
+    pub(crate) ipv4: Ipv4Addr,
+    pub(crate) ipv6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    pub(crate) fn all(self) -> Vec<IpAddr> {
+        [Some(self.ipv4.into()), self.ipv6.map(IpAddr::V6)].into_iter().flatten().collect()
+    }
+}
+
 /// Gives a container the first address whose link name is free, and the link.
 pub(crate) fn make(
     settings: &Settings,
@@ -35,7 +48,7 @@ pub(crate) fn make(
     namespace: &mut Namespace,
     on: &mut HostBridge,
     start: u64,
-) -> Result<Ipv4Addr, Error> {
+) -> Result<Addresses, Error> {
     let bridge = on.bridge;
     for address in pool::candidates(bridge.subnet, bridge.address, start) {
         let name = pool::link_name(address);
@@ -61,7 +74,7 @@ pub(crate) fn make(
         set_up_host_end(&mut on.socket, &name, &label.to_string()).map_err(|source| failed("set up", source))?;
         set_up_container_end(&mut namespace.socket, address, bridge)
             .map_err(|source| failed("set up eth0 at the other end of", source))?;
-        return Ok(address);
+        return Ok(Addresses { ipv4: address, ipv6: bridge.ipv6.map(|bridge| bridge.container(address)) });
     }
     Err(Error::NoFreeAddress { bridge: settings.bridge.clone(), subnet: bridge.subnet })
 }
@@ -90,7 +103,16 @@ fn set_up_container_end(socket: &mut Socket, address: Ipv4Addr, bridge: Bridge) 
     link::add_address(&mut requests, index, address, bridge.subnet);
     link::add_default_route(&mut requests, index, bridge.address);
     // The bridge's MAC is a function of its address as well, so the first packet out need not ask for it.
-    link::add_neighbour(&mut requests, index, bridge.address, Mac::of(bridge.address));
+    let bridge_mac = Mac::of(bridge.address);
+    link::add_neighbour(&mut requests, index, bridge.address, bridge_mac);
+    if let Some(bridge) = bridge.ipv6 {
+        link6::add_address(&mut requests, index, bridge.container(address), bridge.subnet);
+        link6::add_neighbour(&mut requests, index, bridge.address, bridge_mac);
+        // Without a way out, a program that is given an IPv6 address by a name server is told so at once.
+        if bridge.way_out {
+            link6::add_default_route(&mut requests, index, bridge.address);
+        }
+    }
     socket.exchange(requests).and_then(all).map(drop)
 }
 

@@ -1,7 +1,7 @@
 //! Takes a task's network away.
 
 use std::collections::BTreeSet;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use ecs::TaskId;
 use ecs::task_definition::TransportProtocol;
@@ -49,7 +49,7 @@ pub(crate) fn withdraw(
         }
     };
     let udp = gone.iter().filter(|port| port.key.protocol == TransportProtocol::Udp);
-    let targets: BTreeSet<Ipv4Addr> = udp.map(|port| *port.target.ip()).collect();
+    let targets: BTreeSet<IpAddr> = udp.map(|port| port.target.ip()).collect();
     for address in targets {
         if let Err(source) = conntrack::forget_udp_target(&mut socket, address) {
             errors.push(Error::Netlink { action: format!("forget the UDP flows to {address}"), source });

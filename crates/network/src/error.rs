@@ -2,14 +2,15 @@
 //! source.
 
 use std::io;
+use std::net::IpAddr;
 
 use ecs::ContainerName;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 
 use crate::namespace;
 use crate::netlink;
 use crate::nft::CommitError;
-use crate::plan::Refusal;
+use crate::plan::{MAX_PUBLISHED_PORTS, Refusal};
 use crate::service_sockets::ServiceError;
 use crate::sysctl;
 
@@ -56,6 +57,11 @@ pub enum Error {
          or set CORACLE_BRIDGE to another name"
     )]
     OtherSubnet { bridge: String, found: Ipv4Network, wanted: Ipv4Network },
+    #[error(
+        "bridge {bridge} has the IPv6 network {found}, not {wanted}; stop its tasks and delete it (ip link delete \
+         {bridge}), or set CORACLE_BRIDGE to another name"
+    )]
+    OtherSubnet6 { bridge: String, found: Ipv6Network, wanted: Ipv6Network },
     #[error("bridge {bridge}'s network {found} has no room for containers; give it one of /29 or larger")]
     SubnetTooSmall { bridge: String, found: Ipv4Network },
     #[error(
@@ -71,6 +77,15 @@ pub enum Error {
     PortTaken { container: ContainerName, protocol: &'static str, port: u16, holder: Option<String> },
     #[error("container {container}: {count} free consecutive {protocol} ports are not left in {first}-{last}")]
     NoFreePorts { container: ContainerName, protocol: &'static str, count: u16, first: u16, last: u16 },
+    #[error("ports cannot be published at {address}: this host has no such address")]
+    NoSuchAddress { address: IpAddr },
+    #[error(
+        "ports cannot be published at {address}: containers on bridge {bridge} have no IPv6 (the kernel or the bridge \
+         has it disabled, or CORACLE_BRIDGE_SUBNET6 is off)"
+    )]
+    NoIpv6 { address: IpAddr, bridge: String },
+    #[error("{ports} ports at {addresses} addresses each are more than a task can hold, {MAX_PUBLISHED_PORTS}")]
+    TooManyHolds { ports: usize, addresses: usize },
     #[error("container {container}: cannot hold {protocol} host port {port}")]
     Port {
         container: ContainerName,

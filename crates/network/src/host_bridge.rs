@@ -7,6 +7,7 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 use nix::errno::Errno;
 
+use crate::bridge6::{self, Bridge6};
 use crate::error::Error;
 use crate::host_files;
 use crate::link::{self, Link, Mac, Route};
@@ -25,6 +26,7 @@ pub(crate) struct Bridge {
     pub(crate) mtu: u32,
     pub(crate) address: Ipv4Addr,
     pub(crate) subnet: Ipv4Network,
+    pub(crate) ipv6: Option<Bridge6>,
 }
 
 /// The bridge as it stands, or made. Two processes at once end with the same bridge: what exists already counts as
@@ -36,12 +38,13 @@ pub(crate) fn ensure(socket: &mut Socket, settings: &Settings, said: &mut Vec<St
         Some(link) => addresses(socket, name, link.index)?,
         None => Vec::new(),
     };
-    let bridge = match (found, addresses.first()) {
+    let mut bridge = match (found, addresses.first()) {
         (Some(link), Some(address)) if link.up => of(&link, *address, settings)?,
         (found, _) => make(socket, settings, found)?,
     };
     turn_on(sysctl::IP_FORWARD, said)?;
     turn_on(&sysctl::route_localnet(name), &mut Vec::new())?;
+    bridge.ipv6 = bridge6::ensure(socket, settings, bridge.index, said)?;
     Ok(bridge)
 }
 
@@ -108,7 +111,7 @@ fn of(link: &Link, address: Ipv4Network, settings: &Settings) -> Result<Bridge, 
     if subnet.prefix() > SMALLEST_PREFIX_LENGTH_IN_USE {
         return Err(Error::SubnetTooSmall { bridge: settings.bridge.clone(), found: subnet });
     }
-    Ok(Bridge { index: link.index, mtu: link.mtu, address: address.ip(), subnet })
+    Ok(Bridge { index: link.index, mtu: link.mtu, address: address.ip(), subnet, ipv6: None })
 }
 
 fn make(socket: &mut Socket, settings: &Settings, found: Option<Link>) -> Result<Bridge, Error> {

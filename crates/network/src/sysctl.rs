@@ -6,9 +6,12 @@ use std::io;
 use std::path::Path;
 
 pub(crate) const IP_FORWARD: &str = "net.ipv4.ip_forward";
+pub(crate) const IP6_FORWARD: &str = "net.ipv6.conf.all.forwarding";
 /// How many connections the kernel remembers now.
 pub(crate) const CONNECTIONS: &str = "net.netfilter.nf_conntrack_count";
 pub(crate) const LOCAL_PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
+/// Ports of that range that nobody is given.
+pub(crate) const RESERVED_PORTS: &str = "net.ipv4.ip_local_reserved_ports";
 pub(crate) const ROUTE_LOCALNET_EVERYWHERE: &str = "net.ipv4.conf.all.route_localnet";
 pub(crate) const BRIDGE_CALLS_IPTABLES: &str = "net.bridge.bridge-nf-call-iptables";
 
@@ -23,6 +26,15 @@ pub struct Error {
 
 pub(crate) fn route_localnet(link: &str) -> String {
     format!("net.ipv4.conf.{link}.route_localnet")
+}
+
+pub(crate) fn disable_ipv6(link: &str) -> String {
+    format!("net.ipv6.conf.{link}.disable_ipv6")
+}
+
+/// 1: unless the host forwards, 2: even then, 0: never.
+pub(crate) fn accept_router_advertisements(link: &str) -> String {
+    format!("net.ipv6.conf.{link}.accept_ra")
 }
 
 /// None where the kernel has no such setting.
@@ -40,11 +52,12 @@ pub(crate) fn turn_on(name: &str) -> Result<bool, Error> {
     if read(name)?.as_deref() == Some("1") {
         return Ok(false);
     }
+    write(name, "1").map(|()| true)
+}
+
+pub(crate) fn write(name: &str, value: &str) -> Result<(), Error> {
     let path = path(name);
-    match fs::write(&path, "1") {
-        Ok(()) => Ok(true),
-        Err(source) => Err(Error { verb: "write", path, source }),
-    }
+    fs::write(&path, value).map_err(|source| Error { verb: "write", path, source })
 }
 
 /// A kernel without IPv6, or with `ipv6.disable=1`, has no such directory and refuses IPv6 settings of links.
@@ -54,8 +67,11 @@ pub(crate) fn has_ipv6() -> bool {
 
 /// Bridge names may hold dots; only those of the prefix separate.
 fn path(name: &str) -> String {
-    match name.strip_prefix("net.ipv4.conf.").and_then(|rest| rest.rsplit_once('.')) {
-        Some((link, setting)) => format!("/proc/sys/net/ipv4/conf/{link}/{setting}"),
-        None => format!("/proc/sys/{}", name.replace('.', "/")),
+    for version in ["ipv4", "ipv6"] {
+        let of_link = name.strip_prefix(&format!("net.{version}.conf.")).and_then(|rest| rest.rsplit_once('.'));
+        if let Some((link, setting)) = of_link {
+            return format!("/proc/sys/net/{version}/conf/{link}/{setting}");
+        }
     }
+    format!("/proc/sys/{}", name.replace('.', "/"))
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::container_link::Addresses;
 use crate::error::Error;
 use crate::host_files;
 use crate::hosts_file::{self, Linked};
@@ -38,12 +39,12 @@ impl Texts {
         &self,
         plan: &ContainerPlan,
         place: usize,
-        addresses: &[Option<Ipv4Addr>],
+        addresses: &[Option<Addresses>],
         gateway: Option<Ipv4Addr>,
     ) -> ContainerTexts {
-        let ipv4 = addresses[place];
+        let own = addresses[place];
         let hostname = plan.hostname.clone().unwrap_or_else(|| self.hostname.clone());
-        let host_seen_at = ipv4.and(gateway).unwrap_or(Ipv4Addr::LOCALHOST);
+        let host_seen_at = own.and(gateway).unwrap_or(Ipv4Addr::LOCALHOST);
         let extra = plan.extra_hosts.iter().map(|entry| match entry.address {
             ExtraAddress::Given(address) => (address, entry.name.clone()),
             ExtraAddress::HostGateway => (IpAddr::V4(host_seen_at), entry.name.clone()),
@@ -56,9 +57,9 @@ impl Texts {
             let linked = plan
                 .links
                 .iter()
-                .filter_map(|link| Some(Linked { address: addresses[link.container]?, names: link.names.clone() }));
+                .filter_map(|link| Some(Linked { addresses: addresses[link.container]?.all(), names: link.names.clone() }));
             let linked: Vec<_> = linked.collect();
-            hosts_file::own(&extra, &linked, ipv4, &hostname)
+            hosts_file::own(&extra, &linked, &own.map(Addresses::all).unwrap_or_default(), &hostname)
         };
         let upstreams = Upstreams::of(&plan.dns_servers, !on_host);
         let resolv_conf = self.resolv.for_container(&upstreams, &plan.dns_search_domains).text();

@@ -122,7 +122,7 @@ fn a_port_published_at_one_address_is_not_met_at_another() {
     on_fresh_host(|| {
         let lan = lan();
         ip("addr add 198.51.100.9/24 dev lan0");
-        let only = network::Settings { publish_address: Ipv4Addr::new(198, 51, 100, 9), ..settings() };
+        let only = network::Settings { publish_addresses: vec![Ipv4Addr::new(198, 51, 100, 9).into()], ..settings() };
         let web = container("web", vec![mapping(80, Some(8080), Tcp)]);
         let made = network::attach(&only, &request(1, Bridge, vec![web])).unwrap();
         assert_eq!(made.containers[0].bindings[0].bind_ip, "198.51.100.9");

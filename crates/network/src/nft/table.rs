@@ -1,36 +1,43 @@
 //! Coracle's one table, `inet coracle`, as a whole: made and renewed, entered and left by tasks. What its rules say is
 //! in `rules`. Attaching a task is one small transaction, and two builds or two run directories share a table.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::LazyLock;
 
 use ecs::TaskId;
 use ecs::task_definition::TransportProtocol;
-use ipnetwork::Ipv4Network;
+use ipnetwork::{Ipv4Network, Ipv6Network};
 use nix::errno::Errno;
 
 use super::batch::{Batch, CommitError, Element, concatenate, interface_name};
 use super::dump;
-use super::rules::{BRIDGE_NETS, BRIDGES, PUBLISHED, PUBLISHED_AT, write_rules};
+use super::rules::{
+    BRIDGE_NETS, BRIDGE_NETS6, BRIDGES, PUBLISHED, PUBLISHED_AT, PUBLISHED6, PUBLISHED6_AT, write_rules,
+};
 use crate::netlink::{self, Socket};
 
 /// An empty chain whose name says which rules the table has; see `marker`.
 const MARKER_PREFIX: &str = "rules-";
 /// How often a transaction is tried again after another process changed the table in between.
 const COMMIT_ATTEMPTS: u32 = 5;
+/// Where published ports are entered.
+const MAPS: [&str; 4] = [PUBLISHED, PUBLISHED_AT, PUBLISHED6, PUBLISHED6_AT];
+
 /// What a host's table is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableScope<'a> {
     pub(crate) table: &'a str,
     pub(crate) bridge: &'a str,
     pub(crate) subnet: Ipv4Network,
+    pub(crate) subnet6: Option<Ipv6Network>,
 }
 
 /// Where a published port is met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PublishedKey {
-    /// None: at every address of the host.
-    pub(crate) address: Option<Ipv4Addr>,
+    /// 0.0.0.0: at every IPv4 address of the host, `::`: at every IPv6 address but `::1`.
+    pub(crate) address: IpAddr,
     pub(crate) protocol: TransportProtocol,
     pub(crate) port: u16,
 }
@@ -38,7 +45,8 @@ pub(crate) struct PublishedKey {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Published {
     pub(crate) key: PublishedKey,
-    pub(crate) target: SocketAddrV4,
+    /// Of the address's own family.
+    pub(crate) target: SocketAddr,
 }
 
 /// Who an element belongs to: its comment, `<instance> <task>`.
@@ -49,11 +57,11 @@ pub(crate) struct Tenant {
 }
 
 impl Tenant {
-    fn comment(&self) -> String {
+    pub(super) fn comment(&self) -> String {
         format!("{} {}", self.instance, self.task)
     }
 
-    fn parse(comment: &str) -> Option<Tenant> {
+    pub(super) fn parse(comment: &str) -> Option<Tenant> {
         let (instance, task) = comment.split_once(' ')?;
         Some(Tenant { instance: instance.to_owned(), task: TaskId::try_from(task.to_owned()).ok()? })
     }
@@ -61,20 +69,31 @@ impl Tenant {
 
 impl PublishedKey {
     fn map(self) -> &'static str {
-        if self.address.is_some() { PUBLISHED_AT } else { PUBLISHED }
+        match (self.address, self.address.is_unspecified()) {
+            (IpAddr::V4(_), true) => PUBLISHED,
+            (IpAddr::V4(_), false) => PUBLISHED_AT,
+            (IpAddr::V6(_), true) => PUBLISHED6,
+            (IpAddr::V6(_), false) => PUBLISHED6_AT,
+        }
     }
 
     fn element(self) -> Element {
         let (protocol, port) = ([transport_number(self.protocol)], self.port.to_be_bytes());
         let key = match self.address {
-            Some(address) => concatenate(&[&address.octets(), &protocol, &port]),
-            None => concatenate(&[&protocol, &port]),
+            address if address.is_unspecified() => concatenate(&[&protocol, &port]),
+            IpAddr::V4(address) => concatenate(&[&address.octets(), &protocol, &port]),
+            IpAddr::V6(address) => concatenate(&[&address.octets(), &protocol, &port]),
         };
         Element { key, ..Element::default() }
     }
 
     fn parse(map: &str, key: &[u8]) -> Option<PublishedKey> {
-        let (address, rest) = if map == PUBLISHED_AT { (dump::address_in(key), key.get(4..)?) } else { (None, key) };
+        let (address, rest) = match map {
+            PUBLISHED_AT => (dump::address_in(key)?.into(), key.get(4..)?),
+            PUBLISHED6_AT => (dump::address6_in(key)?.into(), key.get(16..)?),
+            PUBLISHED6 => (Ipv6Addr::UNSPECIFIED.into(), key),
+            _ => (Ipv4Addr::UNSPECIFIED.into(), key),
+        };
         let [protocol, _, _, _, high, low, ..] = *rest else { return None };
         let protocol = match i32::from(protocol) {
             libc::IPPROTO_TCP => TransportProtocol::Tcp,
@@ -122,13 +141,13 @@ fn publication(scope: TableScope<'_>, tenant: &Tenant, ports: &[Published], stal
     // Flushing the empty marker chain is refused with ENOENT unless the table has these very rules.
     batch.flush_chain(marker());
     add_scope(&mut batch, scope);
-    for map in [PUBLISHED, PUBLISHED_AT] {
+    for map in MAPS {
         let old: Vec<Element> = stale.iter().filter(|key| key.map() == map).map(|key| key.element()).collect();
         batch.delete_elements(map, &old);
         let in_map = ports.iter().filter(|port| port.key.map() == map);
         let new: Vec<Element> = in_map
             .map(|port| Element {
-                data: Some(concatenate(&[&port.target.ip().octets(), &port.target.port().to_be_bytes()])),
+                data: Some(target_data(port.target)),
                 comment: Some(tenant.comment()),
                 ..port.key.element()
             })
@@ -140,6 +159,16 @@ fn publication(scope: TableScope<'_>, tenant: &Tenant, ports: &[Published], stal
 
 fn add_scope(batch: &mut Batch, scope: TableScope<'_>) {
     batch.add_elements(BRIDGES, &[Element { key: interface_name(scope.bridge), ..Element::default() }]);
+    if let Some(subnet) = scope.subnet6 {
+        let behind = Ipv6Addr::from(u128::from(subnet.broadcast()).wrapping_add(1));
+        batch.add_elements(
+            BRIDGE_NETS6,
+            &[
+                Element { key: subnet.network().octets().to_vec(), ..Element::default() },
+                Element { key: behind.octets().to_vec(), interval_end: true, ..Element::default() },
+            ],
+        );
+    }
     let first = scope.subnet.network();
     let behind = Ipv4Addr::from(u32::from(scope.subnet.broadcast()).wrapping_add(1));
     batch.add_elements(
@@ -163,7 +192,7 @@ pub(crate) fn unpublish(
         let found = published(socket, table)?.into_iter().filter(|(_, tenant)| tenant.as_ref().is_some_and(theirs));
         let gone: Vec<Published> = found.map(|(port, _)| port).collect();
         let mut batch = Batch::new(table);
-        for map in [PUBLISHED, PUBLISHED_AT] {
+        for map in MAPS {
             let of_map = gone.iter().filter(|port| port.key.map() == map);
             let elements: Vec<Element> = of_map.map(|port| port.key.element()).collect();
             batch.delete_elements(map, &elements);
@@ -180,13 +209,13 @@ pub(crate) fn unpublish(
 /// Every published port of the table with its owner; none where there is no table.
 pub(crate) fn published(socket: &mut Socket, table: &str) -> Result<Vec<(Published, Option<Tenant>)>, netlink::Error> {
     let mut ports = Vec::new();
-    for map in [PUBLISHED, PUBLISHED_AT] {
+    for map in MAPS {
         let elements = match dump::elements(socket, table, map) {
             Err(error) if error.errno() == Some(Errno::ENOENT) => continue,
             other => other?,
         };
         for element in elements {
-            let target = element.data.as_deref().and_then(read_target);
+            let target = element.data.as_deref().and_then(|data| read_target(map, data));
             if let (Some(key), Some(target)) = (PublishedKey::parse(map, &element.key), target) {
                 ports.push((Published { key, target }, element.comment.as_deref().and_then(Tenant::parse)));
             }
@@ -195,9 +224,21 @@ pub(crate) fn published(socket: &mut Socket, table: &str) -> Result<Vec<(Publish
     Ok(ports)
 }
 
-fn read_target(data: &[u8]) -> Option<SocketAddrV4> {
-    let port = data.get(4..6)?.try_into().ok().map(u16::from_be_bytes)?;
-    Some(SocketAddrV4::new(dump::address_in(data)?, port))
+fn target_data(target: SocketAddr) -> Vec<u8> {
+    let port = target.port().to_be_bytes();
+    match target.ip() {
+        IpAddr::V4(address) => concatenate(&[&address.octets(), &port]),
+        IpAddr::V6(address) => concatenate(&[&address.octets(), &port]),
+    }
+}
+
+fn read_target(map: &str, data: &[u8]) -> Option<SocketAddr> {
+    let (address, rest): (IpAddr, _) = match map {
+        PUBLISHED6 | PUBLISHED6_AT => (dump::address6_in(data)?.into(), data.get(16..)?),
+        _ => (dump::address_in(data)?.into(), data.get(4..)?),
+    };
+    let port = rest.get(..2)?.try_into().ok().map(u16::from_be_bytes)?;
+    Some(SocketAddr::new(address, port))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,16 +272,9 @@ pub(crate) fn remove_table(socket: &mut Socket, table: &str) -> Result<(), Commi
 /// Makes the table, or replaces the rules of another build's, in one transaction that is safe to run twice. The
 /// published ports stay.
 fn make_table(socket: &mut Socket, scope: TableScope<'_>) -> Result<(), CommitError> {
-    let current = marker();
     for _ in 0..COMMIT_ATTEMPTS {
         let mut batch = Batch::new(scope.table);
-        write_rules(&mut batch);
-        for old in dump::chains(socket, scope.table)? {
-            if old.starts_with(MARKER_PREFIX) && old != current {
-                batch.delete_chain(&old);
-            }
-        }
-        batch.add_chain(current);
+        renew(&mut batch, &dump::chains(socket, scope.table)?.into_iter().collect());
         match batch.commit(socket) {
             // Another process deleted the old marker first.
             Err(failure) if failure.errno() == Some(Errno::ENOENT) => {}
@@ -250,21 +284,27 @@ fn make_table(socket: &mut Socket, scope: TableScope<'_>) -> Result<(), CommitEr
     Ok(())
 }
 
+/// Makes the rules this build's. `chains` are the table's.
+pub(super) fn renew(batch: &mut Batch, chains: &BTreeSet<String>) {
+    let current = marker();
+    write_rules(batch);
+    for old in chains.iter().filter(|chain| chain.starts_with(MARKER_PREFIX) && *chain != current) {
+        batch.delete_chain(old);
+    }
+    batch.add_chain(current);
+}
+
 /// Named after the rules' encoding (FNV-1a, 64 bits), so that any change of them is noticed.
-fn marker() -> &'static str {
+pub(super) fn marker() -> &'static str {
     static MARKER: LazyLock<String> = LazyLock::new(|| {
         let mut batch = Batch::new("");
         write_rules(&mut batch);
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for byte in batch.bytes() {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        format!("{MARKER_PREFIX}{hash:016x}")
+        format!("{MARKER_PREFIX}{:016x}", batch.fingerprint())
     });
     &MARKER
 }
 
-fn transport_number(protocol: TransportProtocol) -> u8 {
+pub(super) fn transport_number(protocol: TransportProtocol) -> u8 {
     match protocol {
         TransportProtocol::Tcp => libc::IPPROTO_TCP as u8,
         TransportProtocol::Udp => libc::IPPROTO_UDP as u8,
