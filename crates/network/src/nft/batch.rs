@@ -2,11 +2,13 @@
 
 use nix::errno::Errno;
 
-use super::expression::{Expression, write_value};
+use super::expression::{Expression, write_goto_value, write_value};
 use crate::netlink::{self, Buffer, Refused, Socket, flags, verdict};
 
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
+/// NFNL_BATCH_GENID.
+const BATCH_GENERATION: u16 = 1;
 const SUBSYSTEM: u16 = 0x0a00;
 /// struct nfgenmsg of the batch markers: the resource id names the subsystem.
 const MARKER_HEADER: [u8; 4] = [0, 0, 0, 10];
@@ -22,6 +24,7 @@ const DELETE_CHAIN: u16 = 5;
 const ADD_RULE: u16 = 6;
 const DELETE_RULE: u16 = 8;
 const ADD_SET: u16 = 9;
+const DELETE_SET: u16 = 11;
 const ADD_ELEMENTS: u16 = 12;
 const DELETE_ELEMENTS: u16 = 14;
 
@@ -30,9 +33,12 @@ const DELETE_ELEMENTS: u16 = 14;
 pub(crate) enum Type {
     Ipv4Address = 7,
     Ipv6Address = 8,
+    EthernetAddress = 9,
     Transport = 12,
     Port = 13,
     InterfaceName = 41,
+    /// Of a map's data alone: which chain goes on.
+    Verdict = 0xffff_ff00,
 }
 
 impl Type {
@@ -40,8 +46,11 @@ impl Type {
         match self {
             Type::Ipv4Address => 4,
             Type::InterfaceName | Type::Ipv6Address => 16,
+            Type::EthernetAddress => 6,
             Type::Transport => 1,
             Type::Port => 2,
+            // The kernel knows the length of its own verdicts.
+            Type::Verdict => 0,
         }
     }
 }
@@ -76,6 +85,8 @@ pub(crate) fn interface_name(name: &str) -> Vec<u8> {
 pub(crate) struct Element {
     pub(crate) key: Vec<u8>,
     pub(crate) data: Option<Vec<u8>>,
+    /// Of a verdict map: the chain that goes on.
+    pub(crate) goto: Option<String>,
     /// At most 255 bytes.
     pub(crate) comment: Option<String>,
     /// The first key behind an interval.
@@ -116,6 +127,8 @@ pub enum CommitError {
         #[source]
         source: Refused,
     },
+    #[error("an interface is in at most {} security groups, and this one is to be in {given}", super::eni::MAX_GROUPS)]
+    TooManyGroups { given: usize },
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
 }
@@ -124,6 +137,7 @@ impl CommitError {
     pub(crate) fn errno(&self) -> Option<Errno> {
         match self {
             CommitError::Refused { source, .. } => Some(source.errno),
+            CommitError::TooManyGroups { .. } => None,
             CommitError::Netlink(error) => error.errno(),
         }
     }
@@ -144,6 +158,27 @@ impl Batch {
             body.raw(&MARKER_HEADER);
         });
         Batch { buffer, table: table.to_owned(), operations: Vec::new(), last_operation: 0, sets: 0 }
+    }
+
+    /// A transaction that is refused with ERESTART when anything at all has changed in nftables since `generation` was
+    /// read (`dump::generation`): what was read before is what it is made from.
+    pub(crate) fn at_generation(table: &str, generation: u32) -> Batch {
+        let mut batch = Batch::new(table);
+        batch.buffer = Buffer::default();
+        batch.buffer.message(BATCH_BEGIN, flags::REQUEST, 0, |body| {
+            body.raw(&MARKER_HEADER).be32(BATCH_GENERATION, generation);
+        });
+        batch
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Of what the transaction says (FNV-1a, 64 bits).
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mix = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        self.bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -217,7 +252,10 @@ impl Batch {
         self.operation(format!("add set {}", set.name), ADD_SET, flags::CREATE, |body| {
             body.text(2, set.name).be32(3, interval | map).be32(4, key_type).be32(5, key_length);
             if map != 0 {
-                body.be32(6, data_type).be32(7, data_length);
+                body.be32(6, data_type);
+            }
+            if data_length != 0 {
+                body.be32(7, data_length);
             }
             body.be32(10, id).attribute(13, &[0, 4, order, 0, 0, 0]);
         });
@@ -236,6 +274,19 @@ impl Batch {
     /// Refused with ENOENT where one of the keys is not there.
     pub(crate) fn delete_elements(&mut self, set: &str, elements: &[Element]) {
         self.elements("delete", DELETE_ELEMENTS, 0, set, elements);
+    }
+
+    /// Deletes every element of a set. Refused with ENOENT where there is no such set.
+    pub(crate) fn flush_set(&mut self, set: &str) {
+        self.operation(format!("flush set {set}"), DELETE_ELEMENTS, 0, |body| {
+            body.text(2, set);
+        });
+    }
+
+    pub(crate) fn delete_set(&mut self, set: &str) {
+        self.operation(format!("delete set {set}"), DELETE_SET, 0, |body| {
+            body.text(2, set);
+        });
     }
 
     fn elements(&mut self, verb: &str, message: u16, extra_flags: u16, set: &str, elements: &[Element]) {
@@ -301,6 +352,9 @@ fn write_element(entry: &mut Buffer, element: &Element) {
     write_value(entry, 1, &element.key);
     if let Some(data) = &element.data {
         write_value(entry, 2, data);
+    }
+    if let Some(chain) = &element.goto {
+        write_goto_value(entry, 2, chain);
     }
     if element.interval_end {
         entry.be32(3, 1);

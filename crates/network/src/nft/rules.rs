@@ -16,11 +16,11 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::batch::{BaseChainShape, Batch, Hook, SetShape, Type, interface_name};
-use super::interface_rules;
 use super::expression::{
     ADDRESS_TYPE_LOCAL, Comparison, Conntrack, Expression, Header, Membership, Meta, Register,
     STATE_ESTABLISHED_OR_RELATED, STATUS_DESTINATION_NAT,
 };
+use super::interface_rules;
 
 pub(super) const BRIDGES: &str = "bridges";
 pub(super) const BRIDGE_NETS: &str = "bridge-nets";
@@ -139,7 +139,8 @@ fn write_service_guard(batch: &mut Batch) {
 
 /// A container that may send raw packets could tell the host to send everything its way (CVE-2020-13401).
 fn write_router_guard(batch: &mut Batch) {
-    for (kind, comment) in [(ROUTER_ADVERTISEMENT, "a router in a container"), (REDIRECT, "a redirect by a container")] {
+    for (kind, comment) in [(ROUTER_ADVERTISEMENT, "a router in a container"), (REDIRECT, "a redirect by a container")]
+    {
         let rule = [
             Expression::Meta(Meta::InterfaceNameIn, Register(0)),
             Expression::Lookup { key: Register(0), set: BRIDGES.into(), membership: Membership::In },
@@ -164,7 +165,10 @@ fn write_publish(batch: &mut Batch) {
     let mut at = if_ipv4().to_vec();
     at.push(payload_address(DESTINATION_OFFSET));
     at.extend(transport_and_port(1));
-    at.extend([Expression::Map { key: Register(0), map: PUBLISHED_AT.into(), to: Register(0) }, destination_nat.clone()]);
+    at.extend([
+        Expression::Map { key: Register(0), map: PUBLISHED_AT.into(), to: Register(0) },
+        destination_nat.clone(),
+    ]);
     batch.add_rule("publish", "at one address", &at);
     let mut anywhere = if_ipv4().to_vec();
     anywhere.extend(transport_and_port(0));
@@ -221,7 +225,8 @@ fn write_forward(batch: &mut Batch) {
 }
 
 fn write_masquerade(batch: &mut Batch) {
-    let from_bridge_net = || Expression::Lookup { key: Register(0), set: BRIDGE_NETS.into(), membership: Membership::In };
+    let from_bridge_net =
+        || Expression::Lookup { key: Register(0), set: BRIDGE_NETS.into(), membership: Membership::In };
     let leaves_by = |membership| {
         [
             Expression::Meta(Meta::InterfaceNameOut, Register(0)),
