@@ -7,6 +7,7 @@ mod doctor;
 mod exec;
 mod failure;
 mod hello;
+mod host_services;
 mod image;
 mod inspect;
 mod lint;
@@ -80,7 +81,7 @@ fn main() -> ExitCode {
     if let Some(code) = runtime::init::run_if_asked().or_else(task_supervisor::run_if_asked) {
         return code;
     }
-    if let Some(code) = log_shipper::run_if_asked() {
+    if let Some(code) = log_shipper::run_if_asked().or_else(host_services::run_if_asked) {
         return code;
     }
     let line = match CommandLine::try_parse() {

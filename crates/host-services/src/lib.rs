@@ -7,5 +7,14 @@
 //!
 //! `world` knows the tasks, `origin` says who is calling, `http` and `resolver` answer.
 
+pub mod caller;
+pub mod credentials;
+mod directory;
+pub mod http;
+pub mod metadata;
 pub mod origin;
+pub mod process;
+pub mod protection;
+mod readiness;
+mod sessions;
 pub mod world;
