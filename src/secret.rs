@@ -42,7 +42,8 @@ enum Command {
 
 One line end at the end of standard input is left out, as echo adds it; a file is taken as it is. The value never goes on the command line, where everybody can read it.")]
 struct Put {
-    /// A name, or the ARN of a parameter or secret: one entry answers to all of them.
+    /// A name, or the ARN of a parameter or secret: one entry answers to all of them. Under the ARN of an IAM role:
+    /// what a task with this taskRoleArn gets as its credentials, {"AccessKeyId", "SecretAccessKey", "SessionToken"}.
     name: String,
     /// Where the value is; - is standard input.
     #[arg(long, value_name = "FILE", default_value = "-")]
@@ -102,9 +103,12 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     }
 }
 
-const NAMES: &str = "a name such as /prod/db/password, or the ARN of a parameter or secret";
+const NAMES: &str = "a name such as /prod/db/password, or the ARN of a parameter, a secret or an IAM role";
 
 fn value_from(text: &str) -> Result<ValueFrom, Failure> {
+    if let Some(name) = Name::of_role(text) {
+        return Ok(ValueFrom::Parameter { name });
+    }
     ValueFrom::parse(text).map_err(|error| Failure::from(error).doing(format!("{text:?}")).exit(BAD_INPUT).next(NAMES))
 }
 

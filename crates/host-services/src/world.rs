@@ -1,10 +1,12 @@
 //! The tasks of this run directory as they stand, for whoever answers questions about them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use agent_protocol::{TaskSpec, TaskStatus};
 use ecs::TaskId;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// One task that has not stopped.
 #[derive(Clone, Debug)]
@@ -38,5 +40,19 @@ impl World {
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.newest.borrow().clone()
+    }
+
+    /// This task, where it is known now or within some time: what has just begun may not have been told of yet.
+    pub async fn task(&self, id: &TaskId, within: Duration) -> Option<Task> {
+        let mut newest = self.newest.clone();
+        let known = timeout(within, newest.wait_for(|snapshot| snapshot.task(id).is_some())).await;
+        known.ok()?.ok()?.task(id).cloned()
+    }
+
+    /// Until something changes, or that time is over.
+    pub async fn change(&self, seen: &Arc<Snapshot>, within: Duration) {
+        let mut newest = self.newest.clone();
+        // The time being over is an answer as well, and so is that nothing will ever change again.
+        let _ = timeout(within, newest.wait_for(|snapshot| !Arc::ptr_eq(snapshot, seen))).await;
     }
 }
