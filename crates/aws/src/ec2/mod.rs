@@ -3,15 +3,18 @@
 //! host's own configuration knows them. What Amazon has no word for, because its network is Amazon's (which NIC, which
 //! other hosts), stands beside Amazon's members.
 
+pub mod changes;
 mod check;
 pub mod defaults;
 mod error;
 mod id;
+pub mod input;
 mod lookup;
+pub mod rule_text;
 mod security_group;
 mod subnet;
 
-pub use check::{Problem, check};
+pub use check::{MAX_GROUPS_PER_INTERFACE, MAX_RULES, Problem, check};
 pub use defaults::DEFAULT_GROUP;
 pub use error::{Code, Error};
 pub use id::{BadId, NetworkInterfaceId, SecurityGroupId, SecurityGroupRuleId, SubnetId, VpcId};
