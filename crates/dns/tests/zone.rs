@@ -28,7 +28,7 @@ fn container(name: &str, addresses: &[&str], port: Option<(&str, Protocol, u16)>
 }
 
 fn task(id: &str, family: &str, containers: Vec<Container>) -> Task {
-    Task { id: id.to_owned(), family: family.to_owned(), host_name: None, on_host: false, containers }
+    Task { id: id.to_owned(), family: family.to_owned(), running: true, host_name: None, on_host: false, containers }
 }
 
 /// Two tasks of the family Web, one of which has a second container without ports; one with an interface.
@@ -202,17 +202,23 @@ fn what_is_somebody_elses() {
 
 #[test]
 fn who_is_not_to_be_found_has_no_name() {
-    let mut tasks = tasks();
-    for container in &mut tasks[0].containers {
+    let mut hidden = tasks();
+    for container in &mut hidden[0].containers {
         container.found = false;
     }
-    tasks[1].containers[0].found = false;
-    let zone = Zone::of(&tasks);
+    hidden[1].containers[0].found = false;
+    let zone = Zone::of(&hidden);
     assert!(ask_of(&zone, &plain(&format!("main.{FIRST}"), 1), 0).starts_with("no such name"));
     // The family is known and has nobody: asking elsewhere for it would only take time.
     assert!(ask_of(&zone, &plain("web", 1), 0).starts_with("no such name"));
     assert!(ask_of(&zone, &plain("_http._tcp.web", kind::SRV), 0).starts_with("no such name"));
     assert_eq!(ask_of(&zone, &plain("1.0.0.10.in-addr.arpa", kind::PTR), 0), "not ours");
+    let starting = [Task { running: false, ..tasks()[1].clone() }];
+    let zone = Zone::of(&starting);
+    assert!(ask_of(&zone, &plain("web", 1), 0).starts_with("no such name"));
+    assert!(ask_of(&zone, &plain("_http._tcp.web", kind::SRV), 0).starts_with("no such name"));
+    let own = format!("main.{SECOND}");
+    assert_eq!(ask_of(&zone, &plain(&own, 1), 0), format!("ok | {own} 5 A 10.0.0.3"));
 }
 
 #[test]

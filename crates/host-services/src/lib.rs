@@ -16,5 +16,6 @@ pub mod origin;
 pub mod process;
 pub mod protection;
 mod readiness;
+pub mod resolver;
 mod sessions;
 pub mod world;

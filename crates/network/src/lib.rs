@@ -51,7 +51,7 @@ pub use namespace::Error as NamespaceError;
 pub use netlink::{Error as NetlinkError, Refused};
 pub use nft::CommitError;
 pub use plan::{ContainerRequest, InterfaceRequest, MAX_PUBLISHED_PORTS, Refusal, Request};
-pub use service_sockets::ServiceError;
+pub use service_sockets::{SERVICE_ADDRESS, ServiceError};
 pub use ports::at_loopback6;
 pub use resolv::name_servers;
 pub use settings::{

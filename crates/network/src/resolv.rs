@@ -83,6 +83,11 @@ impl Upstreams {
     }
 }
 
+/// The servers that a resolv.conf of this text names, in their order.
+pub fn name_servers(resolv_conf: &str) -> Vec<IpAddr> {
+    ResolvConf::parse(resolv_conf).servers
+}
+
 fn is_loopback(server: &IpAddr) -> bool {
     match server {
         IpAddr::V4(address) => address.is_loopback() || address.is_unspecified(),
@@ -118,10 +123,7 @@ mod tests {
     fn a_server_of_the_containers_own_is_asked_by_itself() {
         let given = Upstreams::of(&servers(&["127.0.0.1", "192.0.2.9"]), true);
         let text = ResolvConf::parse(REAL).for_container(&given, &[]).text();
-        assert_eq!(
-            text,
-            "nameserver 127.0.0.1\nnameserver 192.0.2.9\nsearch b.example c.example\noptions ndots:2\n"
-        );
+        assert_eq!(text, "nameserver 127.0.0.1\nnameserver 192.0.2.9\nsearch b.example c.example\noptions ndots:2\n");
         // On the host's own network it is the host's, and the resolver is there too.
         assert_eq!(Upstreams::of(&servers(&["127.0.0.1"]), false), Upstreams::Of(servers(&["127.0.0.1"])));
     }

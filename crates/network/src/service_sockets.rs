@@ -23,7 +23,7 @@ use crate::nft::{self, CommitError, Redirect};
 
 /// Where Amazon's SDKs look for a task's metadata and credentials
 /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-metadata-endpoint-v4.html>).
-pub(crate) const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+pub const SERVICE_ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
 const HTTP_PORT: u16 = 80;
 const DNS_PORT: u16 = 53;
 /// Where the sockets are, since a socket at port 80 would be in the way of the task's own servers. ECS reserves these

@@ -35,11 +35,13 @@ const TASK_ID_LENGTH: usize = 32;
 const MAX_LABEL: usize = 63;
 const MAX_NAME: usize = 255;
 
-/// A task that runs.
+/// A task that has not stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
     pub id: String,
     pub family: String,
+    /// Whether it is RUNNING. Before that it does not speak for its family, but its containers find each other.
+    pub running: bool,
     /// Of its interface: `ip-10-0-1-5.eu-central-1.compute.internal`.
     pub host_name: Option<String>,
     /// Its addresses are the host's, which have names of their own.
@@ -51,7 +53,7 @@ pub struct Task {
 pub struct Container {
     pub name: String,
     pub addresses: Vec<IpAddr>,
-    /// Whether anybody is to find it: it runs, and its task is not UNHEALTHY. The names of others exist no more than
+    /// Whether anybody is to find it: it runs, and neither it nor its task is UNHEALTHY. The names of others exist no more than
     /// those of tasks that have ended.
     pub found: bool,
     /// Whether it has port mappings. If any container of a task has, the family's name means those that have.
@@ -105,7 +107,8 @@ impl Zone {
                 self.add_pointers(task, container, &whole);
                 self.add_services(task, container, &whole);
             }
-            if container.has_ports == any_ports
+            if task.running
+                && container.has_ports == any_ports
                 && let Some(family) = name(&[&task.family])
             {
                 self.node(&family).add_addresses(&container.addresses);
@@ -117,6 +120,9 @@ impl Zone {
     }
 
     fn add_services(&mut self, task: &Task, container: &Container, target: &[u8]) {
+        if !task.running || container.addresses.is_empty() {
+            return;
+        }
         for named in &container.named_ports {
             let protocol = match named.protocol {
                 Protocol::Tcp => "_tcp",
