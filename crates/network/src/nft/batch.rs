@@ -1,5 +1,7 @@
 //! One nftables transaction: everything in it commits, or nothing does.
 
+use std::collections::BTreeMap;
+
 use nix::errno::Errno;
 
 use super::expression::{Expression, write_goto_value, write_value};
@@ -145,10 +147,13 @@ impl CommitError {
 
 pub(crate) struct Batch {
     buffer: Buffer,
+    family: u8,
     table: String,
     operations: Vec<String>,
     last_operation: usize,
     sets: u32,
+    /// The comments of the rules that are added, by chain.
+    rules: BTreeMap<String, Vec<String>>,
 }
 
 impl Batch {
@@ -157,7 +162,15 @@ impl Batch {
         buffer.message(BATCH_BEGIN, flags::REQUEST, 0, |body| {
             body.raw(&MARKER_HEADER);
         });
-        Batch { buffer, table: table.to_owned(), operations: Vec::new(), last_operation: 0, sets: 0 }
+        Batch {
+            buffer,
+            family: FAMILY_INET,
+            table: table.to_owned(),
+            operations: Vec::new(),
+            last_operation: 0,
+            sets: 0,
+            rules: BTreeMap::new(),
+        }
     }
 
     /// A transaction that is refused with ERESTART when anything at all has changed in nftables since `generation` was
@@ -171,6 +184,11 @@ impl Batch {
         batch
     }
 
+    /// The same in a table of somebody else's, of any family.
+    pub(crate) fn in_table_of(family: u8, table: &str, generation: u32) -> Batch {
+        Batch { family, ..Batch::at_generation(table, generation) }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
@@ -181,6 +199,10 @@ impl Batch {
         self.bytes().iter().fold(0xcbf2_9ce4_8422_2325, mix)
     }
 
+    pub(super) fn rules(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.rules
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         self.buffer.bytes()
     }
@@ -189,6 +211,11 @@ impl Batch {
         self.operation("add table".into(), ADD_TABLE, flags::CREATE, |body| {
             body.be32(2, 0);
         });
+    }
+
+    /// Refused with EBUSY where anything is in it.
+    pub(crate) fn delete_table_if_empty(&mut self) {
+        self.operation("delete table if empty".into(), DELETE_TABLE, flags::NOT_RECURSIVE, |_| {});
     }
 
     pub(crate) fn delete_table(&mut self) {
@@ -224,20 +251,32 @@ impl Batch {
         });
     }
 
+    /// At the chain's end.
     pub(crate) fn add_rule(&mut self, chain: &str, comment: &str, expressions: &[Expression]) {
-        self.operation(
-            format!("add rule to chain {chain}: {comment}"),
-            ADD_RULE,
-            flags::CREATE | flags::APPEND,
-            |body| {
-                body.text(2, chain).nest(4, |rule| {
-                    for expression in expressions {
-                        expression.write(rule);
-                    }
-                });
-                body.attribute(7, &comment_user_data(comment));
-            },
-        );
+        self.rule(format!("add rule to chain {chain}: {comment}"), flags::APPEND, chain, comment, expressions);
+    }
+
+    /// At the chain's head.
+    pub(crate) fn insert_rule(&mut self, chain: &str, comment: &str, expressions: &[Expression]) {
+        self.rule(format!("insert rule into chain {chain}: {comment}"), 0, chain, comment, expressions);
+    }
+
+    fn rule(&mut self, what: String, place: u16, chain: &str, comment: &str, expressions: &[Expression]) {
+        self.rules.entry(chain.to_owned()).or_default().push(comment.to_owned());
+        self.operation(what, ADD_RULE, flags::CREATE | place, |body| {
+            body.text(2, chain).nest(4, |rule| {
+                for expression in expressions {
+                    expression.write(rule);
+                }
+            });
+            body.attribute(7, &comment_user_data(comment));
+        });
+    }
+
+    pub(crate) fn delete_rule(&mut self, chain: &str, handle: u64) {
+        self.operation(format!("delete rule {handle} of chain {chain}"), DELETE_RULE, 0, |body| {
+            body.text(2, chain).attribute(3, &handle.to_be_bytes());
+        });
     }
 
     pub(crate) fn add_set(&mut self, set: SetShape<'_>) {
@@ -307,7 +346,7 @@ impl Batch {
         let sequence = self.operations.len() as u32;
         self.buffer.message(SUBSYSTEM | message, flags::REQUEST | extra_flags, sequence, |body| {
             // Every nf_tables message names its table in attribute 1.
-            body.raw(&[FAMILY_INET, 0, 0, 0]).text(1, &self.table);
+            body.raw(&[self.family, 0, 0, 0]).text(1, &self.table);
             fill(body);
         });
     }

@@ -4,7 +4,7 @@
 //! Read, decide, write: such a transaction is refused when anything has changed since it began to read, and is then
 //! made anew. So two processes that change the configuration at once end with the one or the other, never with a mixture.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use aws::ec2::{RemoteInterface, SecurityGroup, SecurityGroupId, VpcNetwork};
@@ -27,16 +27,18 @@ pub(super) struct Configuration<'a> {
 pub(super) enum Authority {
     /// This one's: it is what was just written down, or what a changed table is put right from.
     Replace,
+    /// This one's, and the table is not to be believed either: somebody else has changed it.
+    Rewrite,
     /// The table's: somebody who attaches a task may have read the configuration before its last change.
     Complete,
 }
 
 /// One security group, rendered.
-pub(super) struct Group {
+struct Group {
     key: String,
     marker: String,
-    pub(super) chains: [Chain; 2],
-    pub(super) id: SecurityGroupId,
+    chains: [Chain; 2],
+    id: SecurityGroupId,
 }
 
 impl<'a> Configuration<'a> {
@@ -44,7 +46,7 @@ impl<'a> Configuration<'a> {
         Configuration { instance, network }
     }
 
-    pub(super) fn groups(&self) -> Vec<Group> {
+    fn groups(&self) -> Vec<Group> {
         let configured: BTreeSet<&SecurityGroupId> =
             self.network.security_groups.iter().map(|group| &group.group_id).collect();
         self.network.security_groups.iter().map(|group| self.group(group, &configured)).collect()
@@ -71,7 +73,13 @@ impl<'a> Configuration<'a> {
             .collect()
     }
 
-    pub(super) fn frame(&self) -> Frame {
+    /// All of it, for comparison.
+    pub(super) fn write(&self, batch: &mut Batch) {
+        self.frame().write(batch);
+        self.groups().iter().flat_map(|group| &group.chains).for_each(|chain| chain.write(batch));
+    }
+
+    fn frame(&self) -> Frame {
         Frame::of(self.instance, self.network)
     }
 
@@ -112,7 +120,7 @@ impl<'a> Configuration<'a> {
             }
             replace_marker(batch, old, &group.marker);
         }
-        if authority == Authority::Replace {
+        if authority != Authority::Complete {
             self.empty_removed_groups(batch, chains, &groups);
         }
         Ok(())
@@ -153,17 +161,13 @@ fn group_key(instance: &str, group: &SecurityGroupId) -> String {
     format!("group/{instance}/{group}")
 }
 
-/// What begins every name of an instance's own chains: of the markers first, then those with rules.
-pub(super) fn is_of_instance(chain: &str, instance: &str) -> bool {
-    chain.split('/').nth(1) == Some(instance)
-}
-
 /// Whether what `key` stands for must be written, and if so in place of which marker.
 fn stale<'c>(chains: &'c BTreeSet<String>, key: &str, marker: &str, authority: Authority) -> Option<Option<&'c str>> {
     let prefix = format!("{key}/");
     let old = chains.range(prefix.clone()..).next().filter(|chain| chain.starts_with(&prefix)).map(String::as_str);
     match (old, authority) {
-        (None, Authority::Replace | Authority::Complete) => Some(None),
+        (None, Authority::Replace | Authority::Rewrite | Authority::Complete) => Some(None),
+        (Some(old), Authority::Rewrite) => Some(Some(old)),
         (Some(_), Authority::Complete) => None,
         (Some(old), Authority::Replace) => (old != marker).then_some(Some(old)),
     }
@@ -196,14 +200,6 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
-}
-
-/// The rules that the configuration's chains are to have, by chain, each rule by its comment.
-pub(super) fn expected_comments(configuration: &Configuration<'_>) -> BTreeMap<String, Vec<String>> {
-    let (frame, groups) = (configuration.frame(), configuration.groups());
-    let chains = frame.chains().chain(groups.iter().flat_map(|group| &group.chains));
-    let comments = |chain: &Chain| chain.rules.iter().map(|rule| rule.comment.clone()).collect();
-    chains.map(|chain| (chain.name.clone(), comments(chain))).collect()
 }
 
 pub(super) fn frame_is_there(chains: &BTreeSet<String>, instance: &str) -> bool {

@@ -15,23 +15,6 @@ const RULE_USER_DATA: u16 = 7;
 const DATA_VERDICT: u16 = 2;
 const VERDICT_CHAIN: u16 = 2;
 const ALL_FAMILIES: u8 = 0;
-const POLICY_DROP: u32 = 0;
-const HOOK_FORWARD: u32 = 2;
-const RULE_EXPRESSIONS: u16 = 4;
-
-/// A filter chain of any table that forwarded packets pass, whoever made it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ForwardChain {
-    /// As `nft` names it: `ip` or `inet`.
-    pub(crate) family: &'static str,
-    pub(crate) table: String,
-    pub(crate) name: String,
-    pub(crate) drops_by_policy: bool,
-    /// All chains of its table.
-    pub(crate) neighbours: Vec<String>,
-    /// Whether any rule of its table compares with the link's name that was asked about.
-    pub(crate) names_link: bool,
-}
 
 /// A number that every change of any table of this network namespace raises.
 pub(crate) fn generation(socket: &mut Socket) -> Result<u32, netlink::Error> {
@@ -66,54 +49,6 @@ pub(crate) fn chains(socket: &mut Socket, table: &str) -> Result<Vec<String>, ne
     Ok(of_table.filter_map(|reply| field(reply, 3)).collect())
 }
 
-/// Every chain that filters forwarded IPv4, and whether its table has heard of `link`.
-pub(crate) fn forward_chains(socket: &mut Socket, link: &str) -> Result<Vec<ForwardChain>, netlink::Error> {
-    let all = socket.dump(GET_CHAIN, |body| {
-        body.raw(&[ALL_FAMILIES, 0, 0, 0]);
-    })?;
-    let mut found = Vec::new();
-    for reply in &all {
-        let Some((number, mut chain)) = read_forward_chain(reply) else { continue };
-        let same_table =
-            |other: &&Reply| other.body.first() == Some(&number) && field(other, 1).as_ref() == Some(&chain.table);
-        chain.neighbours = all.iter().filter(same_table).filter_map(|other| field(other, 3)).collect();
-        let rules = socket.dump(GET_RULE, |body| {
-            body.raw(&[number, 0, 0, 0]).text(1, &chain.table);
-        })?;
-        chain.names_link = rules.iter().any(|rule| names_link(rule, link));
-        found.push(chain);
-    }
-    Ok(found)
-}
-
-fn read_forward_chain(reply: &Reply) -> Option<(u8, ForwardChain)> {
-    let (header, area) = reply.body.split_at_checked(HEADER)?;
-    let number = |area, kind| find(area, kind)?.try_into().ok().map(u32::from_be_bytes);
-    let family = match i32::from(header[0]) {
-        libc::NFPROTO_INET => "inet",
-        libc::NFPROTO_IPV4 => "ip",
-        _ => return None,
-    };
-    let forwards = number(find(area, 4)?, 1)? == HOOK_FORWARD && field(reply, 7)? == "filter";
-    forwards.then_some(())?;
-    let chain = ForwardChain {
-        family,
-        table: field(reply, 1)?,
-        name: field(reply, 3)?,
-        drops_by_policy: number(area, 5) == Some(POLICY_DROP),
-        neighbours: Vec::new(),
-        names_link: false,
-    };
-    Some((header[0], chain))
-}
-
-/// A comparison with a link's name holds the name with its terminating zero.
-fn names_link(rule: &Reply, link: &str) -> bool {
-    let wanted = [link.as_bytes(), &[0]].concat();
-    let expressions = rule.body.get(HEADER..).and_then(|area| find(area, RULE_EXPRESSIONS)).unwrap_or(&[]);
-    expressions.windows(wanted.len()).any(|window| window == wanted)
-}
-
 /// The elements of a set or map with their comments.
 pub(crate) fn elements(socket: &mut Socket, table: &str, set: &str) -> Result<Vec<Element>, netlink::Error> {
     let replies = socket.dump(GET_ELEMENTS, |body| {
@@ -135,7 +70,7 @@ fn read_element(entry: &[u8]) -> Option<Element> {
 }
 
 /// User data is a list of type, length, value; type 0 is the comment with its terminating zero.
-fn read_comment(mut data: &[u8]) -> Option<String> {
+pub(super) fn read_comment(mut data: &[u8]) -> Option<String> {
     while let [kind, length, rest @ ..] = data {
         let (value, behind) = rest.split_at_checked(usize::from(*length))?;
         if *kind == 0 {
@@ -146,11 +81,11 @@ fn read_comment(mut data: &[u8]) -> Option<String> {
     None
 }
 
-fn field(reply: &Reply, kind: u16) -> Option<String> {
+pub(super) fn field(reply: &Reply, kind: u16) -> Option<String> {
     name(reply.body.get(HEADER..)?, kind)
 }
 
-fn name(area: &[u8], kind: u16) -> Option<String> {
+pub(super) fn name(area: &[u8], kind: u16) -> Option<String> {
     let bytes = find(area, kind)?;
     Some(String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned())
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use aws::ec2::{SecurityGroupId, Subnet, VpcNetwork};
+use aws::ec2::{SecurityGroupId, VpcNetwork};
 use nix::errno::Errno;
 
 use super::batch::{Batch, CommitError, Element, concatenate, interface_name};
@@ -31,8 +31,9 @@ const DETACH_ATTEMPTS: u32 = 10;
 const LINK_NAME_LENGTH: usize = 16;
 const MAC_LENGTH_IN_KEY: usize = 8;
 
-/// An interface that the firewall is to let in. Its link is up by then; what the firewall does not know yet, or does not
-/// know any more, is a link whose name begins with `eni` and that nothing may come from or go to.
+/// An interface that the firewall is to let in. Its link is up by then, and of the group
+/// `link::INTERFACE_GROUP` from its creation on: nothing comes from or goes to a link of that group that the firewall does
+/// not know yet, or not any more.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Interface<'a> {
     /// The host's end: `eni0a000105`.
@@ -41,7 +42,6 @@ pub(crate) struct Interface<'a> {
     pub(crate) mac: Mac,
     pub(crate) ipv4: Ipv4Addr,
     pub(crate) ipv6: Option<Ipv6Addr>,
-    pub(crate) subnet: &'a Subnet,
     /// At least one; `plan` has found each in the configuration.
     pub(crate) groups: &'a [SecurityGroupId],
     /// Mapped to `ipv4` in both directions. It is an address of the NIC by then.
@@ -61,7 +61,7 @@ pub(crate) struct Forgotten {
 type Entry = (String, Element);
 
 impl Interface<'_> {
-    fn groups(&self) -> BTreeSet<SecurityGroupId> {
+    pub(super) fn groups(&self) -> BTreeSet<SecurityGroupId> {
         self.groups.iter().cloned().collect()
     }
 
@@ -171,12 +171,13 @@ pub(super) fn read_and_write(
 
 pub(super) struct Transaction<'a> {
     pub(super) socket: &'a mut Socket,
-    table: &'a str,
+    pub(super) table: &'a str,
     pub(super) chains: BTreeSet<String>,
     pub(super) batch: Batch,
     elements: BTreeMap<String, Vec<Element>>,
     /// Chains that this transaction makes.
     made: BTreeSet<String>,
+    rewrites: bool,
 }
 
 impl<'a> Transaction<'a> {
@@ -184,7 +185,15 @@ impl<'a> Transaction<'a> {
         let generation = dump::generation(socket)?;
         let chains = dump::chains(socket, table)?.into_iter().collect();
         let batch = Batch::at_generation(table, generation);
-        Ok(Transaction { socket, table, chains, batch, elements: BTreeMap::new(), made: BTreeSet::new() })
+        Ok(Transaction {
+            socket,
+            table,
+            chains,
+            batch,
+            elements: BTreeMap::new(),
+            made: BTreeSet::new(),
+            rewrites: false,
+        })
     }
 
     /// Whether the table has this build's rules.
@@ -209,8 +218,8 @@ impl<'a> Transaction<'a> {
         network: &VpcNetwork,
         authority: Authority,
     ) -> Result<(), netlink::Error> {
-        if !self.is_current() {
-            table::renew(&mut self.batch, &self.chains);
+        if !self.is_current() || authority == Authority::Rewrite {
+            self.renew();
         }
         let (socket, table) = (&mut *self.socket, self.table);
         let mut members = |set: &str| elements_or_none(socket, table, set);
@@ -222,20 +231,34 @@ impl<'a> Transaction<'a> {
         let groups = interface.groups();
         for direction in DIRECTIONS {
             let chain = groups::combination(&interface.tenant.instance, direction, &groups);
-            if !self.chains.contains(&chain.name) && self.made.insert(chain.name.clone()) {
+            if (self.rewrites || !self.chains.contains(&chain.name)) && self.made.insert(chain.name.clone()) {
                 chain.write(&mut self.batch);
             }
         }
-        for (set, element) in interface.entries() {
-            let found = self.elements(&set)?;
-            match found.iter().find(|found| found.key == element.key) {
-                Some(found) if *found == element => continue,
-                Some(found) => self.batch.delete_elements(&set, &[key_of(found)]),
-                None => {}
-            }
-            self.batch.add_new_elements(&set, &[element]);
+        interface.entries().into_iter().try_for_each(|(set, element)| self.put(&set, element))
+    }
+
+    /// One element, in place of what stands there otherwise.
+    pub(super) fn put(&mut self, set: &str, element: Element) -> Result<(), netlink::Error> {
+        let found = self.elements(set)?;
+        match found.iter().find(|found| found.key == element.key) {
+            Some(found) if *found == element => return Ok(()),
+            Some(found) => self.batch.delete_elements(set, &[key_of(found)]),
+            None => {}
         }
+        self.batch.add_new_elements(set, &[element]);
         Ok(())
+    }
+
+    /// Makes the rules this build's.
+    pub(super) fn renew(&mut self) {
+        table::renew(&mut self.batch, &self.chains);
+    }
+
+    /// What the table has is not to be believed.
+    pub(super) fn rewrite(&mut self, instance: &str, network: &VpcNetwork) -> Result<(), netlink::Error> {
+        self.rewrites = true;
+        self.settle(instance, network, Authority::Rewrite)
     }
 }
 

@@ -40,6 +40,9 @@ pub(crate) enum Meta {
     SocketOwner = 10,
     FamilyOfPacket = 15,
     Transport = 16,
+    /// IFLA_GROUP of the link, in the host's order.
+    GroupIn = 21,
+    GroupOut = 22,
 }
 
 #[derive(Clone, Copy, Debug)]

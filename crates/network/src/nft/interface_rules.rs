@@ -11,17 +11,18 @@
 //! ```
 //! A task's traffic is judged where it comes out of the interface (before its destination can be rewritten) and where it
 //! goes into one (after that, and before its source is): what the rules of its groups name is what the task sees. So
-//! the host's own traffic to a task is judged too. An interface by the name of a task's that is in no map is one that is
-//! being made or taken away: nothing passes it.
+//! the host's own traffic to a task is judged too. A link of the group of tasks' interfaces that is in no
+//! map is one that is being made or taken away: nothing passes it.
 
 use std::net::Ipv4Addr;
 
-use super::batch::{BaseChainShape, Batch, Hook, SetShape, Type, interface_name};
+use super::batch::{BaseChainShape, Batch, Hook, SetShape, Type};
 use super::expression::{
     Comparison, Conntrack, Expression, Header, Membership, Meta, Nat, Register, STATE_ESTABLISHED_OR_RELATED,
     STATUS_DESTINATION_NAT,
 };
 use super::groups::{FAMILIES, Family, destination, if_family, source};
+use crate::link::INTERFACE_GROUP;
 
 pub(super) const SOURCE4: &str = "eni-source4";
 pub(super) const SOURCE6: &str = "eni-source6";
@@ -31,14 +32,9 @@ pub(super) const PUBLIC_IN: &str = "public-in";
 pub(super) const PUBLIC_OUT: &str = "public-out";
 pub(super) const OVERLAY_LINKS: &str = "overlay-links";
 
-/// Every task's own services. Whoever asks for them is on the same loopback link; on a wire the address means nothing.
-const SERVICES: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
 /// Instance metadata, which security groups do not filter
 /// (<https://docs.aws.amazon.com/vpc/latest/userguide/security-group-rules.html>). Where it leads is the host's matter.
 const INSTANCE_METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-/// `eni` and eight hexadecimal digits.
-const NAME_PREFIX: &[u8] = b"eni";
-const NAME_LENGTH: usize = 11;
 const ETHERNET_SOURCE_OFFSET: u32 = 6;
 const ETHERNET_ADDRESS_LENGTH: u32 = 6;
 const PRIORITY_RAW: i32 = -300;
@@ -85,35 +81,27 @@ pub(super) fn write(batch: &mut Batch) {
     write_public(batch);
 }
 
-/// Whether a link has the name of a task's interface. Longer names that begin alike are others' (Amazon's CNI plugin
-/// takes `eni` and eleven digits).
-pub(super) fn if_interface_of_task(link: Meta) -> Vec<Expression> {
-    let name_length = interface_name("").len();
-    let (mut mask, mut name) = (vec![0; name_length], vec![0; name_length]);
-    name[..NAME_PREFIX.len()].copy_from_slice(NAME_PREFIX);
-    mask[..NAME_PREFIX.len()].fill(u8::MAX);
-    mask[NAME_LENGTH..].fill(u8::MAX);
+/// Which end of a packet's way through the host.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Side {
+    In,
+    Out,
+}
+
+/// Whether the packet comes from, or goes to, a task's interface.
+pub(super) fn if_interface_of_task(side: Side) -> Vec<Expression> {
+    let group = match side {
+        Side::In => Meta::GroupIn,
+        Side::Out => Meta::GroupOut,
+    };
     vec![
-        Expression::Meta(link, Register(0)),
-        Expression::Mask(Register(0), mask),
-        Expression::Compare(Register(0), Comparison::Equal, name),
+        Expression::Meta(group, Register(0)),
+        Expression::Compare(Register(0), Comparison::Equal, INTERFACE_GROUP.to_ne_bytes().to_vec()),
     ]
 }
 
 fn write_guard(batch: &mut Batch) {
-    for (end, comment) in [
-        (destination(Family::Ipv4, Register(0)), "to a task's services from a wire"),
-        (source(Family::Ipv4, Register(0)), "from a task's services on a wire"),
-    ] {
-        let mut rule = vec![
-            Expression::Meta(Meta::InterfaceNameIn, Register(0)),
-            Expression::Compare(Register(0), Comparison::NotEqual, interface_name("lo")),
-        ];
-        rule.extend(if_family(Family::Ipv4));
-        rule.extend([end, is_address(SERVICES), Expression::Counter, Expression::Drop]);
-        batch.add_rule("eni-guard", comment, &rule);
-    }
-    let mut of_task = if_interface_of_task(Meta::InterfaceNameIn);
+    let mut of_task = if_interface_of_task(Side::In);
     of_task.push(Expression::Goto("eni-source".into()));
     batch.add_rule("eni-guard", "from a task", &of_task);
     for family in FAMILIES {
@@ -154,12 +142,13 @@ fn write_groups(batch: &mut Batch) {
     let mut metadata = if_family(Family::Ipv4).to_vec();
     metadata.extend([destination(Family::Ipv4, Register(0)), is_address(INSTANCE_METADATA), Expression::Accept]);
     batch.add_rule("eni-egress", "to instance metadata", &metadata);
-    for (chain, link, map) in
-        [("eni-egress", Meta::InterfaceNameIn, ENI_OUT), ("eni-ingress", Meta::InterfaceNameOut, ENI_IN)]
-    {
+    for (chain, link, side, map) in [
+        ("eni-egress", Meta::InterfaceNameIn, Side::In, ENI_OUT),
+        ("eni-ingress", Meta::InterfaceNameOut, Side::Out, ENI_IN),
+    ] {
         let rule = [Expression::Meta(link, Register(0)), Expression::VerdictMap { key: Register(0), map: map.into() }];
         batch.add_rule(chain, "as its groups say", &rule);
-        let mut unknown = if_interface_of_task(link);
+        let mut unknown = if_interface_of_task(side);
         unknown.extend([Expression::Counter, Expression::Drop]);
         batch.add_rule(chain, "an interface that is being made or taken away", &unknown);
     }
@@ -178,7 +167,7 @@ fn write_public(batch: &mut Batch) {
     }
     let mut from_task =
         vec![Expression::ConntrackBits { of: Conntrack::Status, mask: STATUS_DESTINATION_NAT, any: true }];
-    from_task.extend(if_interface_of_task(Meta::InterfaceNameOut));
+    from_task.extend(if_interface_of_task(Side::Out));
     from_task.extend(if_family(Family::Ipv4));
     from_task.extend([
         source(Family::Ipv4, Register(0)),

@@ -67,8 +67,15 @@ impl Tenant {
     }
 }
 
+impl Published {
+    pub(super) fn element(&self, tenant: &Tenant) -> Element {
+        let (data, comment) = (Some(target_data(self.target)), Some(tenant.comment()));
+        Element { data, comment, ..self.key.element() }
+    }
+}
+
 impl PublishedKey {
-    fn map(self) -> &'static str {
+    pub(super) fn map(self) -> &'static str {
         match (self.address, self.address.is_unspecified()) {
             (IpAddr::V4(_), true) => PUBLISHED,
             (IpAddr::V4(_), false) => PUBLISHED_AT,
@@ -145,19 +152,13 @@ fn publication(scope: TableScope<'_>, tenant: &Tenant, ports: &[Published], stal
         let old: Vec<Element> = stale.iter().filter(|key| key.map() == map).map(|key| key.element()).collect();
         batch.delete_elements(map, &old);
         let in_map = ports.iter().filter(|port| port.key.map() == map);
-        let new: Vec<Element> = in_map
-            .map(|port| Element {
-                data: Some(target_data(port.target)),
-                comment: Some(tenant.comment()),
-                ..port.key.element()
-            })
-            .collect();
+        let new: Vec<Element> = in_map.map(|port| port.element(tenant)).collect();
         batch.add_new_elements(map, &new);
     }
     batch
 }
 
-fn add_scope(batch: &mut Batch, scope: TableScope<'_>) {
+pub(super) fn add_scope(batch: &mut Batch, scope: TableScope<'_>) {
     batch.add_elements(BRIDGES, &[Element { key: interface_name(scope.bridge), ..Element::default() }]);
     if let Some(subnet) = scope.subnet6 {
         let behind = Ipv6Addr::from(u128::from(subnet.broadcast()).wrapping_add(1));

@@ -24,7 +24,7 @@ use super::expression::{
     STATUS_DESTINATION_NAT,
 };
 use super::groups::{Chain, FAMILIES, Family, Rule, destination, if_family, if_in_network, source};
-use super::interface_rules::{OVERLAY_LINKS, PUBLIC_OUT, if_interface_of_task};
+use super::interface_rules::{OVERLAY_LINKS, PUBLIC_OUT, Side, if_interface_of_task};
 use super::rules::BRIDGES;
 
 const PRIORITY_GUARD: i32 = -299;
@@ -74,11 +74,6 @@ impl Frame {
         Frame { instance: instance.to_owned(), sets, chains: chains(instance, network) }
     }
 
-    /// The chains that there are to be, with their rules' comments.
-    pub(super) fn chains(&self) -> impl Iterator<Item = &Chain> {
-        self.chains.iter().map(|(_, chain)| chain)
-    }
-
     pub(super) fn key(&self) -> String {
         key(&self.instance)
     }
@@ -125,7 +120,7 @@ fn subnet_range(subnet: &Subnet, family: Family) -> Option<Range> {
 }
 
 /// Sorted, and what overlaps or touches in one: a set of intervals takes no other.
-fn merged(ranges: impl Iterator<Item = Range>) -> Vec<Range> {
+pub(super) fn merged(ranges: impl Iterator<Item = Range>) -> Vec<Range> {
     let mut sorted: Vec<Range> = ranges.collect();
     sorted.sort_unstable();
     let mut merged: Vec<Range> = Vec::new();
@@ -138,19 +133,22 @@ fn merged(ranges: impl Iterator<Item = Range>) -> Vec<Range> {
     merged
 }
 
-/// Where an interval begins and, unless it reaches the last address of all, the first key behind it.
-fn elements(family: Family, (first, last): Range) -> Vec<Element> {
-    let key = |number: u128| match family {
+pub(super) fn key_of(family: Family, number: u128) -> Vec<u8> {
+    match family {
         Family::Ipv4 => Ipv4Addr::from(number as u32).octets().to_vec(),
         Family::Ipv6 => Ipv6Addr::from(number).octets().to_vec(),
-    };
-    let mut elements = vec![Element { key: key(first), ..Element::default() }];
+    }
+}
+
+/// Where an interval begins and, unless it reaches the last address of all, the first key behind it.
+pub(super) fn elements(family: Family, (first, last): Range) -> Vec<Element> {
+    let mut elements = vec![Element { key: key_of(family, first), ..Element::default() }];
     let highest = match family {
         Family::Ipv4 => u32::MAX.into(),
         Family::Ipv6 => u128::MAX,
     };
     if last < highest {
-        elements.push(Element { key: key(last + 1), interval_end: true, ..Element::default() });
+        elements.push(Element { key: key_of(family, last + 1), interval_end: true, ..Element::default() });
     }
     elements
 }
@@ -173,9 +171,9 @@ fn is_in(kind: &str, family: Family, instance: &str, membership: Membership) -> 
     Expression::Lookup { key: Register(0), set: set_name(kind, family, instance).into(), membership }
 }
 
-fn if_link(meta: Meta, set: &'static str) -> [Expression; 2] {
+fn if_link(end: Meta, set: &'static str) -> [Expression; 2] {
     [
-        Expression::Meta(meta, Register(0)),
+        Expression::Meta(end, Register(0)),
         Expression::Lookup { key: Register(0), set: set.into(), membership: Membership::In },
     ]
 }
@@ -200,7 +198,7 @@ fn guard(instance: &str) -> Vec<Rule> {
     ];
     let mut rules = vec![
         accept_if("from the host itself", loopback),
-        accept_if("judged by its own interface", if_interface_of_task(Meta::InterfaceNameIn)),
+        accept_if("judged by its own interface", if_interface_of_task(Side::In)),
         accept_if("from the overlay", if_link(Meta::InterfaceNameIn, OVERLAY_LINKS)),
     ];
     rules.extend(FAMILIES.map(|family| {
@@ -213,7 +211,7 @@ fn guard(instance: &str) -> Vec<Rule> {
 }
 
 fn closed(instance: &str, network: &VpcNetwork) -> Vec<Rule> {
-    let from_task = || if_interface_of_task(Meta::InterfaceNameIn);
+    let from_task = || if_interface_of_task(Side::In);
     let mut rules = vec![accept_if("of a flow that was let in", if_established())];
     rules.extend(FAMILIES.map(|family| {
         let condition = from_task().into_iter().chain(if_family(family)).chain([
@@ -247,7 +245,7 @@ fn outside(instance: &str) -> Vec<Rule> {
     let mut rules = vec![
         accept_if("of a flow that was let in", if_established()),
         accept_if("to a public address", mapped),
-        accept_if("from a task", if_interface_of_task(Meta::InterfaceNameIn)),
+        accept_if("from a task", if_interface_of_task(Side::In)),
         accept_if("from a container of this host", if_link(Meta::InterfaceNameIn, BRIDGES)),
         accept_if("from the overlay", if_link(Meta::InterfaceNameIn, OVERLAY_LINKS)),
     ];
@@ -262,7 +260,7 @@ fn outside(instance: &str) -> Vec<Rule> {
 
 fn way_out(instance: &str) -> Vec<Rule> {
     let mut rules = vec![
-        accept_if("to a task", if_interface_of_task(Meta::InterfaceNameOut)),
+        accept_if("to a task", if_interface_of_task(Side::Out)),
         accept_if("to a container of this host", if_link(Meta::InterfaceNameOut, BRIDGES)),
         accept_if("to the overlay", if_link(Meta::InterfaceNameOut, OVERLAY_LINKS)),
     ];
