@@ -13,12 +13,14 @@ use ecs::task_definition::TransportProtocol;
 use crate::bindings;
 use crate::conntrack;
 use crate::container_link::{self, Addresses, HostBridge};
+use crate::eni::{self, Gateway};
 use crate::error::Error;
+use crate::foreign_firewall::{self, Whose};
 use crate::host_bridge::{self, Bridge};
 use crate::namespace::{self, Namespace};
 use crate::netlink::{Protocol, Socket};
 use crate::nft::{self, Published, TableScope};
-use crate::plan::{self, ContainerPlan, NetworkPlan, Place, Request};
+use crate::plan::{self, InterfacePlan, NetworkPlan, Place, Request};
 use crate::publish;
 use crate::service_sockets;
 use crate::settings::Settings;
@@ -123,10 +125,9 @@ impl Clock {
 pub fn attach(settings: &Settings, request: &Request) -> Result<Attachment, Error> {
     let mut clock = Clock::start();
     let plan = plan::plan(request)?;
-    let apart = plan.containers.iter().filter(|container| !matches!(container.place, Place::Host { .. }));
-    let apart: Vec<&ContainerPlan> = apart.collect();
-    let threads = namespace::begin(apart.len()).map_err(|source| Error::Namespace {
-        container: apart.first().expect("nothing is begun for nobody").name.clone(),
+    let owners = namespace_owners(&plan);
+    let threads = namespace::begin(owners.len()).map_err(|source| Error::Namespace {
+        container: (*owners.first().expect("nothing is begun for nobody")).clone(),
         source,
     })?;
     let host = Host::prepare(settings, &plan, &mut clock);
@@ -134,11 +135,21 @@ pub fn attach(settings: &Settings, request: &Request) -> Result<Attachment, Erro
     let namespaces: Vec<_> = threads.into_iter().map(join).collect();
     clock.stage("network namespaces");
     let host = host?;
-    let named = apart.iter().zip(namespaces).map(|(container, namespace)| {
-        namespace.map_err(|source| Error::Namespace { container: container.name.clone(), source })
+    let named = owners.into_iter().zip(namespaces).map(|(container, namespace)| {
+        namespace.map_err(|source| Error::Namespace { container: container.clone(), source })
     });
     let namespaces = named.collect::<Result<Vec<_>, _>>()?;
     connect(settings, request, &plan, host, namespaces, clock)
+}
+
+/// A container for each namespace that is to be made: first the one that all share that have the task's interface.
+fn namespace_owners(plan: &NetworkPlan) -> Vec<&ContainerName> {
+    let shared = plan.containers.iter().find(|container| container.place == Place::Interface);
+    let apart = plan.containers.iter().filter(|container| match container.place {
+        Place::Loopback | Place::Bridge { .. } => true,
+        Place::Host { .. } | Place::Interface => false,
+    });
+    shared.into_iter().chain(apart).map(|container| &container.name).collect()
 }
 
 fn join(thread: std::thread::JoinHandle<Result<Namespace, namespace::Error>>) -> Result<Namespace, namespace::Error> {
@@ -151,6 +162,8 @@ fn join(thread: std::thread::JoinHandle<Result<Namespace, namespace::Error>>) ->
 /// The host's side of a task before its containers have links.
 struct Host {
     bridge: Option<HostBridge>,
+    /// Of the subnet of the task's interface, and a socket to work on links.
+    gateway: Option<(Socket, Gateway)>,
     holds: Vec<OwnedFd>,
     /// In the host's own namespace, if a container is there.
     services: Vec<(ServiceKind, OwnedFd)>,
@@ -163,6 +176,7 @@ impl Host {
     fn prepare(settings: &Settings, plan: &NetworkPlan, clock: &mut Clock) -> Result<Host, Error> {
         let mut host = Host {
             bridge: None,
+            gateway: None,
             holds: Vec::new(),
             services: Vec::new(),
             host_ports: Vec::new(),
@@ -177,13 +191,25 @@ impl Host {
             let bridge = host_bridge::ensure(&mut socket, settings, &mut host.said)?;
             host.bridge = Some(HostBridge { bridge, socket });
         }
-        clock.stage("bridge");
+        if let Some(interface) = &plan.interface {
+            let mut socket = route_socket()?;
+            let gateway = eni::gateway(&mut socket, interface, &mut host.said)?;
+            host.gateway = Some((socket, gateway));
+        }
+        clock.stage("bridge or gateway");
         let has_ipv6 = host.bridge.as_ref().is_some_and(|on| on.bridge.ipv6.is_some());
         let held = publish::hold(settings, plan, has_ipv6, dice)?;
         (host.holds, host.host_ports) = (held.holds, held.host_ports);
         clock.stage("host ports");
         Ok(host)
     }
+}
+
+/// A container's namespace and what became of it there.
+struct Connected {
+    netns: Option<OwnedFd>,
+    addresses: Option<Addresses>,
+    bindings: Vec<NetworkBinding>,
 }
 
 fn connect(
@@ -194,11 +220,19 @@ fn connect(
     namespaces: Vec<Namespace>,
     mut clock: Clock,
 ) -> Result<Attachment, Error> {
-    let mut namespaces = namespaces.into_iter();
-    let (mut connected, mut published) = (Vec::new(), Vec::new());
-    let mut services = host.services.drain(..).map(|one| attached_service(None, one)).collect::<Vec<_>>();
     let texts = Texts::read()?;
     clock.stage("host files");
+    let mut namespaces = namespaces.into_iter();
+    let mut shared = match (&plan.interface, &mut host.gateway) {
+        (Some(interface), Some(gateway)) => {
+            let mut namespace = namespaces.next().expect("one was begun for the interface");
+            let made = eni::make(settings, &request.task, interface, &mut namespace, gateway, dice())?;
+            Some(Shared { namespace, made, interface })
+        }
+        (None, _) | (_, None) => None,
+    };
+    let (mut connected, mut published) = (Vec::new(), Vec::new());
+    let mut services = host.services.drain(..).map(|one| attached_service(None, one)).collect::<Vec<_>>();
     for (place, (container, host_ports)) in plan.containers.iter().zip(&host.host_ports).enumerate() {
         let mut apart = || {
             let mut namespace = namespaces.next().expect("one was begun for each container apart");
@@ -206,9 +240,9 @@ fn connect(
             namespace
         };
         let (mut netns, mut addresses, mut bindings) = (None, None, Vec::new());
-        match (&container.place, &mut host.bridge) {
-            (Place::Host { ports }, _) => bindings.extend(ports.iter().map(|ports| bindings::of_host(*ports))),
-            (Place::Bridge { publish }, Some(on)) => {
+        match (&container.place, &mut host.bridge, &mut shared) {
+            (Place::Host { ports }, ..) => bindings.extend(ports.iter().map(|ports| bindings::of_host(*ports))),
+            (Place::Bridge { publish }, Some(on), _) => {
                 let mut namespace = apart();
                 let task = &request.task;
                 let label = Label { instance: &settings.instance, task, container: container.name.as_str() };
@@ -219,20 +253,71 @@ fn connect(
                 }
                 (netns, addresses) = (Some(namespace.descriptor), Some(made));
             }
-            (Place::Loopback, _) | (Place::Bridge { .. }, None) => {
-                netns = Some(apart().descriptor);
+            (Place::Interface, _, Some(shared)) => {
+                // The first of them speaks for all.
+                services.extend(shared.namespace.services.drain(..).map(|one| attached_service(Some(place), one)));
+                netns = Some(shared.namespace.again(&container.name)?);
+                addresses = Some(shared.made.addresses());
             }
+            (Place::Loopback | Place::Bridge { .. } | Place::Interface, ..) => netns = Some(apart().descriptor),
         }
-        connected.push((netns, addresses, bindings));
+        connected.push(Connected { netns, addresses, bindings });
     }
-    let gateway = host.bridge.as_ref().map(|on| on.bridge.address);
-    let addresses: Vec<Option<Addresses>> = connected.iter().map(|(_, addresses, _)| *addresses).collect();
-    let mut containers = Vec::new();
-    for (place, (container, (netns, own, bindings))) in plan.containers.iter().zip(connected).enumerate() {
-        let ContainerTexts { hostname, hosts, resolv_conf, dns_servers } = texts.of(container, place, &addresses, gateway);
-        let name = container.name.clone();
-        containers.push(AttachedContainer {
-            name,
+    let seen_at = match (&host.bridge, &shared) {
+        (Some(on), _) => Some(on.bridge.address),
+        (None, Some(shared)) => Some(shared.interface.gateway()),
+        (None, None) => None,
+    };
+    let containers = described(plan, shared.as_ref(), &texts, connected, seen_at);
+    clock.stage("links");
+    if let Some(on) = &mut host.bridge {
+        publish(settings, request, on.bridge, &published, &mut host.said, &mut clock)?;
+        container_link::wait_until_carrying(settings, on, containers.iter().filter_map(|container| container.ipv4))?;
+        clock.stage("links carry");
+    }
+    // Last, since it alone would not go by itself.
+    let interface = match (&shared, host.gateway) {
+        (Some(Shared { namespace, made, interface }), Some((socket, _))) => {
+            let entry = eni::Entry { settings, task: &request.task, plan: interface, made, namespace };
+            Some(entry.let_in(socket, dice(), &mut host.said, |name| clock.stage(name))?)
+        }
+        (None, _) | (_, None) => None,
+    };
+    Ok(Attachment {
+        containers,
+        interface,
+        service_sockets: services,
+        port_holds: host.holds,
+        said: host.said,
+        stages: clock.stages,
+    })
+}
+
+/// The namespace that a task's containers share, with the task's interface.
+struct Shared<'a> {
+    namespace: Namespace,
+    made: eni::Interface,
+    interface: &'a InterfacePlan,
+}
+
+fn described(
+    plan: &NetworkPlan,
+    shared: Option<&Shared<'_>>,
+    texts: &Texts,
+    connected: Vec<Connected>,
+    seen_at: Option<Ipv4Addr>,
+) -> Vec<AttachedContainer> {
+    let addresses: Vec<Option<Addresses>> = connected.iter().map(|one| one.addresses).collect();
+    let each = plan.containers.iter().zip(connected).enumerate();
+    let each = each.map(|(place, (container, Connected { netns, addresses: own, bindings }))| {
+        let mut container = container.clone();
+        if let (Place::Interface, Some(shared)) = (&container.place, shared) {
+            container.hostname = Some(shared.interface.private_dns_name(shared.made.ipv4));
+        }
+        let ContainerTexts { hostname, hosts, resolv_conf, dns_servers } =
+            texts.of(&container, place, &addresses, seen_at);
+        AttachedContainer {
+            name: container.name,
             netns,
             ipv4: own.map(|own| own.ipv4),
             ipv6: own.and_then(|own| own.ipv6),
@@ -241,22 +326,9 @@ fn connect(
             resolv_conf,
             dns_servers,
             bindings,
-        });
-    }
-    clock.stage("links");
-    if let Some(on) = &mut host.bridge {
-        publish(settings, request, on.bridge, &published, &mut host.said, &mut clock)?;
-        container_link::wait_until_carrying(settings, on, containers.iter().filter_map(|container| container.ipv4))?;
-        clock.stage("links carry");
-    }
-    Ok(Attachment {
-        containers,
-        interface: None,
-        service_sockets: services,
-        port_holds: host.holds,
-        said: host.said,
-        stages: clock.stages,
-    })
+        }
+    });
+    each.collect()
 }
 
 fn attached_service(container: Option<usize>, (kind, socket): (ServiceKind, OwnedFd)) -> AttachedService {
@@ -281,6 +353,7 @@ fn publish(
     };
     let tenant = tenant::of(settings, &request.task);
     nft::publish(&mut socket, scope, &tenant, published).map_err(failed)?;
+    foreign_firewall::let_through(&mut socket, settings, Whose::Bridge, said);
     clock.stage("nftables");
     let udp = published.iter().map(|port| port.key).filter(|key| key.protocol == TransportProtocol::Udp);
     let udp: Vec<u16> = udp.map(|key| key.port).collect();

@@ -87,7 +87,10 @@ fn give(socket: &mut Socket, settings: &Settings, index: u32) -> Result<Ipv6Netw
     let mut requests = Requests::default();
     link6::add_address(&mut requests, index, gateway, subnet);
     let failed = |source| Error::Netlink {
-        action: format!("give bridge {} the IPv6 network {subnet} (CORACLE_BRIDGE_SUBNET6=off does without)", settings.bridge),
+        action: format!(
+            "give bridge {} the IPv6 network {subnet} (CORACLE_BRIDGE_SUBNET6=off does without)",
+            settings.bridge
+        ),
         source,
     };
     match socket.exchange(requests).map_err(failed)?.pop() {
@@ -121,14 +124,23 @@ fn choose(boot_id: &str, bridge: &str) -> Ipv6Network {
     Ipv6Network::new(octets.into(), CHOSEN_PREFIX).expect("64 is a prefix")
 }
 
-/// Turns forwarding on where the host has IPv6 beside the bridge. A kernel that forwards no longer listens to routers,
-/// and forgets what they told it: links that live by that are told to go on, first.
+/// Turns forwarding on where the host has IPv6 beside the bridge.
 fn forward(bridge: &str, said: &mut Vec<String>) -> Result<bool, Error> {
     if sysctl::read(sysctl::IP6_FORWARD)?.as_deref() == Some("1") {
         return Ok(true);
     }
     if !has_ipv6_beside(&read(ADDRESSES)?, bridge) {
         return Ok(false);
+    }
+    turn_forwarding_on(said)?;
+    Ok(true)
+}
+
+/// A kernel that forwards no longer listens to routers, and forgets what they told it: links that live by that are told
+/// to go on, first.
+pub(crate) fn turn_forwarding_on(said: &mut Vec<String>) -> Result<(), Error> {
+    if sysctl::read(sysctl::IP6_FORWARD)?.as_deref() == Some("1") {
+        return Ok(());
     }
     for link in advised_links(&read(ROUTES)?) {
         let setting = sysctl::accept_router_advertisements(&link);
@@ -140,7 +152,7 @@ fn forward(bridge: &str, said: &mut Vec<String>) -> Result<bool, Error> {
     if sysctl::turn_on(sysctl::IP6_FORWARD)? {
         said.push(format!("{}=1", sysctl::IP6_FORWARD));
     }
-    Ok(true)
+    Ok(())
 }
 
 fn read(path: &str) -> Result<String, Error> {

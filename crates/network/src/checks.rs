@@ -1,7 +1,8 @@
 //! What this host has and lacks for a task's network, each finding with its cure: for `coracle doctor`. Nothing on
 //! the host is changed; what can only be found by trying is tried in a network namespace that ends with the try.
 
-use std::fs;
+mod firewalls;
+
 use std::net::Ipv4Addr;
 
 use ecs::task_definition::{NetworkMode, PortMapping, TransportProtocol};
@@ -15,7 +16,7 @@ use crate::host_bridge;
 use crate::host_files;
 use crate::namespace;
 use crate::netlink::{self, Protocol, Socket};
-use crate::nft::{self, ForwardChain};
+use crate::nft;
 use crate::plan::{ContainerRequest, Request};
 use crate::ports::DynamicRange;
 use crate::resolv::ResolvConf;
@@ -62,7 +63,7 @@ impl Check {
 /// Looks at the network namespace of the calling thread. A few tens of milliseconds.
 pub fn checks(settings: &Settings) -> Vec<Check> {
     let mut all = vec![try_a_task(settings), bridge(settings), table(settings), forwarding()];
-    all.extend(foreign_firewalls(settings));
+    all.extend(firewalls::all(settings));
     all.extend([route_localnet(), bridged_packets(), connections(), dynamic_ports(), name_servers()]);
     all
 }
@@ -120,7 +121,13 @@ fn cure_of(error: &Error) -> &'static str {
             "a kernel with CONFIG_VETH and CONFIG_BRIDGE, loaded where they are modules (modprobe veth bridge)"
         }
         Error::Namespace { .. } => "run as root; raise user.max_net_namespaces where it is used up",
-        Error::HostServices { .. } => "see the message",
+        Error::HostServices { .. }
+        | Error::HalfUndone { .. }
+        | Error::NoFreeInterface { .. }
+        | Error::NotTheGateways { .. }
+        | Error::NoSuchNic { .. }
+        | Error::NoPublicAddress { .. }
+        | Error::NamespaceFile { .. } => "see the message",
         Error::Setting(_) => "mount /proc so that root can write to /proc/sys/net",
         Error::Refused(_)
         | Error::Read { .. }
@@ -188,72 +195,6 @@ fn forwarding() -> Check {
         ),
         Err(error) => Check::fail(NAME, chain(&error), "mount /proc"),
     }
-}
-
-fn foreign_firewalls(settings: &Settings) -> Vec<Check> {
-    let chains = match netfilter().and_then(|mut socket| nft::forward_chains(&mut socket, &settings.bridge)) {
-        Ok(chains) => chains,
-        Err(error) => {
-            return vec![Check::fail(FORWARD, chain(&error), "run as root, on a kernel with CONFIG_NF_TABLES")];
-        }
-    };
-    let others: Vec<_> = chains.into_iter().filter(|chain| chain.table != settings.table).collect();
-    let legacy = fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default();
-    let mut all: Vec<Check> = others.iter().filter_map(|chain| blocking(chain, &settings.bridge)).collect();
-    all.extend(legacy_iptables(&legacy, &settings.bridge));
-    if all.is_empty() {
-        all.push(Check::ok(FORWARD, "no other firewall stands in the way of containers"));
-    }
-    all
-}
-
-const FORWARD: &str = "other firewalls";
-
-/// A drop in any table is final, whatever coracle's own rules accept. None: nothing to say about this chain.
-fn blocking(chain: &ForwardChain, bridge: &str) -> Option<Check> {
-    let firewalld = chain.table == "firewalld";
-    if !chain.drops_by_policy && !firewalld {
-        return None;
-    }
-    let place = format!("{} {} {}", chain.family, chain.table, chain.name);
-    if chain.names_link {
-        return Some(Check::ok(FORWARD, format!("{place} restricts forwarding and has a rule about {bridge}")));
-    }
-    let has = |prefix: &str| chain.neighbours.iter().any(|name| name.starts_with(prefix));
-    let (whose, cure) = if firewalld {
-        (
-            "firewalld rejects what no zone allows",
-            format!("firewall-cmd --permanent --zone=trusted --add-interface={bridge} && firewall-cmd --reload"),
-        )
-    } else if has("ufw-") {
-        ("ufw drops", format!("ufw route allow in on {bridge} && ufw route allow out on {bridge}"))
-    } else if has("DOCKER-USER") {
-        ("Docker's policy drops", iptables("iptables", "DOCKER-USER", bridge))
-    } else if chain.family == "ip" && chain.table == "filter" && chain.name == "FORWARD" {
-        ("the policy of iptables drops", iptables("iptables", "FORWARD", bridge))
-    } else {
-        let insert = |side| format!("nft insert rule {place} {side} {bridge} accept");
-        ("the policy drops", format!("{} && {}", insert("iifname"), insert("oifname")))
-    };
-    Some(Check::fail(FORWARD, format!("{place}: {whose} what containers on {bridge} send and are sent"), cure))
-}
-
-fn iptables(program: &str, chain: &str, bridge: &str) -> String {
-    format!("{program} -I {chain} -i {bridge} -j ACCEPT && {program} -I {chain} -o {bridge} -j ACCEPT")
-}
-
-/// The old iptables keeps its rules where nftables cannot see them; the kernel only tells that there are some.
-fn legacy_iptables(table_names: &str, bridge: &str) -> Option<Check> {
-    table_names.lines().any(|name| name == "filter").then(|| {
-        Check::warn(
-            FORWARD,
-            "iptables-legacy has a filter table, whose rules cannot be seen from here",
-            format!(
-                "look with iptables-legacy -S FORWARD; if it drops: {}",
-                iptables("iptables-legacy", "FORWARD", bridge)
-            ),
-        )
-    })
 }
 
 fn route_localnet() -> Check {
@@ -324,7 +265,7 @@ fn name_servers() -> Check {
 }
 
 /// An error with its causes, one behind the other.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -332,49 +273,4 @@ fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     said
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn forward(table: &str, drops_by_policy: bool, neighbours: &[&str]) -> ForwardChain {
-        ForwardChain {
-            family: "ip",
-            table: table.to_owned(),
-            name: "FORWARD".to_owned(),
-            drops_by_policy,
-            neighbours: neighbours.iter().map(|name| (*name).to_owned()).collect(),
-            names_link: false,
-        }
-    }
-
-    #[test]
-    fn each_firewall_gets_its_own_cure() {
-        let cases = [
-            (forward("filter", true, &["FORWARD", "DOCKER-USER"]), "iptables -I DOCKER-USER -i coracle0 -j ACCEPT"),
-            (forward("filter", true, &["FORWARD", "ufw-before-forward"]), "ufw route allow in on coracle0"),
-            (forward("filter", true, &["FORWARD"]), "iptables -I FORWARD -i coracle0 -j ACCEPT"),
-            (forward("firewalld", false, &[]), "--zone=trusted --add-interface=coracle0"),
-            (forward("mine", true, &[]), "nft insert rule ip mine FORWARD iifname coracle0 accept"),
-        ];
-        for (chain, cure) in cases {
-            let check = blocking(&chain, "coracle0").unwrap();
-            assert_eq!(check.outcome, Outcome::Fail);
-            assert!(check.cure.as_ref().unwrap().contains(cure), "{check:?}");
-        }
-    }
-
-    #[test]
-    fn an_accepting_policy_and_a_rule_about_the_bridge_are_well() {
-        assert_eq!(blocking(&forward("filter", false, &["DOCKER-USER"]), "coracle0"), None);
-        let cured = ForwardChain { names_link: true, ..forward("filter", true, &["DOCKER-USER"]) };
-        assert_eq!(blocking(&cured, "coracle0").unwrap().outcome, Outcome::Ok);
-    }
-
-    #[test]
-    fn legacy_tables_are_told_by_name() {
-        assert!(legacy_iptables("nat\nfilter\n", "coracle0").is_some());
-        assert!(legacy_iptables("nat\n", "coracle0").is_none());
-    }
 }

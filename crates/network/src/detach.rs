@@ -1,25 +1,30 @@
 //! Takes a task's network away.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ecs::TaskId;
 use ecs::task_definition::TransportProtocol;
 
 use crate::attach::route_socket;
 use crate::conntrack;
+use crate::eni;
 use crate::error::Error;
+use crate::foreign_firewall;
 use crate::link;
+use crate::namespace_file;
 use crate::netlink::{Protocol, Socket};
-use crate::nft::{self, Published, Tenant};
+use crate::nft::{self, Forgotten, Published, Tenant};
+use crate::public_address;
 use crate::service_sockets;
 use crate::settings::Settings;
 use crate::tenant;
 
-/// Withdraws a task's published ports and forgets the UDP flows that went through them. Its links are left to the
+/// Withdraws a task's published ports, its interface and its public address from the firewall and from the NIC, and
+/// forgets the flows that went through them; removes the file that holds its namespace. Its links are left to the
 /// kernel: they go with the namespaces, when the last descriptor of `Attachment` is closed and the last process in
 /// them is gone. Deleting them here would only make the caller wait for the same work (40 ms and more); one that
-/// somebody else keeps alive is found by `sweep`.
+/// somebody else keeps alive is found by `sweep`. Nothing gets through an interface that the firewall has forgotten.
 ///
 /// Goes on after an error and returns them all. Safe to run twice, and beside other tasks' attaching and detaching.
 /// Plain system calls on the calling thread: a supervisor may call it. The port holds must stay open until it has
@@ -27,36 +32,73 @@ use crate::tenant;
 pub fn detach(settings: &Settings, task: &TaskId) -> Vec<Error> {
     let tenant = tenant::of(settings, task);
     let mut errors = Vec::new();
-    withdraw(settings, &|other| *other == tenant, &mut errors);
+    let Withdrawn { interfaces, .. } = withdraw(settings, &|other| *other == tenant, &mut errors);
+    errors.extend(namespace_file::release(&settings.namespaces, task).err());
+    if !interfaces.is_empty() {
+        let theirs = |owner: &str| interfaces.iter().any(|interface| interface.link == owner);
+        withdraw_public_addresses(&theirs, &mut errors);
+    }
     errors
 }
 
-/// The published ports that were withdrawn.
-pub(crate) fn withdraw(
-    settings: &Settings,
-    theirs: &dyn Fn(&Tenant) -> bool,
-    errors: &mut Vec<Error>,
-) -> Vec<Published> {
+/// What the firewall had of somebody.
+#[derive(Debug, Default)]
+pub(crate) struct Withdrawn {
+    pub(crate) ports: Vec<Published>,
+    pub(crate) interfaces: Vec<Forgotten>,
+}
+
+/// Takes tenants' ports and interfaces out of the firewall, and forgets their flows.
+pub(crate) fn withdraw(settings: &Settings, theirs: &dyn Fn(&Tenant) -> bool, errors: &mut Vec<Error>) -> Withdrawn {
     let failed = |source| Error::Firewall { table: settings.table.clone(), source };
-    let withdrawn = Socket::open(Protocol::Netfilter).map_err(|error| failed(error.into())).and_then(|mut socket| {
-        nft::unpublish(&mut socket, &settings.table, theirs).map_err(failed).map(|gone| (socket, gone))
-    });
-    let (mut socket, gone) = match withdrawn {
-        Ok(withdrawn) => withdrawn,
+    let mut socket = match Socket::open(Protocol::Netfilter) {
+        Ok(socket) => socket,
         Err(error) => {
-            errors.push(error);
-            return Vec::new();
+            errors.push(failed(error.into()));
+            return Withdrawn::default();
         }
     };
-    let udp = gone.iter().filter(|port| port.key.protocol == TransportProtocol::Udp);
+    let ports = nft::unpublish(&mut socket, &settings.table, theirs);
+    let interfaces = nft::detach_interfaces(&mut socket, settings, theirs);
+    let (ports, interfaces) = (or_none(ports.map_err(failed), errors), or_none(interfaces.map_err(failed), errors));
+    let udp = ports.iter().filter(|port| port.key.protocol == TransportProtocol::Udp);
     let targets: BTreeSet<IpAddr> = udp.map(|port| port.target.ip()).collect();
     for address in targets {
         if let Err(source) = conntrack::forget_udp_target(&mut socket, address) {
             errors.push(Error::Netlink { action: format!("forget the UDP flows to {address}"), source });
         }
     }
+    let own = interfaces.iter().flat_map(|one| [Some(one.ipv4.into()), one.ipv6.map(IpAddr::V6)]);
+    for address in own.flatten() {
+        if let Err(source) = conntrack::forget_address(&mut socket, address) {
+            errors.push(Error::Netlink { action: format!("forget the flows of {address}"), source });
+        }
+    }
     socket.close_at_exit();
-    gone
+    Withdrawn { ports, interfaces }
+}
+
+fn or_none<T>(found: Result<Vec<T>, Error>, errors: &mut Vec<Error>) -> Vec<T> {
+    found.unwrap_or_else(|error| {
+        errors.push(error);
+        Vec::new()
+    })
+}
+
+/// Takes those public addresses from their NICs whose owner, the host's end of an interface, is one of theirs.
+pub(crate) fn withdraw_public_addresses(theirs: &dyn Fn(&str) -> bool, errors: &mut Vec<Error>) -> Vec<Ipv4Addr> {
+    let found = route_socket().and_then(|mut socket| public_address::list(&mut socket).map(|all| (socket, all)));
+    match found {
+        Ok((mut socket, all)) => {
+            let all: Vec<_> = all.into_iter().filter(|(_, owner)| theirs(owner)).map(|(address, _)| address).collect();
+            errors.extend(public_address::give_back(&mut socket, &all));
+            all.into_iter().map(|one| one.address).collect()
+        }
+        Err(error) => {
+            errors.push(error);
+            Vec::new()
+        }
+    }
 }
 
 /// Deletes the links of tenants, on whatever bridge or on none any more, and waits until they are gone.
@@ -84,11 +126,12 @@ pub fn remove_bridge_and_table(settings: &Settings) -> Vec<Error> {
     let netfilter = Socket::open(Protocol::Netfilter).map_err(|error| failed(error.into()));
     match (netfilter, route_socket()) {
         (Ok(mut netfilter), Ok(mut route)) => {
+            errors.extend(foreign_firewall::take_back(&mut netfilter, settings));
             errors.extend(nft::remove_table(&mut netfilter, &settings.table).err().map(failed));
             errors.extend(service_sockets::remove_from_host(&mut route, &mut netfilter));
             match ports(&mut route, settings) {
                 Ok(mut names) => {
-                    names.push(settings.bridge.clone());
+                    names.extend([settings.bridge.clone(), eni::GATEWAY_LINK.to_owned()]);
                     errors.extend(tenant::delete_links(&mut route, &names));
                 }
                 Err(error) => errors.push(error),

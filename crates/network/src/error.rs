@@ -2,11 +2,14 @@
 //! source.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 
+use aws::ec2::SubnetId;
 use ecs::ContainerName;
 use ipnetwork::{Ipv4Network, Ipv6Network};
 
+use crate::checks;
 use crate::namespace;
 use crate::netlink;
 use crate::nft::CommitError;
@@ -41,6 +44,28 @@ pub enum Error {
         table: String,
         #[source]
         source: CommitError,
+    },
+    /// Undoing goes on after an error.
+    #[error("a task's network could not be made, and not all of what was made of it is gone: {}", chains(left))]
+    HalfUndone {
+        #[source]
+        cause: Box<Error>,
+        left: Vec<Error>,
+    },
+    #[error("all addresses of subnet {subnet} that this host gives out are taken ({})", listed(ranges))]
+    NoFreeInterface { subnet: SubnetId, ranges: Vec<Ipv4Network> },
+    #[error("there is already a link {name}, and it is {kind}; delete it (ip link delete {name})")]
+    NotTheGateways { name: &'static str, kind: String },
+    #[error("public addresses belong on the NIC {name}, and this host has none of that name")]
+    NoSuchNic { name: String },
+    #[error("all public addresses from {first} to {last} on {interface} are taken")]
+    NoPublicAddress { interface: String, first: Ipv4Addr, last: Ipv4Addr },
+    #[error("cannot {verb} {}", path.display())]
+    NamespaceFile {
+        verb: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
     },
     #[error("containers need a kernel setting that cannot be made")]
     Setting(#[from] sysctl::Error),
@@ -94,6 +119,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+}
+
+fn chains(all: &[Error]) -> String {
+    all.iter().map(|error| checks::chain(error)).collect::<Vec<_>>().join("; ")
+}
+
+fn listed(all: &[impl ToString]) -> String {
+    all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn by(holder: &Option<String>) -> String {

@@ -173,7 +173,7 @@ fn choose_subnet(settings: &Settings, routes: &[Route], own: Option<&Link>) -> R
 }
 
 /// What the way out of the host carries, so that containers need not find out by lost packets.
-fn uplink_mtu(socket: &mut Socket, routes: &[Route]) -> Result<u32, netlink::Error> {
+pub(crate) fn uplink_mtu(socket: &mut Socket, routes: &[Route]) -> Result<u32, netlink::Error> {
     let default = routes.iter().filter(|route| route.destination.prefix() == 0).min_by_key(|route| route.priority);
     let Some(default) = default else { return Ok(LARGEST_MTU) };
     let links: HashMap<u32, Link> = link::list(socket)?.into_iter().map(|link| (link.index, link)).collect();

@@ -11,6 +11,7 @@
 //! Every function works on the network namespace of the calling thread. No other thread is ever moved.
 #![allow(unsafe_code, reason = "one socket option that no safe wrapper offers")]
 
+mod arp;
 mod attach;
 mod bindings;
 mod bridge6;
@@ -18,7 +19,9 @@ mod checks;
 mod conntrack;
 mod container_link;
 mod detach;
+mod eni;
 mod error;
+mod foreign_firewall;
 mod host_bridge;
 mod host_files;
 mod hosts_file;
@@ -26,14 +29,19 @@ mod in_use;
 mod link;
 mod link6;
 mod namespace;
+mod namespace_file;
 mod netlink;
 mod nft;
+pub mod overlay;
 mod plan;
 mod pool;
 mod port_holder;
 mod ports;
+mod public_address;
 mod publish;
 mod resolv;
+mod restore;
+mod security_groups;
 mod service_sockets;
 mod settings;
 mod socket_inode;
@@ -51,9 +59,14 @@ pub use namespace::Error as NamespaceError;
 pub use netlink::{Error as NetlinkError, Refused};
 pub use nft::CommitError;
 pub use plan::{ContainerRequest, InterfaceRequest, MAX_PUBLISHED_PORTS, Refusal, Request};
-pub use service_sockets::{SERVICE_ADDRESS, ServiceError};
 pub use ports::at_loopback6;
 pub use resolv::name_servers;
+pub use restore::{
+    FirewallChange, FirewallEvents, Standing, StandingContainer, StandingInterface, firewall_events, needs_restore,
+    restore,
+};
+pub use security_groups::apply_groups;
+pub use service_sockets::{SERVICE_ADDRESS, ServiceError};
 pub use settings::{
     BRIDGE_VARIABLE, BadSetting, DYNAMIC_PORTS_VARIABLE, EXCLUDE_IPV6_VARIABLE, FOREIGN_FIREWALL_VARIABLE,
     ForeignFirewall, MAX_PUBLISH_ADDRESSES, PUBLISH_ADDRESSES_VARIABLE, SUBNET_VARIABLE, SUBNET6_VARIABLE, Settings,

@@ -1,7 +1,8 @@
 //! Links, addresses, routes and neighbours: what one rtnetlink message says, and how the kernel's lists are read.
 //! Which of them a task needs is left to `attach`.
 
-use std::net::Ipv4Addr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnetwork::Ipv4Network;
@@ -13,28 +14,33 @@ pub(crate) const LOOPBACK_INDEX: u32 = 1;
 /// What a container's link is called inside.
 pub(crate) const CONTAINER_LINK: &str = "eth0";
 
-const RTM_NEWLINK: u16 = 16;
+/// IFLA_GROUP of the host's end of every task's interface ("eni"), from its creation on: by it the firewall knows the
+/// interfaces that it has not been told of, and nothing passes those.
+pub(crate) const INTERFACE_GROUP: u32 = 0x0065_6e69;
+
+pub(crate) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
-const RTM_GETADDR: u16 = 22;
-const RTM_NEWROUTE: u16 = 24;
-const RTM_GETROUTE: u16 = 26;
-const RTM_NEWNEIGH: u16 = 28;
+pub(crate) const RTM_GETADDR: u16 = 22;
+pub(crate) const RTM_NEWROUTE: u16 = 24;
+pub(crate) const RTM_GETROUTE: u16 = 26;
+pub(crate) const RTM_NEWNEIGH: u16 = 28;
 
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MTU: u16 = 4;
+pub(crate) const IFLA_ADDRESS: u16 = 1;
+pub(crate) const IFLA_IFNAME: u16 = 3;
+pub(crate) const IFLA_MTU: u16 = 4;
 const IFLA_MASTER: u16 = 10;
 const IFLA_OPERSTATE: u16 = 16;
-const IFLA_LINKINFO: u16 = 18;
-const IFLA_IFALIAS: u16 = 20;
+pub(crate) const IFLA_LINKINFO: u16 = 18;
+pub(crate) const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
+const IFLA_GROUP: u16 = 27;
 const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_EXT_MASK: u16 = 29;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(crate) const IFLA_INFO_KIND: u16 = 1;
+pub(crate) const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_HAIRPIN: u16 = 4;
@@ -43,26 +49,31 @@ const OPERSTATE_UP: u8 = 6;
 const ADDR_GEN_MODE_NONE: u8 = 1;
 const RTEXT_FILTER_SKIP_STATS: u32 = 8;
 const VETH_INFO_PEER: u16 = 1;
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
+pub(crate) const IFA_ADDRESS: u16 = 1;
+pub(crate) const IFA_LOCAL: u16 = 2;
+const IFA_LABEL: u16 = 3;
 const IFA_BROADCAST: u16 = 4;
-const RTA_DST: u16 = 1;
-const RTA_OIF: u16 = 4;
-const RTA_GATEWAY: u16 = 5;
-const RTA_PRIORITY: u16 = 6;
-const NDA_DST: u16 = 1;
-const NDA_LLADDR: u16 = 2;
+const IFA_FLAGS: u16 = 8;
+pub(crate) const RTA_DST: u16 = 1;
+pub(crate) const RTA_OIF: u16 = 4;
+pub(crate) const RTA_GATEWAY: u16 = 5;
+pub(crate) const RTA_PRIORITY: u16 = 6;
+const RTA_PREFSRC: u16 = 7;
+pub(crate) const NDA_DST: u16 = 1;
+pub(crate) const NDA_LLADDR: u16 = 2;
 
 const FAMILY_INET: u8 = libc::AF_INET as u8;
 const FAMILY_INET6: u16 = libc::AF_INET6 as u16;
 const HOST_PREFIX: u8 = 32;
 const FLAG_UP: u32 = libc::IFF_UP as u32;
-const LINK_HEADER: usize = 16;
-const ADDRESS_HEADER: usize = 8;
-const ROUTE_HEADER: usize = 12;
-const MAIN_TABLE: u8 = libc::RT_TABLE_MAIN;
+pub(crate) const LINK_HEADER: usize = 16;
+pub(crate) const ADDRESS_HEADER: usize = 8;
+pub(crate) const ROUTE_HEADER: usize = 12;
+pub(crate) const MAIN_TABLE: u8 = libc::RT_TABLE_MAIN;
 const PROTOCOL_STATIC: u8 = 4;
-const TYPE_UNICAST: u8 = 1;
+pub(crate) const TYPE_UNICAST: u8 = 1;
+/// The gateway is a neighbour although no route says so.
+const NEXT_HOP_ONLINK: u32 = 4;
 
 /// An Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +86,19 @@ impl Mac {
         let [a, b, c, d] = address.octets();
         Mac([0x02, 0x42, a, b, c, d])
     }
+
+    /// `02:42:0a:00:01:05`; none where it is anything else.
+    pub(crate) fn parse(text: &str) -> Option<Mac> {
+        let octets = text.split(':').map(|octet| u8::from_str_radix(octet, 16).ok()).collect::<Option<Vec<u8>>>()?;
+        octets.try_into().ok().map(Mac)
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, f] = self.0;
+        write!(out, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +108,8 @@ pub(crate) struct Link {
     /// `bridge`, `veth`, …; none for hardware.
     pub(crate) kind: Option<String>,
     pub(crate) alias: Option<String>,
+    /// None where it has none, or one that is not Ethernet's.
+    pub(crate) mac: Option<Mac>,
     pub(crate) mtu: u32,
     pub(crate) up: bool,
     /// The kernel has finished bringing it up: what is sent is not dropped.
@@ -121,6 +147,38 @@ pub(crate) fn add_veth(socket: &mut Socket, veth: &Veth<'_>) -> Result<(), netli
         });
     });
     answer.map(drop)
+}
+
+/// A pair of which neither end is on a bridge: the host's is routed to, the other one is `eth0` of an awsvpc task.
+pub(crate) struct InterfacePair<'a> {
+    pub(crate) host_name: &'a str,
+    pub(crate) host_mac: Mac,
+    pub(crate) task_mac: Mac,
+    pub(crate) namespace: BorrowedFd<'a>,
+    pub(crate) mtu: u32,
+}
+
+pub(crate) fn add_interface_pair(socket: &mut Socket, pair: &InterfacePair<'_>) -> Result<(), netlink::Error> {
+    let answer = socket.request(RTM_NEWLINK, flags::CREATE | flags::EXCL, |link| {
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, pair.host_name);
+        link.attribute(IFLA_ADDRESS, &pair.host_mac.0).u32(IFLA_MTU, pair.mtu).u32(IFLA_GROUP, INTERFACE_GROUP);
+        link.nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, |data| {
+                data.nest(VETH_INFO_PEER, |peer| {
+                    peer.raw(&link_header(0, None)).text(IFLA_IFNAME, CONTAINER_LINK);
+                    peer.attribute(IFLA_ADDRESS, &pair.task_mac.0).u32(IFLA_MTU, pair.mtu);
+                    peer.attribute(IFLA_NET_NS_FD, &pair.namespace.as_raw_fd().to_ne_bytes());
+                });
+            });
+        });
+    });
+    answer.map(drop)
+}
+
+pub(crate) fn set_alias(requests: &mut Requests, name: &str, alias: &str) {
+    requests.push(RTM_NEWLINK, 0, |link| {
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, name).text(IFLA_IFALIAS, alias);
+    });
 }
 
 /// Labels a bridge port and lets it send frames back to where they came from, which a container needs to reach its
@@ -204,6 +262,93 @@ fn host_address(body: &mut Buffer, link: u32, address: Ipv4Addr) {
     body.attribute(IFA_LOCAL, &address.octets()).attribute(IFA_ADDRESS, &address.octets());
 }
 
+/// An address whose network no route leads to, and which nobody is asked whether it is theirs.
+pub(crate) fn add_address_without_route(requests: &mut Requests, link: u32, address: IpAddr, prefix: u8) {
+    requests.push(RTM_NEWADDR, flags::CREATE | flags::EXCL, |body| {
+        body.raw(&[&[family(address), prefix, 0, 0], link.to_ne_bytes().as_slice()].concat());
+        octets(body, IFA_LOCAL, address);
+        octets(body, IFA_ADDRESS, address);
+        body.u32(IFA_FLAGS, libc::IFA_F_NOPREFIXROUTE | libc::IFA_F_NODAD);
+    });
+}
+
+/// One address, /32, under a label other than the link's name.
+pub(crate) fn add_labelled_address(requests: &mut Requests, link: u32, address: Ipv4Addr, label: &str) {
+    requests.push(RTM_NEWADDR, flags::CREATE | flags::EXCL, |body| {
+        body.raw(&[&[FAMILY_INET, HOST_PREFIX, 0, 0], link.to_ne_bytes().as_slice()].concat());
+        body.attribute(IFA_LOCAL, &address.octets()).attribute(IFA_ADDRESS, &address.octets()).text(IFA_LABEL, label);
+    });
+}
+
+/// Of those with /32.
+pub(crate) fn delete_address(requests: &mut Requests, link: u32, address: Ipv4Addr) {
+    requests.push(RTM_DELADDR, 0, |body| {
+        body.raw(&[&[FAMILY_INET, HOST_PREFIX, 0, 0], link.to_ne_bytes().as_slice()].concat());
+        body.attribute(IFA_LOCAL, &address.octets()).attribute(IFA_ADDRESS, &address.octets());
+    });
+}
+
+/// A way to the whole world, or to one address.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// None: everywhere.
+    to: Option<IpAddr>,
+    link: u32,
+    gateway: Option<IpAddr>,
+    /// What this host's own packets come from.
+    source: Option<IpAddr>,
+}
+
+impl Way {
+    /// The gateway is on the link, whatever the link's own addresses are.
+    pub(crate) fn everywhere_by(gateway: IpAddr, link: u32) -> Way {
+        Way { to: None, link, gateway: Some(gateway), source: None }
+    }
+
+    pub(crate) fn to(address: IpAddr, link: u32, source: IpAddr) -> Way {
+        Way { to: Some(address), link, gateway: None, source: Some(source) }
+    }
+}
+
+pub(crate) fn add_way(requests: &mut Requests, way: Way) {
+    requests.push(RTM_NEWROUTE, flags::CREATE | flags::EXCL, |body| {
+        let version = way.to.or(way.gateway).map_or(FAMILY_INET, family);
+        let length = way.to.map_or(0, |to| if to.is_ipv4() { 32 } else { 128 });
+        let onlink = if way.gateway.is_some() { NEXT_HOP_ONLINK } else { 0 };
+        let scope = if way.gateway.is_none() && version == FAMILY_INET { libc::RT_SCOPE_LINK } else { 0 };
+        let header = [version, length, 0, 0, MAIN_TABLE, PROTOCOL_STATIC, scope, TYPE_UNICAST];
+        body.raw(&[header.as_slice(), &onlink.to_ne_bytes()].concat());
+        for (kind, address) in [(RTA_DST, way.to), (RTA_GATEWAY, way.gateway), (RTA_PREFSRC, way.source)] {
+            if let Some(address) = address {
+                octets(body, kind, address);
+            }
+        }
+        body.u32(RTA_OIF, way.link);
+    });
+}
+
+fn family(address: IpAddr) -> u8 {
+    match address {
+        IpAddr::V4(_) => FAMILY_INET,
+        IpAddr::V6(_) => FAMILY_INET6 as u8,
+    }
+}
+
+fn octets(body: &mut Buffer, kind: u16, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => body.attribute(kind, &address.octets()),
+        IpAddr::V6(address) => body.attribute(kind, &address.octets()),
+    };
+}
+
+/// `add_neighbour` for either version.
+pub(crate) fn add_neighbour_of(requests: &mut Requests, link: u32, address: IpAddr, mac: Mac) {
+    match address {
+        IpAddr::V4(address) => add_neighbour(requests, link, address, mac),
+        IpAddr::V6(address) => crate::link6::add_neighbour(requests, link, address, mac),
+    }
+}
+
 pub(crate) fn add_default_route(requests: &mut Requests, link: u32, gateway: Ipv4Addr) {
     requests.push(RTM_NEWROUTE, flags::CREATE | flags::EXCL, |body| {
         body.raw(&[FAMILY_INET, 0, 0, 0, MAIN_TABLE, PROTOCOL_STATIC, 0, TYPE_UNICAST, 0, 0, 0, 0]);
@@ -250,6 +395,28 @@ pub(crate) fn addresses(socket: &mut Socket, link: u32) -> Result<Vec<Ipv4Networ
     Ok(of_link.filter_map(read_address).collect())
 }
 
+/// An address whose label is not its link's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LabelledAddress {
+    pub(crate) link: u32,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) label: String,
+}
+
+/// Every IPv4 address of this namespace that has a label.
+pub(crate) fn labelled_addresses(socket: &mut Socket) -> Result<Vec<LabelledAddress>, netlink::Error> {
+    let replies = socket.dump(RTM_GETADDR, |body| {
+        body.raw(&[FAMILY_INET, 0, 0, 0, 0, 0, 0, 0]);
+    })?;
+    let read = |reply: &Reply| {
+        let area = reply.body.get(ADDRESS_HEADER..)?;
+        let octets: [u8; 4] = find(area, IFA_LOCAL)?.try_into().ok()?;
+        let label = text(find(area, IFA_LABEL)?);
+        Some(LabelledAddress { link: number(reply.body.get(4..8)?)?, address: octets.into(), label })
+    };
+    Ok(replies.iter().filter_map(read).collect())
+}
+
 /// The IPv4 routes of the main table.
 pub(crate) fn routes(socket: &mut Socket) -> Result<Vec<Route>, netlink::Error> {
     let replies = socket.dump(RTM_GETROUTE, |body| {
@@ -274,6 +441,7 @@ pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
         name: String::new(),
         kind: None,
         alias: None,
+        mac: None,
         mtu: 0,
         up: number(&header[8..12])? & FLAG_UP != 0,
         carries: false,
@@ -282,6 +450,7 @@ pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
         match kind {
             IFLA_IFNAME => link.name = text(payload),
             IFLA_IFALIAS => link.alias = Some(text(payload)),
+            IFLA_ADDRESS => link.mac = payload.try_into().ok().map(Mac),
             IFLA_OPERSTATE => link.carries = payload == [OPERSTATE_UP],
             IFLA_MTU => link.mtu = number(payload)?,
             IFLA_LINKINFO => link.kind = find(payload, IFLA_INFO_KIND).map(text),
@@ -310,7 +479,7 @@ fn read_route(reply: &Reply) -> Option<Route> {
     })
 }
 
-fn link_header(index: u32, set_flags: Option<u32>) -> [u8; LINK_HEADER] {
+pub(crate) fn link_header(index: u32, set_flags: Option<u32>) -> [u8; LINK_HEADER] {
     let mut header = [0; LINK_HEADER];
     header[4..8].copy_from_slice(&index.to_ne_bytes());
     if let Some(set) = set_flags {
@@ -320,10 +489,10 @@ fn link_header(index: u32, set_flags: Option<u32>) -> [u8; LINK_HEADER] {
     header
 }
 
-fn number(payload: &[u8]) -> Option<u32> {
+pub(crate) fn number(payload: &[u8]) -> Option<u32> {
     payload.try_into().ok().map(u32::from_ne_bytes)
 }
 
-fn text(payload: &[u8]) -> String {
+pub(crate) fn text(payload: &[u8]) -> String {
     String::from_utf8_lossy(payload).trim_end_matches('\0').to_owned()
 }

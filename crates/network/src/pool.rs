@@ -6,6 +6,7 @@ use std::net::Ipv4Addr;
 use ipnetwork::Ipv4Network;
 
 const LINK_PREFIX: &str = "cor";
+const INTERFACE_PREFIX: &str = "eni";
 
 /// Rarely used private networks, in the order they are tried. Docker's defaults begin at 172.17.0.0, AWS's default
 /// VPC is 172.31.0.0/16.
@@ -50,13 +51,58 @@ pub(crate) fn candidates(subnet: Ipv4Network, gateway: Ipv4Addr, start: u64) -> 
         .filter(move |address| *address != gateway)
 }
 
+/// The same for interfaces of a VPC's subnet, out of the parts of it that are given out here: "the first four IP
+/// addresses and the last IP address in each subnet CIDR block are not available for your use"
+/// (<https://docs.aws.amazon.com/vpc/latest/userguide/subnet-sizing.html>).
+pub(crate) fn interface_candidates(
+    subnet: Ipv4Network,
+    ranges: &[Ipv4Network],
+    start: u64,
+) -> impl Iterator<Item = Ipv4Addr> {
+    let first = u64::from(u32::from(subnet.network())) + RESERVED_FIRST;
+    let last = u64::from(u32::from(subnet.broadcast())) - 1;
+    let usable = ranges.iter().map(|range| {
+        let (begin, end) = (u64::from(u32::from(range.network())), u64::from(u32::from(range.broadcast())));
+        (begin.max(first), end.min(last))
+    });
+    let usable: Vec<(u64, u64)> = usable.filter(|(begin, end)| begin <= end).collect();
+    let count: u64 = usable.iter().map(|(begin, end)| end - begin + 1).sum();
+    (0..count).filter_map(move |step| {
+        let mut place = (start % count + step) % count;
+        for (begin, end) in &usable {
+            let length = end - begin + 1;
+            if place < length {
+                return Some(Ipv4Addr::from((begin + place) as u32));
+            }
+            place -= length;
+        }
+        None
+    })
+}
+
+/// Amazon's network address, router, resolver, and one for later.
+const RESERVED_FIRST: u64 = 4;
+
+/// The host's end of the interface with this address: `eni` and the address as eight hexadecimal digits.
+pub(crate) fn interface_link_name(address: Ipv4Addr) -> String {
+    format!("{INTERFACE_PREFIX}{:08x}", u32::from(address))
+}
+
+pub(crate) fn address_of_interface_link(name: &str) -> Option<Ipv4Addr> {
+    address_behind(INTERFACE_PREFIX, name)
+}
+
 /// `cor` and the address as eight hexadecimal digits.
 pub(crate) fn link_name(address: Ipv4Addr) -> String {
     format!("{LINK_PREFIX}{:08x}", u32::from(address))
 }
 
 pub(crate) fn address_of_link(name: &str) -> Option<Ipv4Addr> {
-    let digits = name.strip_prefix(LINK_PREFIX).filter(|digits| digits.len() == 8)?;
+    address_behind(LINK_PREFIX, name)
+}
+
+fn address_behind(prefix: &str, name: &str) -> Option<Ipv4Addr> {
+    let digits = name.strip_prefix(prefix).filter(|digits| digits.len() == 8)?;
     u32::from_str_radix(digits, 16).ok().map(Ipv4Addr::from)
 }
 
@@ -94,6 +140,20 @@ mod tests {
         assert_eq!(address_of_link("corac1e0002"), Some(Ipv4Addr::new(172, 30, 0, 2)));
         assert_eq!(address_of_link("coracle0"), None);
         assert_eq!(address_of_link("corac1e00zz"), None);
+    }
+
+    #[test]
+    fn a_small_subnet_has_eleven_interfaces() {
+        let subnet = network("10.0.1.16/28");
+        let all: BTreeSet<_> = interface_candidates(subnet, &[subnet], 7).collect();
+        assert_eq!(all, (20..=30).map(|last| Ipv4Addr::new(10, 0, 1, last)).collect());
+        // Parts of a subnet have no addresses of their own to keep back.
+        let parts = ["10.0.1.16/30", "10.0.1.24/30"].map(network);
+        let all: BTreeSet<_> = interface_candidates(subnet, &parts, u64::MAX).collect();
+        assert_eq!(all, (24..=27).map(|last| Ipv4Addr::new(10, 0, 1, last)).collect());
+        assert_eq!(interface_candidates(subnet, &[network("10.0.1.16/30")], 3).count(), 0);
+        assert_eq!(address_of_interface_link("eni0a000118"), Some(Ipv4Addr::new(10, 0, 1, 24)));
+        assert_eq!(address_of_interface_link("corac1e0002"), None);
     }
 
     proptest! {

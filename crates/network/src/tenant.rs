@@ -36,9 +36,9 @@ pub(crate) fn of(settings: &Settings, task: &TaskId) -> Tenant {
     Tenant { instance: settings.instance.clone(), task: task.clone() }
 }
 
-/// The owner of a container's link; None for links that are not coracle's.
+/// The owner of a container's or an interface's link; None for links that are not coracle's.
 pub(crate) fn of_link(link: &Link) -> Option<Tenant> {
-    pool::address_of_link(&link.name)?;
+    pool::address_of_link(&link.name).or_else(|| pool::address_of_interface_link(&link.name))?;
     let mut words = link.alias.as_deref()?.split(' ');
     let (prefix, instance, task) = (words.next()?, words.next()?, words.next()?);
     let task = TaskId::try_from(task.to_owned()).ok()?;

@@ -20,7 +20,7 @@ pub(super) fn plan(request: &Request) -> Result<NetworkPlan, Refusal> {
             container(asked, place, Some(own_hostname(asked)))
         })
         .collect::<Result<_, _>>()?;
-    let mut plan = NetworkPlan { containers };
+    let mut plan = NetworkPlan { containers, interface: None };
     check_ports(&plan)?;
     links::add(request, &mut plan)?;
     Ok(plan)

@@ -14,7 +14,7 @@ pub(super) fn plan(request: &Request) -> Result<NetworkPlan, Refusal> {
             container(asked, Place::Host { ports: ports(asked)? }, asked.hostname.clone())
         }
     });
-    Ok(NetworkPlan { containers: containers.collect::<Result<_, _>>()? })
+    Ok(NetworkPlan { containers: containers.collect::<Result<_, _>>()?, interface: None })
 }
 
 fn ports(asked: &ContainerRequest) -> Result<Vec<Ports>, Refusal> {

@@ -1,11 +1,13 @@
 //! Request -> `NetworkPlan`: everything about a task's network that can be decided without the host, one file a
 //! network mode. What only the host knows (free addresses and ports, name servers) is left to `attach`.
 
+mod awsvpc;
 mod bridge;
 mod host;
 mod links;
 mod none;
 
+pub(crate) use awsvpc::InterfacePlan;
 pub(crate) use bridge::protocol_name;
 pub(crate) use links::LinkPlan;
 
@@ -16,7 +18,8 @@ use aws::ec2::{NetworkInterfaceId, SecurityGroupId, SubnetId, VpcNetwork};
 use ecs::task_definition::{HostEntry, NetworkMode, PortMapping, TransportProtocol};
 use ecs::{ContainerName, TaskId};
 
-/// One descriptor and one map element each; with the namespaces they fit into one message of descriptors (253).
+/// One descriptor and one map element each. One message of descriptors carries 253: ten containers have ten namespaces
+/// and thirty service sockets beside these.
 pub const MAX_PUBLISHED_PORTS: usize = 200;
 /// Of Docker's container id, which is the default hostname.
 const DEFAULT_HOSTNAME_LENGTH: usize = 12;
@@ -64,8 +67,13 @@ pub struct ContainerRequest {
 /// A request that no host could serve.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("networkMode awsvpc is not supported yet; use bridge, host or none")]
-    Awsvpc,
+    /// Amazon's words.
+    #[error("Network Configuration must be provided when networkMode 'awsvpc' is specified.")]
+    NoInterface,
+    #[error("networkConfiguration.awsvpcConfiguration.{field}: {wanted}")]
+    Interface { field: String, wanted: String },
+    #[error("every container has disableNetworking, so nobody would have the interface; use networkMode none")]
+    NobodyOnTheInterface,
     #[error("container {container}: {field}: {wanted}")]
     Field { container: ContainerName, field: String, wanted: String },
     #[error("the task publishes {protocol} host port {port} twice: container {first} and container {second}")]
@@ -80,16 +88,18 @@ fn chain(names: &[ContainerName]) -> String {
     names.iter().map(ContainerName::as_str).collect::<Vec<_>>().join(" -> ")
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NetworkPlan {
     pub(crate) containers: Vec<ContainerPlan>,
+    /// In awsvpc mode.
+    pub(crate) interface: Option<InterfacePlan>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContainerPlan {
     pub(crate) name: ContainerName,
     pub(crate) place: Place,
-    /// None: the host's.
+    /// None: the host's, or the interface's.
     pub(crate) hostname: Option<String>,
     pub(crate) extra_hosts: Vec<ExtraHost>,
     /// Empty: the host's.
@@ -104,6 +114,8 @@ pub(crate) enum Place {
     Host { ports: Vec<Ports> },
     /// A namespace with nothing but loopback.
     Loopback,
+    /// The task's own, with its interface.
+    Interface,
     /// A namespace with a link to the bridge.
     Bridge { publish: Vec<Publish> },
 }
@@ -157,7 +169,7 @@ pub(crate) fn plan(request: &Request) -> Result<NetworkPlan, Refusal> {
         NetworkMode::Bridge => bridge::plan(request),
         NetworkMode::Host => host::plan(request),
         NetworkMode::None => none::plan(request),
-        NetworkMode::Awsvpc => Err(Refusal::Awsvpc),
+        NetworkMode::Awsvpc => awsvpc::plan(request),
     }
 }
 

@@ -14,5 +14,5 @@ pub(super) fn plan(request: &Request) -> Result<NetworkPlan, Refusal> {
         links::none(asked)?;
         container(asked, Place::Loopback, Some(own_hostname(asked)))
     });
-    Ok(NetworkPlan { containers: containers.collect::<Result<_, _>>()? })
+    Ok(NetworkPlan { containers: containers.collect::<Result<_, _>>()?, interface: None })
 }
