@@ -20,6 +20,7 @@ use crate::host_bridge::{self, Bridge};
 use crate::namespace::{self, Namespace};
 use crate::netlink::{Protocol, Socket};
 use crate::nft::{self, Published, TableScope};
+use crate::overlay;
 use crate::plan::{self, InterfacePlan, NetworkPlan, Place, Request};
 use crate::publish;
 use crate::service_sockets;
@@ -192,6 +193,8 @@ impl Host {
             host.bridge = Some(HostBridge { bridge, socket });
         }
         if let Some(interface) = &plan.interface {
+            let carried = overlay::ensure(settings, &interface.network).map_err(|errors| Error::Overlay { errors })?;
+            host.said.extend(carried.into_iter().flat_map(|report| report.changes.into_iter().chain(report.warnings)));
             let mut socket = route_socket()?;
             let gateway = eni::gateway(&mut socket, interface, &mut host.said)?;
             host.gateway = Some((socket, gateway));

@@ -123,6 +123,7 @@ fn cure_of(error: &Error) -> &'static str {
         Error::Namespace { .. } => "run as root; raise user.max_net_namespaces where it is used up",
         Error::HostServices { .. }
         | Error::HalfUndone { .. }
+        | Error::Overlay { .. }
         | Error::NoFreeInterface { .. }
         | Error::NotTheGateways { .. }
         | Error::NoSuchNic { .. }

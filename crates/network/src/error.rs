@@ -13,6 +13,7 @@ use crate::checks;
 use crate::namespace;
 use crate::netlink;
 use crate::nft::CommitError;
+use crate::overlay;
 use crate::plan::{MAX_PUBLISHED_PORTS, Refusal};
 use crate::service_sockets::ServiceError;
 use crate::sysctl;
@@ -52,6 +53,9 @@ pub enum Error {
         cause: Box<Error>,
         left: Vec<Error>,
     },
+    /// All that was wrong.
+    #[error("the way to the other hosts of the task's VPC: {}", chains(errors))]
+    Overlay { errors: Vec<overlay::Error> },
     #[error("all addresses of subnet {subnet} that this host gives out are taken ({})", listed(ranges))]
     NoFreeInterface { subnet: SubnetId, ranges: Vec<Ipv4Network> },
     #[error("there is already a link {name}, and it is {kind}; delete it (ip link delete {name})")]
@@ -121,7 +125,7 @@ pub enum Error {
     },
 }
 
-fn chains(all: &[Error]) -> String {
+fn chains<E: std::error::Error>(all: &[E]) -> String {
     all.iter().map(|error| checks::chain(error)).collect::<Vec<_>>().join("; ")
 }
 

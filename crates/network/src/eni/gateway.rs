@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::host_bridge;
 use crate::link::{self, Link, Mac};
 use crate::netlink::{Requests, Socket};
+use crate::overlay;
 use crate::plan::InterfacePlan;
 use crate::sysctl;
 
@@ -42,7 +43,8 @@ pub(crate) fn ensure(socket: &mut Socket, plan: &InterfacePlan, said: &mut Vec<S
     if plan.subnet.ipv6_cidr_block.is_some() {
         bridge6::turn_forwarding_on(said)?;
     }
-    Ok(Gateway { mtu: link.mtu })
+    let narrower = overlay::mtu_for(socket, &plan.subnet).map_err(|error| Error::Overlay { errors: vec![error] })?;
+    Ok(Gateway { mtu: narrower.unwrap_or(link.mtu) })
 }
 
 fn get(socket: &mut Socket) -> Result<Option<Link>, Error> {
