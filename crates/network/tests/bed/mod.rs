@@ -90,7 +90,7 @@ pub fn lan() -> OwnedFd {
     neighbour
 }
 
-fn move_link(link: &str, to: &OwnedFd) {
+pub fn move_link(link: &str, to: &OwnedFd) {
     // `ip link set netns` takes a process id or a name; a process that lives in the namespace gives the id.
     let mut sleeper = inside(to, || Command::new("sleep").arg("60").spawn().unwrap());
     ip(&format!("link set {link} netns {}", sleeper.id()));
