@@ -65,7 +65,8 @@ pub fn identify(
     }
 }
 
-fn holder(inode: u64, tasks: &Snapshot, cgroups: &Cgroups) -> Result<TaskId, NoTask> {
+/// The task in host mode whose processes have this socket open.
+pub(crate) fn holder(inode: u64, tasks: &Snapshot, cgroups: &Cgroups) -> Result<TaskId, NoTask> {
     let wanted = format!("socket:[{inode}]");
     let mut found = None;
     for task in tasks.tasks.iter().filter(|task| task.spec.network_mode == NetworkMode::Host) {

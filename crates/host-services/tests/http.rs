@@ -185,8 +185,12 @@ fn another_tasks_ids_are_as_if_nobody_had_them() {
         for other in [format!("endpoint-{}", 1 - number), "endpoint-9".to_owned(), String::new()] {
             let of_task = "handler: unable to get task arn from request: unable to get task Arn from v3 endpoint ID";
             for (path, words) in [
-                ("", "container metadata handler: unable to get container ID from request: unable to get docker ID \
-                      from v3 endpoint ID".to_owned()),
+                (
+                    "",
+                    "container metadata handler: unable to get container ID from request: unable to get docker ID \
+                      from v3 endpoint ID"
+                        .to_owned(),
+                ),
                 ("/task", format!("task metadata {of_task}")),
                 ("/taskWithTags", format!("task metadata {of_task}")),
                 ("/stats", format!("container stats {of_task}")),
@@ -235,7 +239,10 @@ fn credentials_are_the_tasks_own() {
         assert_eq!(status, 200, "{body}");
         let keys: Vec<&str> = body.as_object().expect("an object").keys().map(String::as_str).collect();
         assert_eq!(keys, ["RoleArn", "AccessKeyId", "SecretAccessKey", "Token", "Expiration"]);
-        assert_eq!((&body["RoleArn"], &body["SecretAccessKey"], &body["Token"]), (&json!(ROLE), &json!("hunter2"), &json!("token")));
+        assert_eq!(
+            (&body["RoleArn"], &body["SecretAccessKey"], &body["Token"]),
+            (&json!(ROLE), &json!("hunter2"), &json!("token"))
+        );
     }
     let unknown = |version| error(400, version, "InvalidIdInRequest", "Credentials not found");
     let none = |version| error(400, version, "NoIdInRequest", "No Credential ID in the request");
@@ -371,10 +378,30 @@ fn hostile_requests_are_refused_and_nothing_breaks() {
     const EACH: usize = 50;
     let served = Served::new(TASKS);
     let pieces: [&[u8]; 24] = [
-        b"GET ", b"PUT ", b"POST ", b"CONNECT ", b"/v4/endpoint-0", b"/task", b"/stats", b"/v2/credentials/", b"/api/",
-        b"/task-protection/v1/state", b"%2e%2e", b"//", b"?id=", b" HTTP/1.1\r\n", b" HTTP/1.0\r\n", b" HTTP/9.9\r\n",
-        b"Host: 169.254.170.2\r\n", b"Content-Length: 18446744073709551616\r\n", b"Content-Length: -1\r\n",
-        b"Transfer-Encoding: chunked\r\n", b"\r\n\r\n", b"{\"ProtectionEnabled\":", b"\xff\xfe\0", b"PRI * HTTP/2.0\r\n\r\nSM",
+        b"GET ",
+        b"PUT ",
+        b"POST ",
+        b"CONNECT ",
+        b"/v4/endpoint-0",
+        b"/task",
+        b"/stats",
+        b"/v2/credentials/",
+        b"/api/",
+        b"/task-protection/v1/state",
+        b"%2e%2e",
+        b"//",
+        b"?id=",
+        b" HTTP/1.1\r\n",
+        b" HTTP/1.0\r\n",
+        b" HTTP/9.9\r\n",
+        b"Host: 169.254.170.2\r\n",
+        b"Content-Length: 18446744073709551616\r\n",
+        b"Content-Length: -1\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"\r\n\r\n",
+        b"{\"ProtectionEnabled\":",
+        b"\xff\xfe\0",
+        b"PRI * HTTP/2.0\r\n\r\nSM",
     ];
     let mut dice = Dice(0x2545_f491_4f6c_dd1d);
     for number in 0..TASKS {

@@ -129,6 +129,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, origin: Origin, shared:
         .header_read_timeout(READ_TIMEOUT)
         .max_buf_size(READ_BUFFER)
         .max_headers(MAX_HEADERS);
+    // Who has nothing more to say still listens.
+    server.half_close(true);
     let mut serving = pin!(server.serve_connection(TokioIo::new(stream), service));
     let outcome = match timeout(CONNECTION_LIFE, serving.as_mut()).await {
         Ok(outcome) => outcome,

@@ -47,7 +47,9 @@ fn merge(into: &mut Value, from: &Value) {
                 merge(into.entry(key.clone()).or_insert(Value::Null), value);
             }
         }
-        (Value::Array(into), Value::Array(from)) => into.iter_mut().zip(from).for_each(|(one, other)| merge(one, other)),
+        (Value::Array(into), Value::Array(from)) => {
+            into.iter_mut().zip(from).for_each(|(one, other)| merge(one, other))
+        }
         (into, from) => *into = from.clone(),
     }
 }
@@ -112,7 +114,8 @@ fn named(names: &str) -> BTreeSet<String> {
     found
 }
 
-const LABELS: [&str; 5] = ["cluster", "container-name", "task-arn", "task-definition-family", "task-definition-version"];
+const LABELS: [&str; 5] =
+    ["cluster", "container-name", "task-arn", "task-definition-family", "task-definition-version"];
 
 fn labels() -> String {
     LABELS.map(|label| format!("Containers/Labels/com.amazonaws.ecs.{label}")).join(" ")
@@ -240,14 +243,8 @@ fn a_container_in_bridge_mode_shows_each_port_its_address_and_its_volumes() {
     }]}));
     let container = super::container(Version::V4, &spec, &status, &spec.containers[0]);
     let container = serde_json::to_value(container).expect("plain data");
-    let port = |inside: u16, outside: u16, protocol: &str, ip: &str| {
-        json!({"ContainerPort": inside, "Protocol": protocol, "HostPort": outside, "HostIp": ip})
-    };
-    let expected = [
-        port(80, 32768, "tcp", "0.0.0.0"),
-        port(90, 40000, "udp", "::"),
-        port(91, 40001, "udp", "::"),
-    ];
+    let port = |inside: u16, outside: u16, protocol: &str, ip: &str| json!({"ContainerPort": inside, "Protocol": protocol, "HostPort": outside, "HostIp": ip});
+    let expected = [port(80, 32768, "tcp", "0.0.0.0"), port(90, 40000, "udp", "::"), port(91, 40001, "udp", "::")];
     assert_eq!(container["Ports"], json!(expected));
     assert_eq!(
         container["Networks"],
@@ -307,12 +304,14 @@ fn stats_have_every_key_of_the_example() {
             .collect::<Vec<_>>()
             .join(" ")
     };
-    let block = ["io_service_bytes", "io_serviced", "io_queue", "io_service_time", "io_wait_time", "io_merged", "io_time"]
-        .map(|name| format!("blkio_stats/{name}_recursive"))
-        .join(" ");
-    let link = ["rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped"]
-        .map(|name| format!("networks/eth0/{name}"))
-        .join(" ");
+    let block =
+        ["io_service_bytes", "io_serviced", "io_queue", "io_service_time", "io_wait_time", "io_merged", "io_time"]
+            .map(|name| format!("blkio_stats/{name}_recursive"))
+            .join(" ");
+    let link =
+        ["rx_bytes", "rx_packets", "rx_errors", "rx_dropped", "tx_bytes", "tx_packets", "tx_errors", "tx_dropped"]
+            .map(|name| format!("networks/eth0/{name}"))
+            .join(" ");
     let expected = named(&format!(
         "read preread pids_stats/current {block} blkio_stats/sectors_recursive num_procs storage_stats {} {}
          memory_stats/usage memory_stats/max_usage memory_stats/stats/active_anon memory_stats/limit name id {link}
@@ -323,7 +322,10 @@ fn stats_have_every_key_of_the_example() {
         cpu("precpu_stats")
     ));
     assert_eq!(keys(&shown), expected);
-    assert_eq!((&shown["read"], &shown["preread"]), (&json!("2020-10-02T00:51:13.410Z"), &json!("2020-10-02T00:51:11.410Z")));
+    assert_eq!(
+        (&shown["read"], &shown["preread"]),
+        (&json!("2020-10-02T00:51:13.410Z"), &json!("2020-10-02T00:51:11.410Z"))
+    );
     assert_eq!(shown["network_rate_stats"], json!({"rx_bytes_per_sec": 500.0, "tx_bytes_per_sec": 0.0}));
     let alone = stats::of(subject, &sample(1, 1), None);
     assert_eq!(alone["preread"], "0001-01-01T00:00:00Z");
