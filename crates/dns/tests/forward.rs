@@ -2,6 +2,8 @@
 
 mod messages;
 
+use std::slice::from_ref;
+
 use dns::forward::{self, Extension, Verdict};
 use dns::{Answer, Query, Transport, kind};
 use messages::{counts, extended, flags, header, opt, plain, query, question, record, record_at, reply, soa};
@@ -147,8 +149,8 @@ fn how_long_an_answer_lasts() {
         ("no name", reply(ID, name_error, 1, [&[], &[soa(200, 30)], &[]]), 30),
         ("no name: at most five minutes", reply(ID, name_error, 1, [&[], &[soa(9000, 9000)], &[]]), 300),
         ("no name and no SOA: not kept (RFC 2308, 5)", reply(ID, name_error, 1, [&[], &[], &[]]), 0),
-        ("an alias to nothing", reply(ID, name_error, 1, [&[cname.clone()], &[soa(200, 30)], &[]]), 30),
-        ("an alias with no such record", reply(ID, GOOD, 28, [&[cname], &[soa(200, 30)], &[]]), 30),
+        ("an alias to nothing", reply(ID, name_error, 1, [from_ref(&cname), &[soa(200, 30)], &[]]), 30),
+        ("an alias with no such record", reply(ID, GOOD, 28, [from_ref(&cname), &[soa(200, 30)], &[]]), 30),
     ];
     for (what, bytes, seconds) in table {
         let kind = u16::from_be_bytes([bytes[25], bytes[26]]);

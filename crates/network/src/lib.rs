@@ -72,6 +72,6 @@ pub use settings::{
     ForeignFirewall, MAX_PUBLISH_ADDRESSES, PUBLISH_ADDRESSES_VARIABLE, SUBNET_VARIABLE, SUBNET6_VARIABLE, Settings,
     Subnet6, TABLE_VARIABLE, publish_addresses,
 };
-pub use socket_inode::socket_inode;
+pub use socket_inode::{socket_inode, udp_socket_inode};
 pub use sweep::{SweepReport, sweep};
 pub use sysctl::Error as SettingError;

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use nix::errno::Errno;
 
@@ -51,10 +51,38 @@ fn knows_tcp(socket: &mut Socket) -> bool {
     let mut nobody = request(SocketAddrV4::new(0.into(), 0), SocketAddrV4::new(0.into(), 0));
     // No state at all: the list is empty.
     nobody[4..8].fill(0);
-    socket.dump(SOCK_DIAG_BY_FAMILY, |buffer| {
-        buffer.raw(&nobody);
-    })
-    .is_ok()
+    socket
+        .dump(SOCK_DIAG_BY_FAMILY, |buffer| {
+            buffer.raw(&nobody);
+        })
+        .is_ok()
+}
+
+/// The inode of the UDP socket that is bound to `local`, or to its port at any address, in the namespace of the calling
+/// thread. Nothing where there is none.
+///
+/// # Errors
+/// The table of these sockets cannot be read.
+pub fn udp_socket_inode(local: SocketAddrV4) -> Result<Option<u64>, io::Error> {
+    let everywhere = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, local.port());
+    let tables = [
+        fs::read_to_string("/proc/thread-self/net/udp")?,
+        // A kernel without IPv6 has none.
+        fs::read_to_string("/proc/thread-self/net/udp6").unwrap_or_default(),
+    ];
+    let of = |wanted: SocketAddrV4| tables.iter().flat_map(|table| table.lines()).find_map(|line| of_udp(line, wanted));
+    Ok(of(local).or_else(|| of(everywhere)))
+}
+
+/// proc_net_udp, which has the columns of TCP's. `::` stands for every IPv4 address as well.
+fn of_udp(line: &str, local: SocketAddrV4) -> Option<u64> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let text = fields.get(1)?;
+    let anywhere6 = || format!("{:032}:{:04X}", 0, local.port());
+    if address(text) != Some(local) && !(local.ip().is_unspecified() && **text == anywhere6()) {
+        return None;
+    }
+    fields.get(9)?.parse().ok().filter(|inode| *inode != 0)
 }
 
 /// `struct inet_diag_req_v2`: family, protocol, extensions, padding, states, and `struct inet_diag_sockid`.
@@ -120,7 +148,7 @@ fn address(text: &str) -> Option<SocketAddrV4> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+    use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsRawFd;
 
     use super::*;
@@ -128,7 +156,9 @@ mod tests {
     fn v4(address: SocketAddr) -> SocketAddrV4 {
         match address {
             SocketAddr::V4(address) => address,
-            SocketAddr::V6(address) => SocketAddrV4::new(address.ip().to_ipv4_mapped().expect("mapped"), address.port()),
+            SocketAddr::V6(address) => {
+                SocketAddrV4::new(address.ip().to_ipv4_mapped().expect("mapped"), address.port())
+            }
         }
     }
 
@@ -140,12 +170,26 @@ mod tests {
             let stream = TcpStream::connect(to).expect("it listens");
             let (accepted, peer) = listener.accept().expect("somebody calls");
             let link = fs::read_link(format!("/proc/self/fd/{}", stream.as_raw_fd())).expect("an open socket");
-            let wanted: u64 = link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("digits");
+            let wanted: u64 =
+                link.to_string_lossy().trim_matches(|c: char| !c.is_ascii_digit()).parse().expect("digits");
             assert_eq!(read_tables(v4(peer), here).expect("procfs"), Some(wanted), "{to}");
             assert_eq!(socket_inode(v4(peer), here).expect("the kernel answers"), Some(wanted), "{to}");
             drop((stream, accepted));
         }
         assert_eq!(socket_inode(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1), here).expect("the kernel answers"), None);
+    }
+
+    #[test]
+    fn udp_sockets_by_their_port() {
+        for bound in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0", "[::ffff:127.0.0.1]:0"] {
+            let socket = UdpSocket::bind(bound).expect("a free port");
+            let port = socket.local_addr().expect("it is bound").port();
+            let link = fs::read_link(format!("/proc/self/fd/{}", socket.as_raw_fd())).expect("an open socket");
+            let found = udp_socket_inode(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).expect("procfs");
+            assert_eq!(link.to_string_lossy(), format!("socket:[{}]", found.unwrap_or(0)), "{bound}");
+            let elsewhere = udp_socket_inode(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port ^ 1)).expect("procfs");
+            assert_ne!(elsewhere, found, "{bound}");
+        }
     }
 
     #[test]

@@ -11,21 +11,23 @@ mod serve;
 mod upstreams;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use dns::{Answer, Cache, Query, Transport, Zone, kind};
+use runtime::cgroup::Cgroups;
 use tokio::sync::{Semaphore, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::warn;
 
 use crate::world::{Snapshot, World};
 use ask::Reputation;
 use host::HostServers;
 pub use serve::{serve_tcp, serve_udp};
-use upstreams::Asker;
+use upstreams::{Asker, Upstreams};
 
 /// Where the host's own name servers stand.
 pub const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -47,14 +49,27 @@ pub struct Resolver {
     names: Mutex<Names>,
     cache: Mutex<Cache>,
     /// Questions that are being asked, by their keys.
-    flights: Mutex<HashMap<Box<[u8]>, watch::Receiver<Option<Arc<Answer>>>>>,
+    flights: Mutex<HashMap<Box<[u8]>, Flight>>,
+    /// Looked for when first a caller on the host's network has to be found.
+    cgroups: OnceLock<Option<Cgroups>>,
 }
+
+/// A question on its way: the answer, when there is one.
+type Flight = watch::Receiver<Option<Arc<Answer>>>;
 
 /// The zone, and what it was made of.
 struct Names {
     of: Arc<Snapshot>,
     at: Instant,
     zone: Arc<Zone>,
+}
+
+/// What there is without asking anybody.
+enum Known {
+    /// With its age in seconds.
+    Answer(Arc<Answer>, u32),
+    Failure,
+    Nothing,
 }
 
 /// How a query goes on.
@@ -66,12 +81,19 @@ enum Next {
     Ask(Box<Question>),
 }
 
-/// A query with those who might know.
+/// A query that nobody here can answer.
 struct Question {
     query: Query,
-    /// Not empty.
-    servers: Arc<[IpAddr]>,
-    key: Box<[u8]>,
+    from: From,
+    /// Who might know; none: the caller has to be found first.
+    servers: Option<Arc<[IpAddr]>>,
+}
+
+/// Where a query came from.
+#[derive(Clone, Copy)]
+struct From {
+    peer: SocketAddr,
+    transport: Transport,
 }
 
 impl Resolver {
@@ -87,12 +109,13 @@ impl Resolver {
             names: Mutex::new(Names { of: Arc::default(), at: now, zone: Arc::new(Zone::of(&[])) }),
             cache: Mutex::default(),
             flights: Mutex::default(),
+            cgroups: OnceLock::new(),
             world,
         })
     }
 
     /// Answers what can be answered without waiting, into `reply`.
-    fn at_once(&self, asker: &Asker, bytes: &[u8], transport: Transport, reply: &mut Vec<u8>) -> Next {
+    fn at_once(&self, asker: &Asker, bytes: &[u8], from: From, reply: &mut Vec<u8>) -> Next {
         let query = match Query::read(bytes) {
             Ok(query) => query,
             Err(dns::Rejection::Drop) => return Next::Drop,
@@ -102,29 +125,34 @@ impl Resolver {
             }
         };
         if let Some(own) = self.own(&query) {
-            own.write(&query, transport, 0, reply);
+            own.write(&query, from.transport, 0, reply);
             return Next::Answered;
         }
-        let servers = match asker.servers(&self.world) {
-            Some(own) => own,
-            None => self.servers.get(),
+        let servers = match asker.upstreams(&self.world) {
+            Upstreams::Own(own) => own,
+            Upstreams::Hosts => self.servers.get(),
+            Upstreams::OfCaller => return Next::Ask(Box::new(Question { query, from, servers: None })),
         };
         // The key is made where the reply will be: nothing is allocated for what is in the cache.
         query.write_key(&servers, reply);
-        if let Some((answer, age_s)) = lock(&self.cache).get(reply, self.started.elapsed()) {
-            if answer.rcode() != kind::SERVER_FAILURE {
-                let answer = answer.clone();
-                answer.write(&query, transport, age_s, reply);
-                return Next::Answered;
-            }
-            self.failure(asker, &query).write(&query, transport, 0, reply);
-            return Next::Answered;
+        match self.known(&servers, reply) {
+            Known::Answer(answer, age_s) => answer.write(&query, from.transport, age_s, reply),
+            Known::Failure => self.failure(asker, &query).write(&query, from.transport, 0, reply),
+            Known::Nothing => return Next::Ask(Box::new(Question { query, from, servers: Some(servers) })),
         }
+        Next::Answered
+    }
+
+    /// What is known without asking these servers.
+    fn known(&self, servers: &[IpAddr], key: &[u8]) -> Known {
         if servers.is_empty() {
-            self.failure(asker, &query).write(&query, transport, 0, reply);
-            return Next::Answered;
+            return Known::Failure;
         }
-        Next::Ask(Box::new(Question { query, servers, key: reply.as_slice().into() }))
+        match lock(&self.cache).get(key, self.started.elapsed()) {
+            Some((answer, _)) if answer.rcode() == kind::SERVER_FAILURE => Known::Failure,
+            Some((answer, age_s)) => Known::Answer(answer.clone(), age_s),
+            None => Known::Nothing,
+        }
     }
 
     fn own(&self, query: &Query) -> Option<Answer> {
@@ -142,35 +170,62 @@ impl Resolver {
         let outdated = || names::on_host(&names.of) && names.at.elapsed() > HOST_ADDRESSES_AGE;
         if !Arc::ptr_eq(&names.of, &newest) || outdated() {
             let addresses = if names::on_host(&newest) { host::addresses() } else { Vec::new() };
-            *names = Names {
-                zone: Arc::new(Zone::of(&names::tasks(&newest, &addresses))),
-                at: Instant::now(),
-                of: newest,
-            };
+            *names =
+                Names { zone: Arc::new(Zone::of(&names::tasks(&newest, &addresses))), at: Instant::now(), of: newest };
         }
         names.zone.clone()
     }
 
-    /// What name servers say to a question, or that they do not say anything until `deadline`.
-    async fn ask(self: &Arc<Self>, asker: &Asker, question: &Question, deadline: Instant) -> Arc<Answer> {
-        let mut flight = self.flight(question);
-        let landed = async { flight.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone()) };
-        match tokio::time::timeout_at(deadline, landed).await {
-            Ok(Some(answer)) if answer.rcode() != kind::SERVER_FAILURE => answer,
-            Ok(_) | Err(_) => Arc::new(self.failure(asker, &question.query)),
+    /// Writes what name servers say to a question, or that they do not say anything until `deadline`.
+    async fn ask(self: &Arc<Self>, asker: &Asker, question: &Question, deadline: Instant, reply: &mut Vec<u8>) {
+        let Question { query, from, servers } = question;
+        let servers = match servers {
+            Some(known) => known.clone(),
+            None => self.servers_of_caller(*from).await,
+        };
+        query.write_key(&servers, reply);
+        // It may have come while this one waited for its turn.
+        let known = match self.known(&servers, reply) {
+            Known::Nothing => {
+                let mut flight = self.flight(query, &servers, reply);
+                let landed = async { flight.wait_for(Option::is_some).await.ok().and_then(|answer| answer.clone()) };
+                match timeout_at(deadline, landed).await {
+                    Ok(Some(answer)) if answer.rcode() != kind::SERVER_FAILURE => Known::Answer(answer, 0),
+                    Ok(_) | Err(_) => Known::Failure,
+                }
+            }
+            known => known,
+        };
+        match known {
+            Known::Answer(answer, age_s) => answer.write(query, from.transport, age_s, reply),
+            Known::Failure | Known::Nothing => self.failure(asker, query).write(query, from.transport, 0, reply),
+        }
+    }
+
+    /// Where one of the tasks on the host's network asks, of which some have servers of their own.
+    async fn servers_of_caller(self: &Arc<Self>, from: From) -> Arc<[IpAddr]> {
+        let (snapshot, resolver) = (self.world.snapshot(), self.clone());
+        // Many files are read for it.
+        let found = tokio::task::spawn_blocking(move || match resolver.cgroups.get_or_init(detect_cgroups) {
+            Some(cgroups) => upstreams::of_caller(&snapshot, from.peer, from.transport, cgroups),
+            None => Upstreams::Hosts,
+        });
+        match found.await {
+            Ok(Upstreams::Own(own)) => own,
+            Ok(Upstreams::Hosts | Upstreams::OfCaller) | Err(_) => self.servers.get(),
         }
     }
 
     /// Joins whoever asks the same, or goes first. It goes on when the one who asked has gone.
-    fn flight(self: &Arc<Self>, question: &Question) -> watch::Receiver<Option<Arc<Answer>>> {
+    fn flight(self: &Arc<Self>, query: &Query, servers: &Arc<[IpAddr]>, key: &[u8]) -> Flight {
         let mut flights = lock(&self.flights);
-        if let Some(flight) = flights.get(&question.key) {
+        if let Some(flight) = flights.get(key) {
             return flight.clone();
         }
         let (landing, flight) = watch::channel(None);
-        flights.insert(question.key.clone(), flight.clone());
-        let (resolver, key) = (self.clone(), question.key.clone());
-        let (query, servers) = (question.query.clone(), question.servers.clone());
+        let key: Box<[u8]> = key.into();
+        flights.insert(key.clone(), flight.clone());
+        let (resolver, query, servers) = (self.clone(), query.clone(), servers.clone());
         tokio::spawn(async move {
             let answer = Arc::new(resolver.fetch(&query, &servers).await);
             lock(&resolver.cache).insert(&key, answer.clone(), resolver.started.elapsed());
@@ -186,7 +241,7 @@ impl Resolver {
             let _place = self.exchanges.acquire().await.ok()?;
             ask::ask(query, servers, &self.reputation).await
         };
-        let answer = tokio::time::timeout(BUDGET, asking).await.ok().flatten();
+        let answer = timeout(BUDGET, asking).await.ok().flatten();
         answer.unwrap_or_else(|| Answer::failure(query, kind::SERVER_FAILURE))
     }
 
@@ -197,6 +252,10 @@ impl Resolver {
         let is_ours_otherwise = asker.search(&self.world).iter().any(|domain| zone.has_below(query, domain));
         Answer::failure(query, if is_ours_otherwise { kind::NAME_ERROR } else { kind::SERVER_FAILURE })
     }
+}
+
+fn detect_cgroups() -> Option<Cgroups> {
+    Cgroups::detect().inspect_err(|error| warn!(%error, "nobody in host mode is told from others")).ok()
 }
 
 /// What is behind these locks is whole whenever nobody holds them.

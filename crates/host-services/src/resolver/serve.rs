@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
 use super::upstreams::Asker;
-use super::{BUDGET, Next, Question, Resolver};
+use super::{BUDGET, From, Next, Question, Resolver};
 use crate::origin::Origin;
 
 /// Datagrams of one socket that are looked at before others have their turn.
@@ -47,7 +47,8 @@ pub async fn serve_udp(resolver: Arc<Resolver>, socket: UdpSocket, origin: Origi
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return error,
             };
-            match resolver.at_once(&asker, &bytes[..length], Transport::Udp, &mut reply) {
+            let from = From { peer, transport: Transport::Udp };
+            match resolver.at_once(&asker, &bytes[..length], from, &mut reply) {
                 Next::Answered => send(&socket, &reply, peer).await,
                 Next::Drop => {}
                 // As below, without a task for each datagram of a flood.
@@ -56,7 +57,7 @@ pub async fn serve_udp(resolver: Arc<Resolver>, socket: UdpSocket, origin: Origi
                     let (resolver, socket, asker) = (resolver.clone(), socket.clone(), asker.clone());
                     waiting.spawn(async move {
                         let mut reply = Vec::new();
-                        if ask(&resolver, &asker, &question, Transport::Udp, &mut reply).await {
+                        if ask(&resolver, &asker, &question, &mut reply).await {
                             send(&socket, &reply, peer).await;
                         }
                     });
@@ -81,17 +82,11 @@ async fn send(socket: &UdpSocket, reply: &[u8], peer: std::net::SocketAddr) {
 
 /// Whether there is anything to say: of a flood, what is too much is dropped. The clients of one socket wait for each
 /// other, never for those of others.
-async fn ask(
-    resolver: &Arc<Resolver>,
-    asker: &Asker,
-    question: &Question,
-    transport: Transport,
-    reply: &mut Vec<u8>,
-) -> bool {
+async fn ask(resolver: &Arc<Resolver>, asker: &Asker, question: &Question, reply: &mut Vec<u8>) -> bool {
     let Ok(_waiting) = asker.waiting.try_acquire() else { return false };
     let deadline = Instant::now() + BUDGET;
     let Ok(Ok(_place)) = timeout_at(deadline, asker.outstanding.acquire()).await else { return false };
-    resolver.ask(asker, question, deadline).await.write(&question.query, transport, 0, reply);
+    resolver.ask(asker, question, deadline, reply).await;
     true
 }
 
@@ -128,6 +123,7 @@ pub async fn serve_tcp(resolver: Arc<Resolver>, listener: TcpListener, origin: O
 /// One question after the other, each with its length before it (RFC 1035, section 4.2.2), until the client has no more.
 async fn converse(resolver: &Arc<Resolver>, asker: &Asker, mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let from = From { peer: stream.peer_addr()?, transport: Transport::Tcp };
     let mut bytes = Vec::new();
     let mut reply = Vec::new();
     loop {
@@ -145,12 +141,12 @@ async fn converse(resolver: &Arc<Resolver>, asker: &Asker, mut stream: TcpStream
             Ok(Err(error)) => return Err(error),
             Err(_) => return Ok(()),
         }
-        match resolver.at_once(asker, &bytes, Transport::Tcp, &mut reply) {
+        match resolver.at_once(asker, &bytes, from, &mut reply) {
             Next::Answered => {}
             // Whoever sends that speaks another language.
             Next::Drop => return Ok(()),
             Next::Ask(question) => {
-                if !ask(resolver, asker, &question, Transport::Tcp, &mut reply).await {
+                if !ask(resolver, asker, &question, &mut reply).await {
                     return Ok(());
                 }
             }

@@ -57,7 +57,8 @@ async fn who_has_stopped_or_is_ill_is_not_found() {
 /// A client with a search domain asks `web.lan` first. musl's ends there if that fails, unless there is no such name.
 #[tokio::test]
 async fn a_search_domain_is_not_in_the_way_of_own_names() {
-    let example = Example { resolv_conf: "nameserver 169.254.170.2\nsearch lan corp.example\n", ..Example::new(1, "web") };
+    let example =
+        Example { resolv_conf: "nameserver 169.254.170.2\nsearch lan corp.example\n", ..Example::new(1, "web") };
     let scene = Scene::new(vec![example.task()], &[]);
     let client = scene.client(1).await;
     assert_eq!(client.ask("web.lan", A).await, "no such name");
@@ -72,6 +73,7 @@ async fn addresses_by_network_mode() {
     with_interface["network_mode"] = json!("awsvpc");
     with_interface["network_interface"] = json!({
         "attachmentId": "a", "networkInterfaceId": "eni-00000000000000001", "subnetId": "subnet-00000000000000001",
+        "availabilityZone": "xx-test-1a",
         "securityGroups": ["sg-00000000000000001"], "macAddress": "02:42:0a:00:01:05", "privateIpv4Address": "10.0.1.5",
         "ipv6Address": "fd00::5", "privateDnsName": "ip-10-0-1-5.xx-test-1.compute.internal",
         "subnetIpv4CidrBlock": "10.0.1.0/24", "subnetGateway": "10.0.1.1", "hostLink": "eni0a000105",
