@@ -106,10 +106,8 @@ mod tests {
     use super::*;
     use crate::plan::HostPort;
 
-    const CONTAINER: Addresses = Addresses {
-        ipv4: Ipv4Addr::new(172, 30, 0, 2),
-        ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xac1e, 2)),
-    };
+    const CONTAINER: Addresses =
+        Addresses { ipv4: Ipv4Addr::new(172, 30, 0, 2), ipv6: Some(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0xac1e, 2)) };
 
     fn settings(addresses: &[&str]) -> Settings {
         let publish_addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();

@@ -19,6 +19,9 @@ use crate::sysctl;
 /// A container's address ends with its IPv4 address.
 pub(crate) const LONGEST_PREFIX: u8 = 96;
 const CHOSEN_PREFIX: u8 = 64;
+/// The bridge's on its own wire, as Docker has it: under it the kernel asks for a container that a packet of somebody
+/// else's is for.
+const ON_THE_WIRE: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// RFC 4193, section 3.1: fc00::/7 with the bit for "locally assigned".
 const LOCALLY_ASSIGNED: u8 = 0xfd;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -51,10 +54,23 @@ pub(crate) fn ensure(
     if settings.subnet6 == Subnet6::Off || !is_enabled(&settings.bridge)? {
         return Ok(None);
     }
-    let address = match of_link(socket, settings, index)? {
+    let present = link6::addresses(socket, index).map_err(|source| Error::Netlink {
+        action: format!("read the IPv6 addresses of bridge {}", settings.bridge),
+        source,
+    })?;
+    let address = match of_link(&present) {
         Some(address) => address,
         None => give(socket, settings, index)?,
     };
+    if !present.iter().any(|network| network.ip().is_unicast_link_local()) {
+        add(
+            socket,
+            settings,
+            index,
+            ON_THE_WIRE,
+            Ipv6Network::new(ON_THE_WIRE, CHOSEN_PREFIX).expect("64 is a prefix"),
+        )?;
+    }
     let subnet = network_of(address);
     if let Subnet6::Given(wanted) = settings.subnet6
         && wanted != subnet
@@ -68,14 +84,10 @@ fn is_enabled(bridge: &str) -> Result<bool, Error> {
     Ok(sysctl::read(&sysctl::disable_ipv6(bridge))?.as_deref() == Some("0"))
 }
 
-/// What the bridge has, of whoever gave it.
-fn of_link(socket: &mut Socket, settings: &Settings, index: u32) -> Result<Option<Ipv6Network>, Error> {
-    let found = link6::addresses(socket, index).map_err(|source| Error::Netlink {
-        action: format!("read the IPv6 addresses of bridge {}", settings.bridge),
-        source,
-    })?;
-    // The lowest, so that all who look at several see the same.
-    Ok(found.into_iter().filter(|network| network.prefix() <= LONGEST_PREFIX).min_by_key(|network| network.ip()))
+/// What the bridge has, of whoever gave it: the lowest, so that all who look at several see the same.
+fn of_link(present: &[Ipv6Network]) -> Option<Ipv6Network> {
+    let fit = |network: &&Ipv6Network| network.prefix() <= LONGEST_PREFIX && !network.ip().is_unicast_link_local();
+    present.iter().filter(fit).min_by_key(|network| network.ip()).copied()
 }
 
 fn give(socket: &mut Socket, settings: &Settings, index: u32) -> Result<Ipv6Network, Error> {
@@ -84,19 +96,31 @@ fn give(socket: &mut Socket, settings: &Settings, index: u32) -> Result<Ipv6Netw
         Subnet6::Chosen | Subnet6::Off => choose(&boot_id()?, &settings.bridge),
     };
     let gateway = Ipv6Addr::from(u128::from(subnet.network()) + 1);
+    add(socket, settings, index, gateway, subnet)?;
+    Ok(Ipv6Network::new(gateway, subnet.prefix()).expect("the prefix is a network's own"))
+}
+
+fn add(
+    socket: &mut Socket,
+    settings: &Settings,
+    index: u32,
+    address: Ipv6Addr,
+    subnet: Ipv6Network,
+) -> Result<(), Error> {
     let mut requests = Requests::default();
-    link6::add_address(&mut requests, index, gateway, subnet);
+    link6::add_address(&mut requests, index, address, subnet);
     let failed = |source| Error::Netlink {
         action: format!(
-            "give bridge {} the IPv6 network {subnet} (CORACLE_BRIDGE_SUBNET6=off does without)",
-            settings.bridge
+            "give bridge {} the IPv6 address {address}/{} (CORACLE_BRIDGE_SUBNET6=off does without)",
+            settings.bridge,
+            subnet.prefix()
         ),
         source,
     };
     match socket.exchange(requests).map_err(failed)?.pop() {
         // Another process of this moment came first, with the same.
         Some(Err(refused)) if refused.errno != Errno::EEXIST => Err(failed(refused.into())),
-        Some(_) | None => Ok(Ipv6Network::new(gateway, subnet.prefix()).expect("the prefix is a network's own")),
+        Some(_) | None => Ok(()),
     }
 }
 

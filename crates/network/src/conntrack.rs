@@ -70,7 +70,9 @@ pub(crate) fn forget_address(socket: &mut Socket, address: IpAddr) -> Result<usi
     for tuple in [TUPLE_ORIGINAL, TUPLE_REPLY] {
         let filter = |body: &mut Buffer| with_source(body, tuple, address);
         forgotten += forget(socket, family_of(address), filter, |connection| {
-            [connection.original, connection.reply].into_iter().any(|tuple| connection.source_in(tuple) == Some(address))
+            [connection.original, connection.reply]
+                .into_iter()
+                .any(|tuple| connection.source_in(tuple) == Some(address))
         })?;
     }
     Ok(forgotten)

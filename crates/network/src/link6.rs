@@ -48,13 +48,13 @@ pub(crate) fn add_neighbour(requests: &mut Requests, link: u32, address: Ipv6Add
     });
 }
 
-/// The addresses of a link with their prefixes, those of the link alone left out.
+/// The addresses of a link with their prefixes.
 pub(crate) fn addresses(socket: &mut Socket, link: u32) -> Result<Vec<Ipv6Network>, netlink::Error> {
     let replies = socket.dump(RTM_GETADDR, |body| {
         body.raw(&[&[FAMILY, 0, 0, 0], link.to_ne_bytes().as_slice()].concat());
     })?;
     let of_link = replies.iter().filter(|reply| reply.body.get(4..8) == Some(&link.to_ne_bytes()));
-    Ok(of_link.filter_map(read_address).filter(|network| !network.ip().is_unicast_link_local()).collect())
+    Ok(of_link.filter_map(read_address).collect())
 }
 
 fn read_address(reply: &Reply) -> Option<Ipv6Network> {

@@ -217,7 +217,8 @@ mod tests {
         let any = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let range = DynamicRange { first: 20000, last: 30000 };
         for protocol in [TransportProtocol::Tcp, TransportProtocol::Udp] {
-            let run = hold_run(range, &[], &[any], protocol, 2, 77).unwrap().expect("some of ten thousand ports are free");
+            let run =
+                hold_run(range, &[], &[any], protocol, 2, 77).unwrap().expect("some of ten thousand ports are free");
             for number in [run.first, run.first + 1] {
                 assert!(is_taken(&hold(Port { address: any, protocol, number }).unwrap_err()));
             }
@@ -247,14 +248,12 @@ mod tests {
                 let sharing = new_socket(address, protocol).unwrap();
                 setsockopt(&sharing, sockopt::ReusePort, &true).unwrap();
                 let refused = match address {
-                    IpAddr::V4(address) => bind(
-                        sharing.as_raw_fd(),
-                        &SockaddrIn::from(SocketAddrV4::new(address, run.first)),
-                    ),
-                    IpAddr::V6(address) => bind(
-                        sharing.as_raw_fd(),
-                        &SockaddrIn6::from(SocketAddrV6::new(address, run.first, 0, 0)),
-                    ),
+                    IpAddr::V4(address) => {
+                        bind(sharing.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(address, run.first)))
+                    }
+                    IpAddr::V6(address) => {
+                        bind(sharing.as_raw_fd(), &SockaddrIn6::from(SocketAddrV6::new(address, run.first, 0, 0)))
+                    }
                 };
                 assert_eq!(refused, Err(nix::errno::Errno::EADDRINUSE), "root shares it with nobody else: {again:?}");
             }
@@ -292,7 +291,8 @@ mod tests {
     #[test]
     fn a_held_tcp_port_refuses_connections() {
         let range = DynamicRange { first: 20000, last: 30000 };
-        let run = hold_run(range, &[], &[Ipv4Addr::LOCALHOST.into()], TransportProtocol::Tcp, 1, 4711).unwrap().unwrap();
+        let run =
+            hold_run(range, &[], &[Ipv4Addr::LOCALHOST.into()], TransportProtocol::Tcp, 1, 4711).unwrap().unwrap();
         let error = std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, run.first)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }

@@ -154,15 +154,18 @@ pub fn publish_addresses(given: &str) -> Result<Vec<IpAddr>, BadSetting> {
     };
     let mut addresses = Vec::new();
     for word in given.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        let address: IpAddr = word.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
-            bad("addresses of this host with commas between them, such as 127.0.0.1,::1 or 192.0.2.7")
-        })?;
+        let address: IpAddr =
+            word.trim_start_matches('[').trim_end_matches(']').parse().map_err(|_| {
+                bad("addresses of this host with commas between them, such as 127.0.0.1,::1 or 192.0.2.7")
+            })?;
         let linked = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
         if address.is_unspecified() {
             return Err(bad("leave it out to publish at every address of the host, IPv4 and IPv6"));
         }
         if address.is_multicast() || linked || address == IpAddr::V4(Ipv4Addr::BROADCAST) || is_mapped(address) {
-            return Err(bad("a port can be published at an address of this host alone, not at one of a group or a wire"));
+            return Err(bad(
+                "a port can be published at an address of this host alone, not at one of a group or a wire",
+            ));
         }
         if !addresses.contains(&address) {
             addresses.push(address);

@@ -54,10 +54,9 @@ impl Texts {
         let hosts = if on_host {
             hosts_file::of_host(&self.hosts, &extra)
         } else {
-            let linked = plan
-                .links
-                .iter()
-                .filter_map(|link| Some(Linked { addresses: addresses[link.container]?.all(), names: link.names.clone() }));
+            let linked = plan.links.iter().filter_map(|link| {
+                Some(Linked { addresses: addresses[link.container]?.all(), names: link.names.clone() })
+            });
             let linked: Vec<_> = linked.collect();
             hosts_file::own(&extra, &linked, &own.map(Addresses::all).unwrap_or_default(), &hostname)
         };

@@ -45,7 +45,8 @@ fn a_namespace_has_loopback_its_address_and_a_way_out() {
         let alias = ip(&format!("link show {}", container_links()[0]));
         assert!(alias.contains(&format!("alias coracle test {} web", task(1))), "{alias}");
         assert_eq!(web.hostname, "0123456789ab");
-        assert!(web.hosts.ends_with(&format!("{address}\t0123456789ab\n")));
+        let ipv6 = web.ipv6.unwrap();
+        assert!(web.hosts.ends_with(&format!("{address}\t0123456789ab\n{ipv6}\t0123456789ab\n")), "{}", web.hosts);
     });
 }
 
