@@ -13,6 +13,7 @@ mod inspect;
 mod lint;
 mod log_shipper;
 mod logs;
+mod network;
 mod options;
 mod output;
 mod port_forward;
@@ -70,6 +71,7 @@ enum Command {
     Rm(rm::Arguments),
     Image(image::Arguments),
     Volume(volume::Arguments),
+    Network(network::Arguments),
     Secret(secret::Arguments),
     Lint(lint::Arguments),
     Doctor(doctor::Arguments),
@@ -138,6 +140,7 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Rm(arguments) => rm::run(options, arguments),
         Command::Image(arguments) => image::run(options, arguments),
         Command::Volume(arguments) => volume::run(options, arguments),
+        Command::Network(arguments) => network::run(options, arguments),
         Command::Secret(arguments) => secret::run(options, arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Doctor(arguments) => doctor::run(options, arguments),

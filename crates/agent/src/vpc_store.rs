@@ -9,8 +9,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use aws::ec2::changes::Uses;
 use aws::ec2::defaults::{self, NewIds};
 use aws::ec2::{self, FORMAT, NetworkInterfaceId, SecurityGroupId, SecurityGroupRuleId, SubnetId, VpcId, VpcNetwork};
+
+use runtime::task_dir;
 
 use crate::dice::{self, NoDice};
 use crate::host::Host;
@@ -173,6 +176,30 @@ fn with_defaults(network: &VpcNetwork, region: &str) -> Result<VpcNetwork, Store
     let block = defaults::default_block(&in_use).ok_or(StoreError::NoBlock)?;
     let made = defaults::defaults(block, &availability_zone(region), new_ids().map_err(StoreError::Dice)?);
     Ok(VpcNetwork { overlay: network.overlay.clone(), remote_interfaces: network.remote_interfaces.clone(), ..made })
+}
+
+/// Which subnets and groups the interfaces of living tasks stand on.
+pub fn uses(host: &Host) -> Result<Uses, StoreError> {
+    let (tasks, unreadable) = task_dir::list(&host.roots)
+        .map_err(|error| failed("list the tasks of", &host.roots.data)(io::Error::other(error)))?;
+    let mut uses = Uses { starting: unreadable.first().map(|error| format!("a task ({error})")), ..Uses::default() };
+    for task in tasks.iter().filter(|task| !task.is_stopped()) {
+        let Some(interface) = &task.spec.network_interface else { continue };
+        let who = format!("task {} ({}:{})", task.spec.id, task.spec.family, task.spec.revision);
+        uses.subnets.push((interface.subnet_id.clone(), who.clone()));
+        uses.groups.extend(interface.security_groups.iter().map(|group| (group.clone(), who.clone())));
+    }
+    // A namespace that is held for a task which is not written down yet.
+    let namespaces = &host.network.namespaces;
+    let held = match fs::read_dir(namespaces).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
+        Ok(held) => held,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(failed("look at", namespaces)(error)),
+    };
+    let mut names = held.iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let starting = names.find(|name| !tasks.iter().any(|task| task.spec.id.as_str() == name));
+    uses.starting = uses.starting.or(starting.map(|id| format!("task {id}, which is being started or removed,")));
+    Ok(uses)
 }
 
 /// The only one of a host: the first of its region's.

@@ -110,6 +110,7 @@ fn what_is_in_use_stays() {
     let uses = Uses {
         subnets: vec![(SubnetId::from_random(2), "task 1".to_owned())],
         groups: vec![(web.clone(), "task 1".to_owned())],
+        starting: None,
     };
     let refused = changes::delete_subnet(&network, "172.31.0.0/20", &uses).expect_err("a task is in it");
     assert_eq!(refused.code, Code::DependencyViolation);
@@ -117,6 +118,10 @@ fn what_is_in_use_stays() {
     assert_eq!(code(changes::delete_group(&network, &web, &uses)), Code::DependencyViolation);
     assert_eq!(code(changes::delete_group(&network, &default, &Uses::default())), Code::CannotDelete);
     assert_eq!(code(changes::delete_subnet(&network, "subnet-none", &uses)), Code::InvalidSubnetIdNotFound);
+    let pruned = apply(&network, "", true).expect("right");
+    assert_eq!(code(changes::keeps_uses(&network, &pruned, &uses)), Code::DependencyViolation);
+    let starting = Uses { starting: Some("task 2".to_owned()), ..Uses::default() };
+    assert_eq!(code(changes::delete_group(&network, &web, &starting)), Code::DependencyViolation);
     // A reference from another group, and none from itself.
     let mut reference = rule(30, "tcp", "80", "10.0.0.0/8");
     reference.peer = Peer::ReferencedGroup(web.clone());

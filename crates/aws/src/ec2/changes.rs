@@ -14,6 +14,42 @@ pub struct Uses {
     /// Each with who uses it: `task 0123…`.
     pub subnets: Vec<(SubnetId, String)>,
     pub groups: Vec<(SecurityGroupId, String)>,
+    /// A task that is being started: it may stand on anything.
+    pub starting: Option<String>,
+}
+
+impl Uses {
+    fn of_subnet(&self, id: &SubnetId) -> Option<&str> {
+        let user = self.subnets.iter().find(|(used, _)| used == id).map(|(_, user)| user);
+        user.or(self.starting.as_ref()).map(String::as_str)
+    }
+
+    fn of_group(&self, id: &SecurityGroupId) -> Option<&str> {
+        let user = self.groups.iter().find(|(used, _)| used == id).map(|(_, user)| user);
+        user.or(self.starting.as_ref()).map(String::as_str)
+    }
+}
+
+/// Whether everything that is used is still there after a change.
+pub fn keeps_uses(old: &VpcNetwork, new: &VpcNetwork, uses: &Uses) -> Result<(), Error> {
+    let gone = |subnet: &&Subnet| !new.subnets.iter().any(|other| other.subnet_id == subnet.subnet_id);
+    for subnet in old.subnets.iter().filter(gone) {
+        uses.of_subnet(&subnet.subnet_id).map_or(Ok(()), |user| Err(subnet_in_use(&subnet.subnet_id, user)))?;
+    }
+    let gone = |group: &&SecurityGroup| !new.security_groups.iter().any(|other| other.group_id == group.group_id);
+    for group in old.security_groups.iter().filter(gone) {
+        uses.of_group(&group.group_id).map_or(Ok(()), |user| Err(group_in_use(&group.group_id, user)))?;
+    }
+    Ok(())
+}
+
+fn subnet_in_use(id: &SubnetId, user: &str) -> Error {
+    let what = format!("The subnet '{id}' has dependencies and cannot be deleted: {user} is in it.");
+    Error::new(Code::DependencyViolation, what)
+}
+
+fn group_in_use(id: &SecurityGroupId, user: &str) -> Error {
+    Error::new(Code::DependencyViolation, format!("resource {id} has a dependent object: {user}"))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,10 +138,13 @@ fn opens_ipv4_alone(egress: &[SecurityGroupRule]) -> bool {
 }
 
 pub fn delete_subnet(network: &VpcNetwork, given: &str, uses: &Uses) -> Result<VpcNetwork, Error> {
-    let id = network.find_subnet(given)?.subnet_id.clone();
-    if let Some((_, user)) = uses.subnets.iter().find(|(used, _)| *used == id) {
-        let what = format!("The subnet '{id}' has dependencies and cannot be deleted: {user} is in it.");
-        return Err(Error::new(Code::DependencyViolation, what));
+    let subnet = network.find_subnet(given)?;
+    let id = subnet.subnet_id.clone();
+    let remote =
+        network.remote_interfaces.iter().find(|remote| subnet.cidr_block.contains(remote.private_ipv4_address));
+    let remote = remote.map(|remote| format!("an interface of host {}", remote.host));
+    if let Some(user) = uses.of_subnet(&id).or(remote.as_deref()) {
+        return Err(subnet_in_use(&id, user));
     }
     let mut changed = network.clone();
     changed.subnets.retain(|subnet| subnet.subnet_id != id);
@@ -129,12 +168,13 @@ pub fn delete_group(network: &VpcNetwork, group: &SecurityGroupId, uses: &Uses) 
         let what = format!("the specified group: \"{group}\" name: \"{DEFAULT_GROUP}\" cannot be deleted by a user");
         return Err(Error::new(Code::CannotDelete, what));
     }
-    let user = uses.groups.iter().find(|(used, _)| used == group).map(|(_, user)| user.clone());
+    let user = uses.of_group(group).map(str::to_owned);
+    let remote = network.remote_interfaces.iter().find(|remote| remote.groups.contains(group));
+    let remote = remote.map(|remote| format!("an interface of host {}", remote.host));
     let referring = network.security_groups.iter().find(|other| other.group_id != *group && refers(other, group));
     let referring = referring.map(|other| format!("a rule of {} ({})", other.group_id, other.group_name));
-    if let Some(who) = user.or(referring) {
-        let what = format!("resource {group} has a dependent object: {who}");
-        return Err(Error::new(Code::DependencyViolation, what));
+    if let Some(who) = user.or(remote).or(referring) {
+        return Err(group_in_use(group, &who));
     }
     let mut changed = network.clone();
     changed.security_groups.retain(|other| other.group_id != *group);
