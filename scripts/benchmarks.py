@@ -79,10 +79,30 @@ class Disk:
         shutil.rmtree(self.folder)
 
 
-class Coracle:
-    """The binary with state of its own, so that nothing of the host's is touched."""
+class NetworkNamespace:
+    """A pretend host's network with nothing in it but a loopback: what is counted there is nobody else's."""
 
-    def __init__(self, data, name):
+    def __init__(self, name):
+        self.name = f"{name}-{os.getpid()}"
+
+    def __enter__(self):
+        run(["ip", "netns", "add", self.name])
+        run(["ip", "-n", self.name, "link", "set", "lo", "up"])
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["ip", "netns", "del", self.name])
+
+    def inside(self, command):
+        """The command that runs another one in there. `ip netns exec` would hide the cgroups below /sys."""
+        return ["nsenter", f"--net=/run/netns/{self.name}", *map(str, command)]
+
+
+class Coracle:
+    """The binary with state of its own, so that nothing of the host's is touched; in a network of its own, if it is given one."""
+
+    def __init__(self, data, name, namespace=None):
+        self.namespace = namespace
         self.run_dir = Path("/run") / f"coracle-{name}-{os.getpid()}"
         self.environment = {
             **os.environ, "CORACLE_DATA_DIR": str(data), "CORACLE_RUN_DIR": str(self.run_dir), "NO_COLOR": "1",
@@ -90,11 +110,16 @@ class Coracle:
             "CORACLE_BRIDGE_SUBNET": "172.31.240.0/22", "CORACLE_NFT_TABLE": f"coracle_{name}",
         }
 
+    def inside(self, command):
+        return self.namespace.inside(command) if self.namespace else list(command)
+
     def __call__(self, *arguments):
-        return run([CORACLE, *arguments], env=self.environment)
+        return run(self.inside([CORACLE, *arguments]), env=self.environment)
 
     def clean_up(self):
         shutil.rmtree(self.run_dir, ignore_errors=True)
+        if self.namespace:
+            return
         # The bridge and the table are shared by all tasks, so the last task leaves them; these were ours alone.
         subprocess.run(["ip", "link", "del", self.environment["CORACLE_BRIDGE"]], stderr=subprocess.DEVNULL)
         subprocess.run(["nft", "delete", "table", "inet", self.environment["CORACLE_NFT_TABLE"]], stderr=subprocess.DEVNULL)

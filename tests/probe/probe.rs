@@ -4,11 +4,13 @@
 //! `probe VERB [ARGUMENT...]`. As `/bin/sh -c "VERB ARGUMENT..."` it takes the words of its third argument.
 #![allow(unsafe_code, reason = "the probe exists to make raw system calls")]
 
+mod ask;
 mod attack;
 mod devices;
 mod family;
 mod identity;
 mod load;
+mod metadata;
 mod output;
 mod serve;
 mod syscalls;
@@ -74,6 +76,10 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "http" => return serve::http(rest[0], rest.get(1).copied().unwrap_or("hello from the probe")),
         "http-get" => return serve::http_get(rest[0], rest[1]),
         "tcp-say" => return serve::tcp_say(rest[0], rest[1]),
+        "ask-on" => return ask::ask_on(rest[0]),
+        "get-all" => print(&metadata::get_all(rest)),
+        "ask" => print(&metadata::ask(rest[0], rest[1], rest.get(2).copied().unwrap_or_default())),
+        "child" => return metadata::child(rest),
         "interfaces" => print(&serve::interfaces()),
         "count" => {
             let line = |place: usize| rest.get(place).and_then(|text| text.parse().ok()).unwrap_or(0);

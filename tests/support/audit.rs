@@ -11,7 +11,7 @@ use super::netns::{LAN_LINK, Namespace};
 use super::{cgroups, host};
 
 /// Sets of the table that know the bridge itself, which stays with it, as Docker's does.
-const OF_THE_BRIDGE: [&str; 2] = [" bridges", " bridge-nets"];
+const OF_THE_BRIDGE: [&str; 3] = [" bridges", " bridge-nets", " bridge-nets6"];
 
 /// Everything of the host at hand that should not be there when no task runs; empty is right.
 pub(crate) fn leftovers(host: &host::Places, namespace: &Namespace) -> Vec<String> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::{Path, PathBuf};
 
 use ecs::TaskId;
@@ -10,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 use tokio::io::unix::AsyncFd;
 
-use crate::readiness;
+use crate::readiness::{self, Watched};
 
 /// A task's directory is made before its supervisor listens in it, and the socket gets its mode when it does.
 const IN_ONE: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_ATTRIB);
@@ -19,22 +18,8 @@ const AMONG_ALL: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::I
 /// `<run>/tasks`, and those directories in it whose supervisor is awaited.
 pub(crate) struct Directory {
     path: PathBuf,
-    events: AsyncFd<Events>,
+    events: AsyncFd<Watched<Inotify>>,
     awaited: BTreeMap<TaskId, WatchDescriptor>,
-}
-
-struct Events(Inotify);
-
-impl AsFd for Events {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_fd().as_raw_fd()
-    }
 }
 
 impl Directory {
@@ -43,7 +28,7 @@ impl Directory {
     pub(crate) fn watch(path: &Path) -> io::Result<Directory> {
         let events = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         events.add_watch(path, AMONG_ALL | AddWatchFlags::IN_ONLYDIR)?;
-        let events = readiness::watch(Events(events))?;
+        let events = readiness::watch(events)?;
         Ok(Directory { path: path.to_owned(), events, awaited: BTreeMap::new() })
     }
 

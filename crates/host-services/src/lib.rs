@@ -10,6 +10,7 @@
 pub mod caller;
 pub mod credentials;
 mod directory;
+mod firewall;
 pub mod http;
 pub mod metadata;
 pub mod origin;

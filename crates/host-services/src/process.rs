@@ -1,23 +1,26 @@
 //! The process: it finds the tasks, has a session with each supervisor, and ends when no task is left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use agent::Host;
 use agent::recovery::chain;
-use agent_protocol::TaskSpec;
 use ecs::TaskId;
 use ecs::task::LastStatus;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use runtime::cgroup::CgroupError;
 use runtime::client::{self, ClientError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::directory::Directory;
+use crate::firewall;
+use crate::http::{self, Http};
+use crate::resolver::{self, RESOLV_CONF, Resolver};
 use crate::sessions::{self, Answerable, News, Place, ServedSocket};
 use crate::world::{Snapshot, Task, World};
 
@@ -30,6 +33,9 @@ const GATHER_MS: u64 = 3;
 /// How soon a session that failed is tried again, milliseconds; twice as long after each further failure.
 const FIRST_RETRY_MS: u64 = 50;
 const LONGEST_RETRY_MS: u64 = 30_000;
+
+/// How long nobody is answered at the begin because a supervisor has not told how its task stands, milliseconds.
+const SETTLE_MS: u64 = 500;
 
 /// How often a supervisor is looked for that has not come yet, milliseconds, beside being told when it does.
 const LOOK_AGAIN_MS: u64 = 5_000;
@@ -48,6 +54,8 @@ const SHUTDOWN: Duration = Duration::from_millis(200);
 pub enum ProcessError {
     #[error("no loop to wait in")]
     Runtime(#[source] io::Error),
+    #[error("the host's cgroups cannot be found")]
+    Cgroups(#[source] CgroupError),
     #[error("cannot listen to signals")]
     Signals(#[source] io::Error),
     #[error("cannot watch {path}", path = path.display())]
@@ -86,6 +94,10 @@ struct Services<'a> {
     directory: Directory,
     tasks: BTreeMap<TaskId, Known>,
     world: watch::Sender<Arc<Snapshot>>,
+    answering: Arc<Answering>,
+    /// Those found at first that have told nothing yet.
+    unsettled: BTreeSet<TaskId>,
+    settled: watch::Sender<bool>,
     sender: mpsc::Sender<News>,
     news: mpsc::Receiver<News>,
     /// Answering everything; dropped, they end.
@@ -98,24 +110,37 @@ struct Services<'a> {
 #[derive(Debug)]
 enum Known {
     /// A session runs. It has told how the task stands, or not yet.
-    InSession { task: Option<Task>, failures: u32 },
+    InSession { task: Option<Task>, failures: u32, session: AbortHandle },
     /// Nobody listens there (yet).
     Absent,
     /// The last session failed.
     Failed { again_at: Instant, failures: u32 },
 }
 
+impl Known {
+    fn is_in_session(&self) -> bool {
+        matches!(self, Known::InSession { .. })
+    }
+}
+
 impl<'a> Services<'a> {
     fn new(host: &'a Host) -> Result<Services<'a>, ProcessError> {
         let path = host.roots.run.join("tasks");
         let directory = Directory::watch(&path).map_err(|cause| ProcessError::Watch { path, cause })?;
-        let (world, _) = watch::channel(Arc::new(Snapshot::default()));
+        let (world, newest) = watch::channel(Arc::new(Snapshot::default()));
+        let (settled, is_settled) = watch::channel(false);
+        let newest = World::new(newest);
+        let http = Http::new(newest.clone(), host.clone()).map_err(ProcessError::Cgroups)?;
+        let resolver = Resolver::new(newest, RESOLV_CONF.into());
         let (sender, news) = mpsc::channel(NEWS);
         Ok(Services {
             host,
             directory,
             tasks: BTreeMap::new(),
             world,
+            answering: Arc::new(Answering { http: Arc::new(http), resolver, settled: is_settled }),
+            unsettled: BTreeSet::new(),
+            settled,
             sender,
             news,
             sessions: JoinSet::new(),
@@ -127,7 +152,19 @@ impl<'a> Services<'a> {
     async fn run(mut self) -> Result<(), ProcessError> {
         tracing::info!(pid = std::process::id(), "serving");
         self.look();
+        self.unsettled =
+            self.tasks.iter().filter(|(_, known)| known.is_in_session()).map(|(id, _)| id.clone()).collect();
+        let patience = sleep(Duration::from_millis(SETTLE_MS));
+        let mut patience = std::pin::pin!(patience);
+        let mut settled = false;
+        // Ends with this.
+        let mut watching = JoinSet::new();
         loop {
+            if !settled && (self.unsettled.is_empty() || patience.is_elapsed()) {
+                settled = true;
+                self.settled.send_replace(true);
+                watching.spawn(firewall::watch(self.host.clone(), World::new(self.world.subscribe())));
+            }
             let next = self.next_look();
             let idle = self.sessions.is_empty();
             tokio::select! {
@@ -141,6 +178,7 @@ impl<'a> Services<'a> {
                 }
                 Some(news) = self.news.recv() => self.hear(news),
                 Some(_) = self.sessions.join_next() => {}
+                () = patience.as_mut(), if !settled => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.look(),
                 () = sleep(Duration::from_millis(LINGER_MS)), if idle => {
                     // Once more, since whoever starts just now does not start another process.
@@ -150,10 +188,12 @@ impl<'a> Services<'a> {
                         return Ok(());
                     }
                 }
-                _ = self.terminate.recv() => return Ok(()),
-                _ = self.interrupt.recv() => return Ok(()),
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
             }
         }
+        tracing::info!("told to end");
+        Ok(())
     }
 
     /// Looks at all directories and begins the sessions that are missing.
@@ -168,7 +208,20 @@ impl<'a> Services<'a> {
         let gone = |task: &TaskId| !present.contains(task);
         let awaited: Vec<TaskId> = self.directory.awaited().filter(|task| gone(task)).cloned().collect();
         awaited.iter().for_each(|task| self.directory.forget(task));
-        self.tasks.retain(|task, known| !gone(task) || matches!(known, Known::InSession { .. }));
+        let mut ended = false;
+        self.tasks.retain(|task, known| {
+            if gone(task)
+                && let Known::InSession { session, .. } = known
+            {
+                // Its supervisor removes the directory when nobody is left who could call.
+                session.abort();
+                ended = true;
+            }
+            !gone(task)
+        });
+        if ended {
+            self.publish();
+        }
         for task in present {
             let failures = match self.tasks.get(&task) {
                 None | Some(Known::Absent) => 0,
@@ -189,12 +242,10 @@ impl<'a> Services<'a> {
             Ok(service) => {
                 self.directory.forget(task);
                 let place = Place { task: task.clone(), state: places.state };
-                let world = World::new(self.world.subscribe());
-                let answer = move |answering: &mut JoinSet<()>, spec: &Arc<TaskSpec>, socket| {
-                    answer(answering, spec, socket, &world);
-                };
-                self.sessions.spawn(sessions::run(service, place, self.sender.clone(), answer));
-                Known::InSession { task: None, failures }
+                let answering = Arc::clone(&self.answering);
+                let answer = move |on: &mut JoinSet<()>, socket| answering.begin(on, socket);
+                let session = self.sessions.spawn(sessions::run(service, place, self.sender.clone(), answer));
+                Known::InSession { task: None, failures, session }
             }
             Err(ClientError::Gone { .. }) => Known::Absent,
             Err(error) => failed(task, &error, failures),
@@ -215,7 +266,8 @@ impl<'a> Services<'a> {
         match news {
             News::Stands(stands) => {
                 let id = stands.spec.id.clone();
-                if let Some(Known::InSession { task, failures }) = self.tasks.get_mut(&id) {
+                self.unsettled.remove(&id);
+                if let Some(Known::InSession { task, failures, .. }) = self.tasks.get_mut(&id) {
                     if task.is_none() {
                         tracing::info!(task = %id, "served");
                     }
@@ -224,6 +276,7 @@ impl<'a> Services<'a> {
                 }
             }
             News::Ended { task, why } => {
+                self.unsettled.remove(&task);
                 let Some(Known::InSession { failures, .. }) = self.tasks.get(&task) else { return };
                 let known = match why {
                     Ok(()) => {
@@ -263,21 +316,31 @@ fn failed_quietly(failures: u32) -> Known {
     Known::Failed { again_at: Instant::now() + Duration::from_millis(pause), failures: failures + 1 }
 }
 
-/// Begins to answer on a socket.
-fn answer(answering: &mut JoinSet<()>, spec: &Arc<TaskSpec>, answerable: Answerable, world: &World) {
-    let Answerable { origin, socket } = answerable;
-    let _ = (spec, origin, world);
-    match socket {
-        ServedSocket::Http(listener) | ServedSocket::DnsTcp(listener) => {
-            answering.spawn(async move { while listener.accept().await.is_ok() {} });
-        }
-        ServedSocket::DnsUdp(socket) => {
-            answering.spawn(async move {
-                let mut request = [0; 512];
-                while let Ok((length, from)) = socket.recv_from(&mut request).await {
-                    let _ = socket.send_to(&request[..length], from).await;
-                }
-            });
-        }
+/// Everybody who answers, for all sockets.
+struct Answering {
+    http: Arc<Http>,
+    resolver: Arc<Resolver>,
+    /// Before that, a name may be unknown only because its task is.
+    settled: watch::Receiver<bool>,
+}
+
+impl Answering {
+    fn begin(&self, on: &mut JoinSet<()>, answerable: Answerable) {
+        let Answerable { origin, socket } = answerable;
+        let mut settled = self.settled.clone();
+        let (http, resolver) = (Arc::clone(&self.http), Arc::clone(&self.resolver));
+        on.spawn(async move {
+            // The process ends where nobody can say it any more.
+            if settled.wait_for(|settled| *settled).await.is_err() {
+                return;
+            }
+            let place = origin.clone();
+            let error = match socket {
+                ServedSocket::Http(listener) => return http::serve(listener, origin, http).await,
+                ServedSocket::DnsTcp(listener) => resolver::serve_tcp(resolver, listener, origin).await,
+                ServedSocket::DnsUdp(socket) => resolver::serve_udp(resolver, socket, origin).await,
+            };
+            tracing::warn!(origin = ?place, %error, "a socket is of no use any more");
+        });
     }
 }

@@ -83,7 +83,7 @@ pub(crate) async fn run(
     service: client::Service,
     place: Place,
     news: mpsc::Sender<News>,
-    answer: impl Fn(&mut JoinSet<()>, &Arc<TaskSpec>, Answerable),
+    answer: impl Fn(&mut JoinSet<()>, Answerable),
 ) {
     let why = serve(service, &place, &news, answer).await;
     // Nobody is told where the process ends.
@@ -94,7 +94,7 @@ async fn serve(
     service: client::Service,
     place: &Place,
     news: &mpsc::Sender<News>,
-    answer: impl Fn(&mut JoinSet<()>, &Arc<TaskSpec>, Answerable),
+    answer: impl Fn(&mut JoinSet<()>, Answerable),
 ) -> Result<(), SessionError> {
     let mut service = readiness::watch(service).map_err(SessionError::Wait)?;
     let mut spec: Option<Arc<TaskSpec>> = None;
@@ -103,7 +103,7 @@ async fn serve(
     let mut waiting: Vec<Answerable> = Vec::new();
     loop {
         let mut ready = service.readable_mut().await.map_err(SessionError::Wait)?;
-        let served = match ready.get_inner_mut().advance() {
+        let served = match ready.get_inner_mut().0.advance() {
             Ok(Some(served)) => served,
             Ok(None) => {
                 ready.clear_ready();
@@ -131,7 +131,7 @@ async fn serve(
                     waiting.clear();
                     answering.shutdown().await;
                 }
-                waiting.drain(..).for_each(|socket| answer(&mut answering, spec, socket));
+                waiting.drain(..).for_each(|socket| answer(&mut answering, socket));
             }
         }
         // Whoever has ended is done with; no more than the sockets are there.
@@ -145,7 +145,7 @@ fn read_spec(place: &Place) -> Result<TaskSpec, SessionError> {
 }
 
 /// Nobody is left who could call.
-fn is_over(status: &TaskStatus) -> bool {
+pub(crate) fn is_over(status: &TaskStatus) -> bool {
     status.execution_stopped_at.is_some()
         && status.containers.iter().all(|container| container.last_status == ContainerLastStatus::Stopped)
 }

@@ -49,6 +49,12 @@ impl World {
         known.ok()?.ok()?.task(id).cloned()
     }
 
+    /// The next one that differs from the last that this returned; nothing where there is no other any more.
+    pub(crate) async fn changed(&mut self) -> Option<Arc<Snapshot>> {
+        self.newest.changed().await.ok()?;
+        Some(self.newest.borrow_and_update().clone())
+    }
+
     /// Until something changes, or that time is over.
     pub async fn change(&self, seen: &Arc<Snapshot>, within: Duration) {
         let mut newest = self.newest.clone();
