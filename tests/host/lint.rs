@@ -65,11 +65,26 @@ fn what_has_no_effect_is_a_warning_that_run_prints_too() {
 }
 
 #[test]
-fn awsvpc_is_said_to_come_later() {
+fn every_network_mode_is_right_where_amazon_has_it() {
     let host = Host::new();
-    let mut definition = definition::probe(&["exit", "0"]);
-    definition["networkMode"] = json!("awsvpc");
-    lint(&host, &definition).expect_code(1).prints(&["networkMode", "awsvpc"]);
+    // Linux modes of each launch type: task-networking.html and ecs-anywhere.html of Amazon's developer guide.
+    let modes = ["awsvpc", "bridge", "host", "none"];
+    for (launch_type, right) in [("EC2", modes.as_slice()), ("FARGATE", &modes[..1]), ("EXTERNAL", &modes)] {
+        for mode in modes {
+            let mut definition = definition::probe(&["exit", "0"]);
+            definition["networkMode"] = json!(mode);
+            definition["requiresCompatibilities"] = json!([launch_type]);
+            (definition["cpu"], definition["memory"]) = (json!("256"), json!("512"));
+            let done = lint(&host, &definition);
+            if !right.contains(&mode) {
+                done.expect_code(1).prints(&["Fargate only supports network mode"]);
+            } else if (launch_type, mode) == ("EXTERNAL", "awsvpc") {
+                done.ok().prints(&["note: networkMode", "EXTERNAL instances have no network mode awsvpc"]);
+            } else {
+                done.ok();
+            }
+        }
+    }
     host.finish();
 }
 
@@ -77,7 +92,7 @@ fn awsvpc_is_said_to_come_later() {
 fn findings_as_json() {
     let host = Host::new();
     let mut definition = definition::probe(&["exit", "0"]);
-    definition["networkMode"] = json!("awsvpc");
+    definition["networkMode"] = json!("vpc");
     let file = host.file("task.json", definition.to_string());
     let found =
         host.coracle(["lint".as_ref(), "--output".as_ref(), "json".as_ref(), file.as_os_str()]).expect_code(1).json();

@@ -51,7 +51,7 @@ pub fn read(text: &str) -> Result<AwsVpcConfiguration, Error> {
         shorthand(text)?
     };
     let root = object(&value, "the configuration")?;
-    for name in root.keys().filter(|name| *name != ROOT) {
+    if let Some(name) = root.keys().find(|name| *name != ROOT) {
         return Err(member(name, format!("there is no such member; the only one is {ROOT}")));
     }
     let inner = root.get(ROOT).ok_or_else(|| member(ROOT, "it is missing".to_owned()))?;

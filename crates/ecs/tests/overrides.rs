@@ -59,7 +59,7 @@ fn findings_name_their_place() {
          error: containerOverrides[1].environmentFiles[0].value: \"x\" is not possible here; invalid s3 arn: \"x\"; arn:aws:s3:::BUCKET/KEY.env is one, and the absolute path of a file of this host will do\n\
          error: containerOverrides[1].resourceRequirements[0].value: \"some\" is no number of GPUs; write \"1\", or \"ALL\"\n\
          error: containerOverrides[1].environment[0].name: \"=\" is not possible here; an environment variable's name is not empty and has no '='\n\
-         no effect: taskRoleArn: there is no credentials endpoint yet, so containers get no AWS credentials\n\
+         mapped: taskRoleArn: \"r\": no role is assumed: the task gets the credentials that this host's store of secrets has under the role's ARN\n\
          error: image: TaskOverride has no such member; it belongs into containerDefinitions[]\n\
          refused"
     );

@@ -90,7 +90,7 @@ fn lint_finds_what_registration_refuses() {
 #[test]
 fn what_this_host_cannot_run_is_registered_all_the_same() {
     let example = json!({
-        "task": { "networkMode": "awsvpc", "runtimePlatform": { "cpuArchitecture": "ARM64" }, "somethingNewer": 1 },
+        "task": { "runtimePlatform": { "cpuArchitecture": "ARM64" }, "somethingNewer": 1 },
         "container": { "privileged": true, "credentialSpecs": ["credentialspec:arn:x"],
             "dockerSecurityOptions": ["credentialspec:arn:x"] }
     });

@@ -1,7 +1,7 @@
 //! Members of RunTask's `overrides`.
 
 use super::container::{ENVIRONMENT_FILE, ENVIRONMENT_VARIABLE, RESOURCE_REQUIREMENT, WHOLE_GPUS};
-use super::task::{EPHEMERAL_STORAGE, OWN_LOGINS};
+use super::task::{EPHEMERAL_STORAGE, OWN_LOGINS, TASK_ROLE};
 use super::{INT_MAX, Kind, Rule, Shape, TEXTS, no_effect, partly, works};
 use crate::grammar;
 use crate::size::{MAX_MEMORY_MIB, MIN_MEMORY_MIB};
@@ -18,11 +18,7 @@ pub static TASK_OVERRIDE: Shape = Shape {
         works("memory", Kind::Text)
             .rule(Rule::Grammar(grammar::task_memory))
             .shown_by("tests/host/members.rs: an_override_gives_the_task_another_size"),
-        no_effect(
-            "taskRoleArn",
-            Kind::Text,
-            "there is no credentials endpoint yet, so containers get no AWS credentials",
-        ),
+        TASK_ROLE,
         no_effect("executionRoleArn", Kind::Text, OWN_LOGINS),
         works("ephemeralStorage", Kind::Structure(&EPHEMERAL_STORAGE)),
         no_effect(

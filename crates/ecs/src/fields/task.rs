@@ -1,12 +1,25 @@
 //! Members of the task definition itself, volumes included.
 
 use super::container::{CONTAINER_DEFINITION, KEY_VALUE_PAIR};
-use super::{INT_MAX, Kind, Member, Rule, Shape, TEXTS, no_effect, partly, read_only, refused, works};
+use super::{Here, INT_MAX, Kind, Member, Rule, Shape, TEXTS, no_effect, partly, read_only, refused, works};
 use crate::grammar;
 
 const SWITCH: &[&str] = &["ENABLED", "DISABLED"];
 
 pub(super) const OWN_LOGINS: &str = "no role is assumed: images, secrets and logs go by this host's own logins";
+
+/// Of the definition and of its overrides.
+pub(super) const TASK_ROLE: Member = Member {
+    name: "taskRoleArn",
+    kind: Kind::Text,
+    required: false,
+    rule: Rule::Any,
+    extensions: &[],
+    here: Here::Mapped(
+        "no role is assumed: the task gets the credentials that this host's store of secrets has under the role's ARN",
+    ),
+    shown_by: Some("tests/host/metadata.rs: credentials_come_from_the_hosts_store_and_protection_is_kept"),
+};
 
 pub static TASK_DEFINITION: Shape = Shape {
     name: "TaskDefinition",
@@ -16,9 +29,9 @@ pub static TASK_DEFINITION: Shape = Shape {
             .rule(Rule::Grammar(grammar::family))
             .shown_by("tests/host/run.rs: a_detached_task_is_listed_shown_entered_stopped_and_removed"),
         works("containerDefinitions", Kind::List(&Kind::Structure(&CONTAINER_DEFINITION))).required(),
-        partly("networkMode", Kind::Text, "bridge (the default), host and none; awsvpc comes with a later version")
+        works("networkMode", Kind::Text)
             .one_of(&["bridge", "host", "awsvpc", "none"])
-            .shown_by("tests/host/network.rs: host_mode_is_the_hosts_network"),
+            .shown_by("tests/host/awsvpc.rs: twenty_tasks_listen_on_port_80"),
         works("cpu", Kind::Text)
             .rule(Rule::Grammar(grammar::task_cpu))
             .shown_by("tests/host/limits.rs: task_cpu_throttles"),
@@ -26,15 +39,11 @@ pub static TASK_DEFINITION: Shape = Shape {
             .rule(Rule::Grammar(grammar::task_memory))
             .shown_by("tests/host/limits.rs: task_size_is_a_hard_limit_on_the_parent"),
         works("runtimePlatform", Kind::Structure(&RUNTIME_PLATFORM)),
-        partly("requiresCompatibilities", TEXTS, "EC2 and EXTERNAL; a task for others runs here all the same")
+        partly("requiresCompatibilities", TEXTS, "EC2, FARGATE and EXTERNAL; a task for others runs here all the same")
             .one_of(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"])
-            .shown_by("crates/ecs/tests/definitions.rs: each_file_gets_the_findings_beside_it"),
+            .shown_by("tests/host/awsvpc.rs: a_definition_for_fargate_runs_as_one"),
         works("tags", Kind::List(&Kind::Structure(&TAG))),
-        no_effect(
-            "taskRoleArn",
-            Kind::Text,
-            "there is no credentials endpoint yet, so containers get no AWS credentials",
-        ),
+        TASK_ROLE,
         no_effect("executionRoleArn", Kind::Text, OWN_LOGINS),
         no_effect(
             "placementConstraints",

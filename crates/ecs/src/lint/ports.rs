@@ -20,7 +20,7 @@ pub(super) fn check(root: &Place<'_>, findings: &mut Findings) {
         None | Some("bridge") => NetworkMode::Bridge,
         Some("host") => NetworkMode::Host,
         Some("none") => NetworkMode::None,
-        // awsvpc has a finding of its own, and its ports are right where those of host are.
+        // What is no mode has a finding of its own.
         Some(_) => NetworkMode::Awsvpc,
     };
     let mut mapped = Vec::new();

@@ -18,7 +18,6 @@ const MAX_PLACEMENT_CONSTRAINTS: usize = 10;
 
 pub(super) fn check(root: &Place<'_>, origin: Origin, findings: &mut Findings) {
     number_of_containers(root, findings);
-    external(root, findings);
     placement(root, findings);
     proxy(root, findings);
     accelerators(root, findings);
@@ -27,10 +26,7 @@ pub(super) fn check(root: &Place<'_>, origin: Origin, findings: &mut Findings) {
 
 /// What Amazon registers and this host does not run, or runs as something else.
 pub(super) fn check_host(root: &Place<'_>, host: &HostFacts, findings: &mut Findings) {
-    if root.text("networkMode") == Some("awsvpc") {
-        findings.refuse("networkMode", "awsvpc comes with a later version of coracle");
-        findings.hint("use bridge or host here");
-    }
+    external(root, findings);
     platform(root, host, findings);
     compatibilities(root, findings);
     if let Some(trusted) = root.member("trustedExecutionConfiguration")
@@ -74,19 +70,19 @@ fn platform(root: &Place<'_>, host: &HostFacts, findings: &mut Findings) {
 fn compatibilities(root: &Place<'_>, findings: &mut Findings) {
     let given: Vec<&str> =
         root.items("requiresCompatibilities").iter().filter_map(|item| item.value.as_str()).collect();
-    if !given.is_empty() && !given.iter().any(|name| matches!(*name, "EC2" | "EXTERNAL")) {
+    if !given.is_empty() && !given.iter().any(|name| matches!(*name, "EC2" | "FARGATE" | "EXTERNAL")) {
         let message = format!("{}: runs here as EXTERNAL, on this host", given.join(", "));
         findings.add(Severity::Mapped, "requiresCompatibilities", message);
     }
 }
 
 /// "The awsvpc network mode isn't supported" for EXTERNAL
-/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html>).
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-anywhere.html>), of which a host of ours is one.
 fn external(root: &Place<'_>, findings: &mut Findings) {
     let names = root.items("requiresCompatibilities");
     if names.iter().any(|name| name.value.as_str() == Some("EXTERNAL")) && root.text("networkMode") == Some("awsvpc") {
-        findings.error("networkMode", "EXTERNAL instances have no network mode awsvpc");
-        findings.hint("use bridge, host or none");
+        let message = "Amazon's EXTERNAL instances have no network mode awsvpc; this host has";
+        findings.note("networkMode", message);
     }
 }
 
