@@ -5,13 +5,14 @@
 //! and nobody is there; so it may die at any moment, and a container never sees more of that than a pause. It also puts
 //! the firewall's table back when somebody flushes it.
 //!
-//! `world` knows the tasks, `origin` says who is calling, `http` and `resolver` answer.
+//! `world` knows the tasks, `origin` says who is calling, `http` and `resolver` answer. `loopback6` stands at `[::1]`.
 
 pub mod caller;
 pub mod credentials;
 mod directory;
 mod firewall;
 pub mod http;
+pub mod loopback6;
 pub mod metadata;
 pub mod origin;
 pub mod process;

@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::directory::Directory;
 use crate::firewall;
 use crate::http::{self, Http};
+use crate::loopback6;
 use crate::resolver::{self, RESOLV_CONF, Resolver};
 use crate::sessions::{self, Answerable, News, Place, ServedSocket};
 use crate::world::{Snapshot, Task, World};
@@ -151,6 +152,8 @@ impl<'a> Services<'a> {
 
     async fn run(mut self) -> Result<(), ProcessError> {
         tracing::info!(pid = std::process::id(), "serving");
+        // It ends with the loop.
+        tokio::spawn(loopback6::serve(World::new(self.world.subscribe())));
         self.look();
         self.unsettled =
             self.tasks.iter().filter(|(_, known)| known.is_in_session()).map(|(id, _)| id.clone()).collect();
