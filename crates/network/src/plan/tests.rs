@@ -99,9 +99,142 @@ fn host_mode_maps_a_port_to_itself() {
 }
 
 #[test]
-fn none_has_no_ports_and_awsvpc_is_said_to_be_missing() {
+fn none_has_no_ports() {
     assert!(plan_json(NetworkMode::None, r#"[{"containerPort":80}]"#).unwrap_err().contains("portMappings"));
-    assert!(plan_json(NetworkMode::Awsvpc, "[]").unwrap_err().contains("awsvpc is not supported yet"));
+}
+
+/// What `10.0.1.0/24` is configured as, with members that a test replaces.
+fn vpc(subnet: serde_json::Value) -> VpcNetwork {
+    let mut network = serde_json::json!({
+        "vpcs": [{"vpcId": "vpc-00000001", "cidrBlock": "10.0.0.0/16"}],
+        "subnets": [{
+            "subnetId": "subnet-00000001", "vpcId": "vpc-00000001", "cidrBlock": "10.0.1.0/24",
+            "ipv6CidrBlock": "fd00:1::/64", "availabilityZone": "here",
+        }],
+        "securityGroups": [
+            {"groupId": "sg-00000001", "groupName": "default", "vpcId": "vpc-00000001"},
+            {"groupId": "sg-0000000f", "groupName": "default", "vpcId": "vpc-0000000f"},
+        ],
+        "overlay": {"thisHost": "a", "hosts": []},
+    });
+    for (name, value) in subnet.as_object().unwrap() {
+        network["subnets"][0][name] = value.clone();
+    }
+    serde_json::from_value(network).unwrap()
+}
+
+fn interface(network: VpcNetwork) -> InterfaceRequest {
+    InterfaceRequest {
+        network_interface_id: NetworkInterfaceId::from_random(5),
+        network: Arc::new(network),
+        subnet: SubnetId::try_from("subnet-00000001".to_owned()).unwrap(),
+        security_groups: vec![group("sg-00000001")],
+        assign_public_ip: false,
+        domain: "eu-central-1.compute.internal".into(),
+    }
+}
+
+fn group(id: &str) -> SecurityGroupId {
+    SecurityGroupId::try_from(id.to_owned()).unwrap()
+}
+
+fn plan_interface(
+    interface: Option<InterfaceRequest>,
+    containers: Vec<ContainerRequest>,
+) -> Result<NetworkPlan, String> {
+    let request = Request { interface, ..request(NetworkMode::Awsvpc, containers) };
+    plan(&request).map_err(|refusal| refusal.to_string())
+}
+
+#[test]
+fn an_awsvpc_task_has_one_interface_for_all_its_containers() {
+    let off = ContainerRequest { disable_networking: true, ..container_asking(Vec::new()) };
+    let mappings = r#"[{"containerPort":80,"hostPort":80},{"containerPort":81},{"containerPortRange":"9000-9004"}]"#;
+    let web = container_asking(serde_json::from_str(mappings).unwrap());
+    let planned = plan_interface(Some(interface(vpc(serde_json::json!({})))), vec![web, off]).unwrap();
+    let places: Vec<_> = planned.containers.iter().map(|container| container.place.clone()).collect();
+    assert_eq!(places, [Place::Interface, Place::Loopback]);
+    let interface = planned.interface.unwrap();
+    let address = std::net::Ipv4Addr::new(10, 0, 1, 5);
+    assert_eq!(interface.private_dns_name(address), "ip-10-0-1-5.eu-central-1.compute.internal");
+    assert_eq!(interface.ipv6(address), Some("fd00:1::a00:105".parse().unwrap()));
+    assert_eq!(interface.gateway(), std::net::Ipv4Addr::new(10, 0, 1, 1));
+    // 256 less the first four and the last.
+    assert_eq!(interface.candidates(9).count(), 251);
+}
+
+#[test]
+fn interfaces_that_cannot_be_are_refused_by_field() {
+    use serde_json::json;
+    let web = || vec![container_asking(Vec::new())];
+    let base = || interface(vpc(json!({})));
+    let six = vec![group("sg-00000001"); 6];
+    let elsewhere = SubnetId::try_from("subnet-0000000f".to_owned()).unwrap();
+    let slices = json!([{"host": "b", "cidrBlock": "10.0.1.0/25"}]);
+    let outside = json!([{"host": "a", "cidrBlock": "10.0.2.0/25"}]);
+    let public = json!({"interface": "eth0", "first": "192.0.2.9", "last": "192.0.2.8"});
+    let cases = [
+        (
+            InterfaceRequest { subnet: elsewhere, ..base() },
+            "subnets[0]: the subnet ID 'subnet-0000000f' does not exist",
+        ),
+        (InterfaceRequest { security_groups: six, ..base() }, "securityGroups: "),
+        (InterfaceRequest { security_groups: Vec::new(), ..base() }, "securityGroups: "),
+        (
+            InterfaceRequest { security_groups: vec![group("sg-00000001"), group("sg-00000002")], ..base() },
+            "securityGroups[1]: the security group 'sg-00000002' does not exist",
+        ),
+        (
+            InterfaceRequest { security_groups: vec![group("sg-0000000f")], ..base() },
+            "securityGroups[0]: sg-0000000f is in vpc-0000000f",
+        ),
+        (InterfaceRequest { assign_public_ip: true, ..base() }, "assignPublicIp: "),
+        (
+            InterfaceRequest { assign_public_ip: true, ..interface(vpc(json!({"publicAddresses": public}))) },
+            "assignPublicIp: the public addresses of subnet-00000001 end",
+        ),
+        (interface(vpc(json!({"slices": slices}))), "subnets[0]: no slice"),
+        (interface(vpc(json!({"slices": outside}))), "subnets[0]: slice 10.0.2.0/25 does not lie"),
+        (interface(vpc(json!({"ipv6CidrBlock": "fd00:1::/112"}))), "subnets[0]: the IPv6 block"),
+    ];
+    for (asked, said) in cases {
+        let found = plan_interface(Some(asked), web()).unwrap_err();
+        assert!(found.starts_with(&format!("networkConfiguration.awsvpcConfiguration.{said}")), "{said}: {found}");
+    }
+    // Amazon's words, from ecs-agent's and moto's tests of RunTask.
+    let said = "Network Configuration must be provided when networkMode 'awsvpc' is specified.";
+    assert_eq!(plan_interface(None, web()).unwrap_err(), said);
+    let off = ContainerRequest { disable_networking: true, ..container_asking(Vec::new()) };
+    assert!(plan_interface(Some(base()), vec![off]).unwrap_err().contains("networkMode none"));
+}
+
+#[test]
+fn what_an_awsvpc_container_cannot_have_is_refused_by_field() {
+    let base = || container_asking(Vec::new());
+    let mapping = serde_json::from_str(r#"[{"containerPort":80,"hostPort":8080}]"#).unwrap();
+    let entry = HostEntry { hostname: "db".into(), ip_address: "192.0.2.1".into() };
+    let cases = [
+        (ContainerRequest { hostname: Some("web".into()), ..base() }, "hostname"),
+        (ContainerRequest { links: vec!["db".into()], ..base() }, "links"),
+        (ContainerRequest { extra_hosts: vec![entry], ..base() }, "extraHosts"),
+        (container_asking(mapping), "portMappings[0].hostPort"),
+        (ContainerRequest { dns_servers: vec!["x".into()], ..base() }, "dnsServers[0]"),
+    ];
+    for (container, field) in cases {
+        let said = plan_interface(Some(interface(vpc(serde_json::json!({})))), vec![container]).unwrap_err();
+        assert!(said.starts_with(&format!("container web: {field}: ")), "{field}: {said}");
+    }
+}
+
+#[test]
+fn a_host_gives_out_its_own_part_of_a_subnet_that_spans_hosts() {
+    let slices = serde_json::json!([
+        {"host": "b", "cidrBlock": "10.0.1.128/25"}, {"host": "a", "cidrBlock": "10.0.1.0/26"},
+    ]);
+    let planned =
+        plan_interface(Some(interface(vpc(serde_json::json!({"slices": slices})))), vec![container_asking(Vec::new())]);
+    let all: Vec<_> = planned.unwrap().interface.unwrap().candidates(0).collect();
+    assert_eq!((all.len(), all[0].octets(), all[59].octets()), (60, [10, 0, 1, 4], [10, 0, 1, 63]));
 }
 
 #[test]

@@ -139,6 +139,41 @@ pub fn task(number: u8) -> TaskId {
     TaskId::from_bytes([number; 16])
 }
 
+/// A directory of this test's own, gone with it.
+pub struct Scratch(pub std::path::PathBuf);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("coracle-bed-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        Scratch(path)
+    }
+
+    /// The settings of a host whose tasks' namespaces are held here.
+    pub fn settings(&self) -> Settings {
+        Settings::new("test", &self.0.join("netns"))
+    }
+
+    /// The tasks whose namespaces are held.
+    pub fn held(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.0.join("netns")) else { return Vec::new() };
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        for name in self.held() {
+            let _ = nix::mount::umount2(&self.0.join("netns").join(name), nix::mount::MntFlags::MNT_DETACH);
+        }
+        std::fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
 pub fn request(number: u8, mode: NetworkMode, containers: Vec<ContainerRequest>) -> Request {
     Request { task: task(number), mode, containers, interface: None }
 }
