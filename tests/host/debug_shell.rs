@@ -277,7 +277,7 @@ fn it_ends_with_the_container_and_leaves_nothing() {
     host.finish();
 }
 
-fn busybox() -> &'static str {
+pub(super) fn busybox() -> &'static str {
     let places = ["/bin/busybox", "/usr/bin/busybox"];
     places.into_iter().find(|place| Path::new(place).is_file()).expect("these tests need busybox-static")
 }

@@ -12,6 +12,7 @@ mod bad_input;
 mod confinement;
 mod debug_shell;
 mod debugging;
+mod dns;
 mod environment;
 mod escapes;
 mod firelens;

@@ -10,6 +10,7 @@ mod devices;
 mod family;
 mod identity;
 mod load;
+mod names;
 mod metadata;
 mod output;
 mod serve;
@@ -80,6 +81,7 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "get-all" => print(&metadata::get_all(rest)),
         "ask" => print(&metadata::ask(rest[0], rest[1], rest.get(2).copied().unwrap_or_default())),
         "child" => return metadata::child(rest),
+        "resolve" => print(&names::resolve(rest)),
         "interfaces" => print(&serve::interfaces()),
         "count" => {
             let line = |place: usize| rest.get(place).and_then(|text| text.parse().ok()).unwrap_or(0);
