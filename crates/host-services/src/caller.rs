@@ -13,12 +13,11 @@ use runtime::cgroup::{CgroupError, Cgroups};
 use crate::origin::Origin;
 use crate::world::Snapshot;
 
-/// A connection as its two ends are called.
+/// A connection as the caller's socket has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
-    /// The caller's end.
     pub caller: SocketAddrV4,
-    /// Ours.
+    /// What it called.
     pub here: SocketAddrV4,
 }
 

@@ -13,7 +13,7 @@ mod samples;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, SocketAddrV4};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -41,6 +41,9 @@ use samples::Samples;
 pub use rate::{BURST, REQUESTS_PER_SECOND};
 pub use refuse::MAX_HEAD_BYTES;
 
+/// Where callers find it. Our own end has another one: `network` rewrites it on the way, and nobody who calls that one
+/// gets a connection.
+const PORT: u16 = 80;
 /// Open at once on one listener; more wait in the kernel's queue.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// Open at once from one task; one more is closed.
@@ -181,7 +184,7 @@ impl Http {
         let (SocketAddr::V4(caller), Ok(SocketAddr::V4(here))) = (peer, stream.local_addr()) else {
             return Err(NoTask::Gone);
         };
-        let connection = Connection { caller, here };
+        let connection = Connection { caller, here: SocketAddrV4::new(*here.ip(), PORT) };
         let end = Instant::now() + SETTLE;
         loop {
             let tasks = self.world.snapshot();
