@@ -105,7 +105,10 @@ fn prepare_and_run(options: &Options, arguments: &Arguments, report: &mut Report
     }
     require_root("run")?;
     let plan = plan(arguments, report)?;
-    let host = recovery::host(options)?;
+    let mut host = recovery::host(options)?;
+    if let Some(addresses) = arguments.network.publish_addresses(plan.network_mode())? {
+        host.network.publish_addresses = addresses;
+    }
     recovery::recover(&host, Network::IfCutShort);
     let started = start(&host, &plan, arguments)?;
     report.started(&started);

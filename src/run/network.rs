@@ -1,5 +1,7 @@
 //! `coracle run`'s options about an awsvpc task's interface, and its launch type.
 
+use std::net::IpAddr;
+
 use clap::Args;
 use ecs::LaunchType;
 use ecs::network_configuration::{self, AwsVpcConfiguration};
@@ -21,6 +23,10 @@ pub(super) struct NetworkArguments {
     /// All three as the AWS CLI has them: its shorthand, or JSON.
     #[arg(long, value_name = "awsvpcConfiguration={…}", conflicts_with_all = ["subnet", "security_group", "assign_public_ip"])]
     network_configuration: Option<String>,
+    /// An address of this host to publish a bridge-mode task's ports at; may be given more than once. Otherwise
+    /// CORACLE_PUBLISH_ADDRESSES, or all.
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
+    publish_address: Vec<String>,
     /// EC2, FARGATE or EXTERNAL; what the definition requires, or EXTERNAL.
     #[arg(long, value_name = "TYPE")]
     launch_type: Option<String>,
@@ -31,6 +37,22 @@ impl NetworkArguments {
         let asked = self.launch_type.as_deref().map(LaunchType::read).transpose();
         let chosen = asked.and_then(|asked| ecs::launch_type::choose(asked, definition));
         chosen.doing("--launch-type").map_err(|failure| failure.exit(BAD_INPUT))
+    }
+
+    /// Where ports are published, if it is said.
+    pub(super) fn publish_addresses(&self, mode: NetworkMode) -> Result<Option<Vec<IpAddr>>, Failure> {
+        if self.publish_address.is_empty() {
+            return Ok(None);
+        }
+        let bad = |failure: Failure| failure.exit(BAD_INPUT);
+        if mode != NetworkMode::Bridge {
+            let what = format!("--publish-address: the definition has networkMode {mode}, which publishes no ports");
+            return Err(bad(Failure::new(what).next("networkMode bridge, or leave --publish-address out")));
+        }
+        let given = self.publish_address.join(",");
+        network::publish_addresses(&given)
+            .map(Some)
+            .map_err(|error| bad(Failure::new(format!("--publish-address {given}: {}", error.wanted))))
     }
 
     pub(super) fn configuration(&self, mode: NetworkMode) -> Result<AwsVpcConfiguration, Failure> {
@@ -67,7 +89,27 @@ mod tests {
             security_group: Vec::new(),
             assign_public_ip: false,
             network_configuration: None,
+            publish_address: Vec::new(),
             launch_type: None,
+        }
+    }
+
+    #[test]
+    fn ports_are_published_at_addresses_that_a_host_can_have() {
+        let at = |addresses: &[&str], mode| {
+            let publish_address = addresses.iter().map(|address| (*address).to_owned()).collect();
+            NetworkArguments { publish_address, ..given() }.publish_addresses(mode)
+        };
+        let local: [IpAddr; 2] = [[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
+        assert_eq!(at(&["127.0.0.1", "::1"], NetworkMode::Bridge).expect("good addresses"), Some(local.to_vec()));
+        assert_eq!(at(&[], NetworkMode::Awsvpc).expect("nothing is asked"), None);
+        for (addresses, mode, why) in [
+            (&["0.0.0.0"], NetworkMode::Bridge, "leave it out"),
+            (&["localhost"], NetworkMode::Bridge, "--publish-address localhost: addresses of this host"),
+            (&["127.0.0.1"], NetworkMode::Host, "networkMode host, which publishes no ports"),
+        ] {
+            let refused = at(addresses, mode).expect_err("it is refused");
+            assert!(refused.to_string().contains(why), "{refused}");
         }
     }
 
