@@ -26,7 +26,7 @@ pub(crate) fn leftovers(host: &host::Places, namespace: &Namespace) -> Vec<Strin
     let root = host.root.display().to_string();
     found.extend(mounts.lines().filter(|line| line.contains(&root)).map(|line| format!("mount {line}")));
     for link in namespace.links() {
-        if link != "lo" && link != LAN_LINK && link != host::BRIDGE {
+        if link != "lo" && link != LAN_LINK && link != host::BRIDGE && link != host::GATEWAYS {
             found.push(format!("link {link}"));
         }
     }

@@ -18,6 +18,9 @@ use super::{cgroups, definition, image, unique};
 /// The bridge's documented default name: the network namespace is the test's own, so it needs no other.
 pub(crate) const BRIDGE: &str = "coracle0";
 
+/// It has the subnets' gateway addresses, and stays as the bridge does.
+pub(crate) const GATEWAYS: &str = "coracle-eni";
+
 /// After the last task's end, how long its supervisor may still be busy with going away.
 const SETTLING: Duration = Duration::from_secs(10);
 
