@@ -50,6 +50,7 @@ pub(crate) fn json(task: &Task) -> Value {
             let known = json!({
                 "hostname": container.network.hostname,
                 "ipv4Address": container.network.ipv4_address,
+                "ipv6Address": container.network.ipv6_address,
                 "process": status.and_then(|status| status.process.as_ref()),
                 "createdAt": status.and_then(|status| status.created_at),
                 "startedAt": status.and_then(|status| status.started_at),
@@ -68,6 +69,7 @@ pub(crate) fn json(task: &Task) -> Value {
     value["coracle"] = json!({
         "name": spec.name,
         "networkMode": spec.network_mode,
+        "networkInterface": spec.network_interface,
         "stateDirectory": spec.places.state,
         "runDirectory": spec.places.run,
         "cgroup": spec.places.cgroup,

@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         let now = clock::now();
         let rows = shown.iter().map(|task| row(task, now)).collect();
         output::print(&output::table(
-            &["TASK", "NAME", "DEFINITION", "STATUS", "CREATED", "CONTAINERS", "PORTS"],
+            &["TASK", "NAME", "DEFINITION", "STATUS", "CREATED", "CONTAINERS", "ADDRESS", "PORTS"],
             rows,
         ))?;
     }
@@ -61,6 +61,7 @@ fn row(task: &Task, now: Timestamp) -> Vec<String> {
         status(task, now),
         format!("{} ago", time_text::span(now.ms_since(spec.created_at))),
         containers(task),
+        show::address_cell(spec),
         ports.filter(|ports| !ports.is_empty()).collect::<Vec<_>>().join(", "),
     ]
 }

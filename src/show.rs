@@ -1,6 +1,7 @@
 //! How a task's output and changes look on a terminal, in a pipe and as JSON. Pure: bytes and events in, bytes out.
 
 use agent::events::Event;
+use agent_protocol::TaskSpec;
 use ecs::task::{ContainerLastStatus, HealthStatus, LastStatus, NetworkBinding};
 use ecs::task_definition::TransportProtocol;
 use ecs::{ContainerName, Timestamp};
@@ -181,6 +182,32 @@ pub(crate) fn published(name: &ContainerName, bindings: &[NetworkBinding]) -> Ve
         }
     }
     lines
+}
+
+/// What a task's own interface is reached at: `172.31.0.5`, with its public address where it has one.
+pub(crate) fn address_cell(spec: &TaskSpec) -> String {
+    let Some(interface) = &spec.network_interface else { return String::new() };
+    let addresses = std::iter::once(interface.private_ipv4_address).chain(interface.public_ipv4_address);
+    addresses.map(|address| address.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// `web: http://172.31.0.5:80` for each port that a container of an awsvpc task has said it listens on.
+pub(crate) fn open_ports(spec: &TaskSpec) -> Vec<String> {
+    let Some(interface) = &spec.network_interface else { return Vec::new() };
+    let address = interface.public_ipv4_address.unwrap_or(interface.private_ipv4_address);
+    let each = spec.containers.iter().flat_map(|container| {
+        container.definition.port_mappings.iter().filter_map(move |mapping| {
+            let (scheme, protocol) = match mapping.protocol.unwrap_or_default() {
+                TransportProtocol::Tcp => ("http://", "tcp"),
+                TransportProtocol::Udp => ("", "udp"),
+            };
+            let ports = mapping.container_port.map(|port| port.to_string());
+            let ports = ports.or_else(|| mapping.container_port_range.clone())?;
+            Some(format!("{}: {scheme}{address}:{ports} ({protocol})", container.definition.name))
+        })
+    });
+    let head = format!("{}, {}", address_cell(spec), interface.private_dns_name);
+    std::iter::once(head).chain(each).collect()
 }
 
 /// `0.0.0.0:8080->80/tcp`, as a table's cell.

@@ -99,6 +99,9 @@ impl Report {
                     self.say(&line);
                 }
             }
+            for line in show::open_ports(spec) {
+                self.say(&line);
+            }
             let prefixes = |colours| Some(Prefixes::new(names.clone(), colours));
             self.printers = Some(Printers {
                 out: Printer::new(prefixes(output::colours(&io::stdout())), Times::Hidden),

@@ -1,7 +1,12 @@
 //! A task as DescribeTasks shows it, out of what its supervisor was given and what it reports. Pure.
 
+use agent_protocol::task_spec::{ElasticNetworkInterface, NetworkNamespace};
 use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec, TaskStatus};
-use ecs::task::{Container, ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, Task};
+use ecs::task::{
+    Attachment, AttachmentStatus, Container, ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus,
+    NetworkInterface, Task,
+};
+use ecs::task_definition::KeyValuePair;
 
 /// Before the first `status.json` a task is PENDING and so are its containers.
 pub fn task(spec: &TaskSpec, status: Option<&TaskStatus>) -> Task {
@@ -26,7 +31,8 @@ pub fn task(spec: &TaskSpec, status: Option<&TaskStatus>) -> Task {
         stopped_reason: status.and_then(|status| status.stopped_reason.clone()),
         cpu: spec.cpu.map(|units| units.to_string()),
         memory: spec.memory_mib.map(|mib| mib.to_string()),
-        attachments: Vec::new(),
+        availability_zone: spec.network_interface.as_ref().map(|interface| interface.availability_zone.clone()),
+        attachments: spec.network_interface.iter().map(|interface| attachment(interface, status)).collect(),
         containers: spec
             .containers
             .iter()
@@ -57,12 +63,45 @@ fn describe_container(task: &TaskSpec, spec: &ContainerSpec, status: Option<&Con
         exit_code: status.and_then(|status| status.exit_code),
         reason: status.and_then(|status| status.reason.clone()),
         network_bindings: spec.network.bindings.clone(),
-        network_interfaces: Vec::new(),
+        network_interfaces: network_interfaces(task, spec),
         cpu: definition.cpu.to_string(),
         memory: definition.memory.map(|mib| mib.to_string()),
         memory_reservation: definition.memory_reservation.map(|mib| mib.to_string()),
         gpu_ids: spec.gpu_ids.clone(),
     }
+}
+
+/// Members in the order of Amazon's examples
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-networking-awsvpc.html>).
+fn attachment(interface: &ElasticNetworkInterface, status: Option<&TaskStatus>) -> Attachment {
+    let gone = status.is_some_and(|status| status.last_status == LastStatus::Stopped);
+    let ipv6 = interface.ipv6_address.map(|address| ("ipv6Address", address.to_string()));
+    let details = [
+        ("subnetId", interface.subnet_id.to_string()),
+        ("networkInterfaceId", interface.network_interface_id.to_string()),
+        ("macAddress", interface.mac_address.clone()),
+        ("privateDnsName", interface.private_dns_name.clone()),
+        ("privateIPv4Address", interface.private_ipv4_address.to_string()),
+    ];
+    let details = details.into_iter().chain(ipv6).map(|(name, value)| KeyValuePair { name: name.to_owned(), value });
+    Attachment {
+        id: interface.attachment_id.clone(),
+        kind: "ElasticNetworkInterface".to_owned(),
+        status: if gone { AttachmentStatus::Deleted } else { AttachmentStatus::Attached },
+        details: details.collect(),
+    }
+}
+
+/// All containers that are in the interface's namespace have it.
+fn network_interfaces(task: &TaskSpec, container: &ContainerSpec) -> Vec<NetworkInterface> {
+    let interface = task.network_interface.iter();
+    let interface = interface.filter(|_| container.network.namespace != NetworkNamespace::Host);
+    let each = interface.map(|interface| NetworkInterface {
+        attachment_id: interface.attachment_id.clone(),
+        private_ipv4_address: interface.private_ipv4_address.to_string(),
+        ipv6_address: interface.ipv6_address.map(|address| address.to_string()),
+    });
+    each.collect()
 }
 
 fn arn_prefix(spec: &TaskSpec) -> String {
@@ -109,6 +148,42 @@ mod tests {
             )
         );
         assert_eq!(shown.containers[0].last_status, ContainerLastStatus::Pending);
+    }
+
+    /// The shape of an `attachments` member in Amazon's examples of DescribeTasks.
+    #[test]
+    fn an_interface_is_an_attachment_and_each_containers() {
+        let mut spec = example::spec(&["web", "sidecar"]);
+        assert_eq!(task(&spec, None).attachments, []);
+        spec.network_interface = Some(example::interface());
+        let shown = serde_json::to_value(task(&spec, None)).expect("a task is plain data");
+        assert_eq!(
+            shown["attachments"],
+            serde_json::json!([{
+                "id": "5941250f-0762-463e-8cbc-4c7a4c2a0a6c", "type": "ElasticNetworkInterface", "status": "ATTACHED",
+                "details": [
+                    {"name": "subnetId", "value": "subnet-0d0eab1bb30300000"},
+                    {"name": "networkInterfaceId", "value": "eni-0d542ffb4a12aa6d9"},
+                    {"name": "macAddress", "value": "02:42:0a:00:01:05"},
+                    {"name": "privateDnsName", "value": "ip-10-0-1-5.ec2.internal"},
+                    {"name": "privateIPv4Address", "value": "10.0.1.5"},
+                    {"name": "ipv6Address", "value": "fd00:1::a00:105"},
+                ],
+            }])
+        );
+        for container in 0..2 {
+            assert_eq!(
+                shown["containers"][container]["networkInterfaces"],
+                serde_json::json!([{
+                    "attachmentId": "5941250f-0762-463e-8cbc-4c7a4c2a0a6c", "privateIpv4Address": "10.0.1.5",
+                    "ipv6Address": "fd00:1::a00:105",
+                }])
+            );
+        }
+        assert_eq!(shown["availabilityZone"], "us-east-1a");
+        let mut status = example::status(&["web", "sidecar"]);
+        status.last_status = LastStatus::Stopped;
+        assert_eq!(task(&spec, Some(&status)).attachments[0].status, AttachmentStatus::Deleted);
     }
 
     #[test]

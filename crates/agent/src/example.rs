@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use agent_protocol::status::ProcessIdentity;
-use agent_protocol::task_spec::{ContainerNetwork, FORMAT, ImageConfig, NetworkNamespace, Places, ResolvedImage};
+use agent_protocol::task_spec::{
+    ContainerNetwork, ElasticNetworkInterface, FORMAT, ImageConfig, NetworkNamespace, Places, ResolvedImage,
+};
 use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec, TaskStatus};
 use ecs::task::{ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus};
 use ecs::task_definition::NetworkMode;
@@ -47,6 +49,27 @@ pub(crate) fn spec(containers: &[&str]) -> TaskSpec {
             cgroup: PathBuf::from("/coracle").join(id.as_str()),
             supervisor_cgroup: PathBuf::from(format!("/coracle/supervisor-{id}")),
         },
+    }
+}
+
+/// On a subnet with IPv6.
+pub(crate) fn interface() -> ElasticNetworkInterface {
+    let id = |text: &str| text.to_owned();
+    ElasticNetworkInterface {
+        attachment_id: id("5941250f-0762-463e-8cbc-4c7a4c2a0a6c"),
+        network_interface_id: id("eni-0d542ffb4a12aa6d9").try_into().expect("an id"),
+        subnet_id: id("subnet-0d0eab1bb30300000").try_into().expect("an id"),
+        availability_zone: id("us-east-1a"),
+        security_groups: vec![id("sg-0123456789abcdef0").try_into().expect("an id")],
+        mac_address: id("02:42:0a:00:01:05"),
+        private_ipv4_address: std::net::Ipv4Addr::new(10, 0, 1, 5),
+        ipv6_address: Some("fd00:1::a00:105".parse().expect("an address")),
+        private_dns_name: id("ip-10-0-1-5.ec2.internal"),
+        public_ipv4_address: None,
+        subnet_ipv4_cidr_block: "10.0.1.0/24".parse().expect("a network"),
+        subnet_ipv6_cidr_block: Some("fd00:1::/64".parse().expect("a network")),
+        subnet_gateway: std::net::Ipv4Addr::new(10, 0, 1, 1),
+        host_link: id("eni0a000105"),
     }
 }
 

@@ -1,8 +1,8 @@
 //! ECS's container metadata file: what one container is told about itself. Pure.
 //!
 //! Format: <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/container-metadata.html>. The file is composed
-//! when everything in it is known, so its status is READY from the start. Members that name a container instance or
-//! an availability zone are left out: a task of `coracle run` has neither.
+//! when everything in it is known, so its status is READY from the start. The members that name a container instance are
+//! left out, since a task of `coracle run` has none; the availability zone is that of an awsvpc task's subnet.
 
 use std::path::Path;
 
@@ -30,7 +30,16 @@ pub fn docker_name(task: &TaskSpec, container: &ContainerSpec) -> String {
 }
 
 fn content(task: &TaskSpec, container: &ContainerSpec) -> Value {
-    let addresses: Vec<String> = container.network.ipv4_address.iter().map(ToString::to_string).collect();
+    let interface = task.network_interface.as_ref();
+    let ipv4 = container.network.ipv4_address.or(interface.map(|interface| interface.private_ipv4_address));
+    let ipv6 = container.network.ipv6_address.or(interface.and_then(|interface| interface.ipv6_address));
+    let mut network = json!({
+        "NetworkMode": mode(task.network_mode),
+        "IPv4Addresses": ipv4.iter().map(ToString::to_string).collect::<Vec<String>>(),
+    });
+    if let Some(address) = ipv6 {
+        network["IPv6Addresses"] = json!([address.to_string()]);
+    }
     let ports: Vec<Value> = container
         .network
         .bindings
@@ -47,7 +56,7 @@ fn content(task: &TaskSpec, container: &ContainerSpec) -> Value {
         })
         .map(without_nulls)
         .collect();
-    json!({
+    without_nulls(json!({
         "Cluster": task.cluster,
         "TaskARN": describe::task_arn(task),
         "TaskDefinitionFamily": task.family,
@@ -58,9 +67,10 @@ fn content(task: &TaskSpec, container: &ContainerSpec) -> Value {
         "ImageID": container.image.digest,
         "ImageName": container.definition.image,
         "PortMappings": ports,
-        "Networks": [{"NetworkMode": mode(task.network_mode), "IPv4Addresses": addresses}],
+        "Networks": [network],
         "MetadataFileStatus": "READY",
-    })
+        "AvailabilityZone": interface.map(|interface| interface.availability_zone.clone()),
+    }))
 }
 
 fn mode(mode: NetworkMode) -> &'static str {
@@ -105,6 +115,21 @@ mod tests {
             file["PortMappings"],
             json!([{"ContainerPort": 80, "HostPort": 8080, "BindIp": "0.0.0.0", "Protocol": "tcp"}])
         );
+    }
+
+    #[test]
+    fn an_interfaces_addresses_are_the_containers() {
+        let mut task = example::spec(&["web"]);
+        task.network_mode = NetworkMode::Awsvpc;
+        task.network_interface = Some(example::interface());
+        task.containers[0].network.ipv4_address = None;
+        let file = content(&task, &task.containers[0]);
+        assert_eq!(
+            file["Networks"],
+            json!([{"NetworkMode": "awsvpc", "IPv4Addresses": ["10.0.1.5"], "IPv6Addresses": ["fd00:1::a00:105"]}])
+        );
+        assert_eq!(file["AvailabilityZone"], "us-east-1a");
+        assert!(content(&example::spec(&["web"]), &task.containers[0]).get("AvailabilityZone").is_none());
     }
 
     #[test]
