@@ -1,13 +1,17 @@
 //! The process behind 169.254.170.2: it may be killed, told to end and lied to, and no container sees more of it than a
 //! pause; and it goes with the last task.
 
-use std::io::{Read, Write};
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Host, Running, cgroups, definition, process, wait_for};
+use crate::support::netns::{LAN_ADDRESS_OF_HOST, Namespace};
+use crate::support::{Host, PATIENCE, Running, cgroups, definition, netlink, process, wait_for};
 
 const KILLS: usize = 20;
 
@@ -143,5 +147,67 @@ fn one_supervisor_is_no_other_tasks_matter() {
         std::fs::remove_dir_all(directory).expect("a test may remove what it made");
     }
     end(&host, run);
+    host.finish();
+}
+
+/// What an echo server says, within a second: whoever waits for the firewall asks again.
+fn say(from: &Namespace, port: u16) -> io::Result<String> {
+    from.enter(|| {
+        let second = Duration::from_secs(1);
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((LAN_ADDRESS_OF_HOST, port)), second)?;
+        stream.set_read_timeout(Some(second))?;
+        stream.write_all(b"ahoy\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    })
+}
+
+/// Waits until the table has as many elements in each of its sets.
+fn restored(host: &Host, before: &BTreeMap<String, usize>) {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let now = host.namespace.enter(netlink::nft_elements).expect("readable");
+        if now == *before {
+            return;
+        }
+        let log = || std::fs::read_to_string(host.places.run_dir().join("host-services.log")).unwrap_or_default();
+        assert!(Instant::now() < end, "{now:?}\n{before:?}\n{}", log());
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+fn server(host_port: u16) -> Value {
+    let members = json!({ "portMappings": [{ "containerPort": 80, "hostPort": host_port }], "stopTimeout": 2 });
+    definition::bridge_task(&[definition::container("main", &["tcp-echo", "80"], &members)])
+}
+
+/// `nft flush ruleset`, as the distribution's own service does it at its start.
+#[test]
+fn what_is_flushed_is_back_and_what_has_ended_stays_away() {
+    let host = Host::new();
+    host.import_probe();
+    let neighbour = host.neighbour();
+    let tasks: Vec<String> = [8080, 8081].map(|port| host.detach(&server(port), &[])).into();
+    let answers = |port| say(&neighbour.namespace, port).is_ok_and(|answer| answer.contains("said ahoy")).then_some(());
+    wait_for("the published ports", || answers(8080).and(answers(8081)));
+    let before = host.namespace.enter(netlink::nft_elements).expect("readable");
+    for _ in 0..3 {
+        services(&host);
+        host.namespace.enter(netlink::nft_flush).expect("flushed");
+        restored(&host, &before);
+        answers(8080).and(answers(8081)).expect("the ports answer");
+    }
+    // While nobody watches.
+    process::kill(services(&host));
+    host.namespace.enter(netlink::nft_flush).expect("flushed");
+    restored(&host, &before);
+    // A flush and an end at once.
+    host.namespace.enter(netlink::nft_flush).expect("flushed");
+    host.coracle(["rm", "--force", &tasks[0]]).ok();
+    wait_for("the other task's port", || answers(8081));
+    assert!(say(&neighbour.namespace, 8080).is_err(), "the port is closed with its task");
+    host.coracle(["rm", "--force", &tasks[1]]).ok();
+    drop(neighbour);
     host.finish();
 }

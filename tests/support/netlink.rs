@@ -41,14 +41,22 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned()
 }
 
-/// Sends one request and returns the messages that answer it: type and payload.
-fn exchange(protocol: i32, kind: u16, flags: u16, payload: &[u8]) -> io::Result<Vec<(u16, Vec<u8>)>> {
+fn message(kind: u16, flags: u16, payload: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
     message.extend_from_slice(&((HEADER + payload.len()) as u32).to_ne_bytes());
     message.extend_from_slice(&kind.to_ne_bytes());
     message.extend_from_slice(&(flags | NLM_F_REQUEST).to_ne_bytes());
     message.extend_from_slice(&[0; 8]);
     message.extend_from_slice(payload);
+    message
+}
+
+/// Sends one request and returns the messages that answer it: type and payload.
+fn exchange(protocol: i32, kind: u16, flags: u16, payload: &[u8]) -> io::Result<Vec<(u16, Vec<u8>)>> {
+    send(protocol, &message(kind, flags, payload))
+}
+
+fn send(protocol: i32, message: &[u8]) -> io::Result<Vec<(u16, Vec<u8>)>> {
     // SAFETY: integer arguments, then a buffer with its length; the descriptor is closed below.
     let socket = unsafe { libc::socket(libc::AF_NETLINK, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
     if socket < 0 {
@@ -109,6 +117,21 @@ const NFTABLES: u16 = 10 << 8;
 const GETTABLE: u16 = NFTABLES | 1;
 const GETSET: u16 = NFTABLES | 10;
 const GETSETELEM: u16 = NFTABLES | 13;
+
+/// As `nft flush ruleset`: every table of every family in the calling thread's namespace is gone.
+pub(crate) fn nft_flush() -> io::Result<()> {
+    const BATCH_BEGIN: u16 = 0x10;
+    const BATCH_END: u16 = 0x11;
+    const DELTABLE: u16 = NFTABLES | 2;
+    // The subsystem that the batch is for, in network byte order.
+    const OF_NFTABLES: [u8; 4] = [0, 0, 0, 10];
+    let batch = [
+        message(BATCH_BEGIN, 0, &OF_NFTABLES),
+        message(DELTABLE, NLM_F_ACK, &[0; 4]),
+        message(BATCH_END, 0, &OF_NFTABLES),
+    ];
+    send(libc::NETLINK_NETFILTER, &batch.concat()).map(drop)
+}
 
 /// Names of the nftables tables in the calling thread's namespace.
 pub(crate) fn nft_tables() -> io::Result<Vec<String>> {

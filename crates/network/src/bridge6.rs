@@ -54,10 +54,7 @@ pub(crate) fn ensure(
     if settings.subnet6 == Subnet6::Off || !is_enabled(&settings.bridge)? {
         return Ok(None);
     }
-    let present = link6::addresses(socket, index).map_err(|source| Error::Netlink {
-        action: format!("read the IPv6 addresses of bridge {}", settings.bridge),
-        source,
-    })?;
+    let present = addresses(socket, settings, index)?;
     let address = match of_link(&present) {
         Some(address) => address,
         None => give(socket, settings, index)?,
@@ -78,6 +75,21 @@ pub(crate) fn ensure(
         return Err(Error::OtherSubnet6 { bridge: settings.bridge.clone(), found: subnet, wanted });
     }
     Ok(Some(Bridge6 { address: address.ip(), subnet, way_out: forward(&settings.bridge, said)? }))
+}
+
+/// The bridge's IPv6 network as it stands; nothing is made.
+pub(crate) fn look(socket: &mut Socket, settings: &Settings, index: u32) -> Result<Option<Ipv6Network>, Error> {
+    if settings.subnet6 == Subnet6::Off {
+        return Ok(None);
+    }
+    Ok(of_link(&addresses(socket, settings, index)?).map(network_of))
+}
+
+fn addresses(socket: &mut Socket, settings: &Settings, index: u32) -> Result<Vec<Ipv6Network>, Error> {
+    link6::addresses(socket, index).map_err(|source| Error::Netlink {
+        action: format!("read the IPv6 addresses of bridge {}", settings.bridge),
+        source,
+    })
 }
 
 fn is_enabled(bridge: &str) -> Result<bool, Error> {

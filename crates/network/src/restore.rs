@@ -13,6 +13,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProto
 
 use crate::attach::route_socket;
 use crate::bindings;
+use crate::bridge6;
 use crate::container_link::Addresses;
 use crate::error::Error;
 use crate::host_bridge;
@@ -197,13 +198,11 @@ fn interfaces<'a>(standing: &'a [Standing], tenants: &'a [Tenant]) -> Vec<Interf
 
 /// None: there is no bridge.
 fn scope(settings: &Settings) -> Result<Option<TableScope<'_>>, Error> {
-    Ok(match host_bridge::look(&mut route_socket()?, settings)? {
-        host_bridge::Look::Made(bridge) => Some(TableScope {
-            table: &settings.table,
-            bridge: &settings.bridge,
-            subnet: bridge.subnet,
-            subnet6: bridge.ipv6.map(|ipv6| ipv6.subnet),
-        }),
-        host_bridge::Look::ToBeMade { .. } => None,
-    })
+    let mut socket = route_socket()?;
+    if let host_bridge::Look::ToBeMade { .. } = host_bridge::look(&mut socket, settings)? {
+        return Ok(None);
+    }
+    let bridge = host_bridge::ensure(&mut socket, settings, &mut Vec::new())?;
+    let subnet6 = bridge.ipv6.map(|ipv6| ipv6.subnet);
+    Ok(Some(TableScope { table: &settings.table, bridge: &settings.bridge, subnet: bridge.subnet, subnet6 }))
 }
