@@ -4,7 +4,7 @@ use aws::ec2::VpcNetwork;
 
 use crate::error::Error;
 use crate::netlink::{Protocol, Socket};
-use crate::nft;
+use crate::nft::{self, CommitError};
 use crate::settings::Settings;
 
 /// Makes the firewall what the configuration says now, in one transaction: groups and their rules, other hosts'
@@ -16,9 +16,21 @@ use crate::settings::Settings;
 /// # Errors
 /// The kernel refused, and nothing was changed.
 pub fn apply_groups(settings: &Settings, network: &VpcNetwork) -> Result<bool, Error> {
+    with_firewall(settings, |socket| nft::apply(socket, settings, network))
+}
+
+/// Removes what no interface needs any more of groups and their combinations.
+pub(crate) fn prune(settings: &Settings) -> Result<(), Error> {
+    with_firewall(settings, |socket| nft::prune(socket, settings))
+}
+
+fn with_firewall<T>(
+    settings: &Settings,
+    change: impl FnOnce(&mut Socket) -> Result<T, CommitError>,
+) -> Result<T, Error> {
     let failed = |source| Error::Firewall { table: settings.table.clone(), source };
     let mut socket = Socket::open(Protocol::Netfilter).map_err(|error| failed(error.into()))?;
-    let changed = nft::apply(&mut socket, settings, network).map_err(failed)?;
+    let changed = change(&mut socket).map_err(failed)?;
     socket.close_aside();
     Ok(changed)
 }

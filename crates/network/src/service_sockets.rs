@@ -77,12 +77,19 @@ pub(crate) fn open_on_host(route: &mut Socket) -> Result<Vec<(ServiceKind, Owned
     let mut requests = Requests::default();
     link::add_host_address(&mut requests, LOOPBACK_INDEX, SERVICE_ADDRESS);
     take(route, requests).map_err(failed)?;
+    lead_on_host()?;
+    sockets(Share::WithOtherTasks).map_err(failed)
+}
+
+/// The ways alone, where they are not there (any more).
+pub(crate) fn lead_on_host() -> Result<(), Error> {
+    let failed = |source| Error::HostServices { source };
     let mut socket = Socket::open(Protocol::Netfilter).map_err(ServiceError::Address).map_err(failed)?;
     let redirects = SERVICES.map(|(_, redirect)| redirect);
     let led = nft::redirect_services_once(&mut socket, SERVICE_ADDRESS, &redirects);
     led.map_err(ServiceError::Redirect).map_err(failed)?;
     socket.close_aside();
-    sockets(Share::WithOtherTasks).map_err(failed)
+    Ok(())
 }
 
 /// Takes address and ways from the host again. Neither being there is no error.

@@ -14,6 +14,7 @@ use crate::netlink::Socket;
 use crate::nft::{Published, Tenant};
 use crate::plan::protocol_name;
 use crate::public_address;
+use crate::security_groups;
 use crate::settings::Settings;
 use crate::tenant;
 
@@ -41,6 +42,7 @@ pub fn sweep(settings: &Settings, alive: &dyn Fn(&TaskId) -> bool) -> SweepRepor
     let public_addresses = release_public_addresses(&dead, &mut errors);
     let namespaces = release_namespaces(settings, alive, &mut errors);
     let links = detach::delete_links(&dead, &mut errors);
+    errors.extend(security_groups::prune(settings).err());
     let port = |port: &Published| format!("{} {}", protocol_name(port.key.protocol), port.key.port);
     // One that is met in both families, or at several addresses, is one port.
     let ports: BTreeSet<String> = ports.iter().map(port).collect();

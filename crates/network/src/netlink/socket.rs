@@ -245,7 +245,8 @@ fn set_options(descriptor: &OwnedFd) {
     }
 }
 
-fn messages(mut area: &[u8]) -> Vec<Reply> {
+/// Every message of what was received at once.
+pub(crate) fn messages(mut area: &[u8]) -> Vec<Reply> {
     let mut replies = Vec::new();
     while let Some((head, _)) = area.split_at_checked(HEADER_LENGTH) {
         let word = |at: usize| u32::from_ne_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);

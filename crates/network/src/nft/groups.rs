@@ -5,7 +5,7 @@
 //! chain in/<instance>/<group>          one rule for each ingress rule and family: accept
 //! chain out/<instance>/<group>         the same of the egress rules
 //! set members4/<instance>/<group>      the private addresses of the interfaces in it, members6 the IPv6 ones
-//! chain in/<instance>/all-<hash>       invalid: drop; jump to each group of the combination; drop
+//! chain in/<instance>/all-<hash>       jump to each group of the combination; drop
 //! ```
 //! Interfaces with the same groups share the chain of their combination. What a group's rules allow is accepted, which
 //! ends the base chain; so rules of several groups add up, as Amazon has it
@@ -141,12 +141,12 @@ pub(super) fn combination_name(instance: &str, direction: Direction, groups: &BT
 
 /// What is neither of a flow that was allowed nor allowed by a rule of one of the groups is dropped, and counted.
 pub(super) fn combination(instance: &str, direction: Direction, groups: &BTreeSet<SecurityGroupId>) -> Chain {
-    let invalid = [
-        Expression::ConntrackBits { of: Conntrack::State, mask: STATE_INVALID, any: true },
-        Expression::Counter,
-        Expression::Drop,
-    ];
-    let mut rules = vec![Rule::new("of no flow", invalid)];
+    let mut rules = Vec::new();
+    if direction == Direction::Egress {
+        // Its source would not be rewritten: what is of no flow, and begins none, must not leave.
+        let invalid = Expression::ConntrackBits { of: Conntrack::State, mask: STATE_INVALID, any: true };
+        rules.push(Rule::new("of no flow", [invalid, Expression::Counter, Expression::Drop]));
+    }
     rules.extend(groups.iter().map(|group| {
         Rule::new(group.as_str(), [Expression::Jump(group_chain_name(instance, direction, group).into())])
     }));

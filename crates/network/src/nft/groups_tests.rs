@@ -108,8 +108,7 @@ out/i/sg-00000001
     assert_eq!(shown, expected);
     let both = combination(INSTANCE, Direction::Ingress, &BTreeSet::from([id(2), id(1)]));
     let behind_the_name = text(&both).split_once('\n').unwrap().1.to_owned();
-    let expected = "  state has 1; count; drop # of no flow\n  \
-                    jump in/i/sg-00000001 # sg-00000001\n  \
+    let expected = "  jump in/i/sg-00000001 # sg-00000001\n  \
                     jump in/i/sg-00000002 # sg-00000002\n  \
                     count; drop # no rule allows it\n";
     assert_eq!(behind_the_name, expected);

@@ -9,7 +9,7 @@ use super::batch::{Batch, CommitError, interface_name};
 use super::configuration::Configuration;
 use super::eni::{Interface, Transaction, read_and_write};
 use super::groups::{self, DIRECTIONS};
-use super::rules::{BRIDGES, write_rules};
+use super::rules::{BRIDGE_NETS, BRIDGE_NETS6, BRIDGES, write_rules};
 use super::table::add_scope;
 use super::{Published, TableScope, Tenant, dump};
 use crate::netlink::{self, Socket};
@@ -61,16 +61,29 @@ pub(crate) fn restore(
 }
 
 fn put_elements(transaction: &mut Transaction<'_>, standing: &Standing<'_>) -> Result<(), netlink::Error> {
-    if let Some(scope) = standing.scope {
-        let bridge = interface_name(scope.bridge);
-        if !transaction.elements(BRIDGES)?.iter().any(|element| element.key == bridge) {
-            add_scope(&mut transaction.batch, scope);
-        }
+    if let Some(scope) = standing.scope
+        && !has_scope(transaction, scope)?
+    {
+        add_scope(&mut transaction.batch, scope);
     }
     for (tenant, port) in &standing.published {
         transaction.put(port.key.map(), port.element(tenant))?;
     }
     standing.interfaces.iter().try_for_each(|interface| transaction.let_in(interface))
+}
+
+fn has_scope(transaction: &mut Transaction<'_>, scope: TableScope<'_>) -> Result<bool, netlink::Error> {
+    let network = scope.subnet.network().octets().to_vec();
+    let network6 = scope.subnet6.map(|subnet| subnet.network().octets().to_vec());
+    let wanted =
+        [(BRIDGES, Some(interface_name(scope.bridge))), (BRIDGE_NETS, Some(network)), (BRIDGE_NETS6, network6)];
+    for (set, key) in wanted {
+        let Some(key) = key else { continue };
+        if !transaction.elements(set)?.iter().any(|element| element.key == key) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether every chain that there is to be has just the rules that it is to have, told by their comments.
