@@ -12,8 +12,8 @@ use super::{cgroups, host};
 
 /// Sets of the table that know the bridge itself, which stays with it, as Docker's does.
 const OF_THE_BRIDGE: [&str; 3] = [" bridges", " bridge-nets", " bridge-nets6"];
-/// Those that know the subnets, whether they have interfaces or not.
-const OF_THE_SUBNETS: [&str; 4] = [" subnets4/", " subnets6/", " masquerade4/", " masquerade6/"];
+/// Those that know the VPCs and their subnets, whether these have interfaces or not; each for both families.
+const OF_THE_SUBNETS: [&str; 5] = [" vpc", " subnets", " masquerade", " closed", " unrouted"];
 
 /// Everything of the host at hand that should not be there when no task runs; empty is right.
 pub(crate) fn leftovers(host: &host::Places, namespace: &Namespace) -> Vec<String> {
@@ -36,7 +36,7 @@ pub(crate) fn leftovers(host: &host::Places, namespace: &Namespace) -> Vec<Strin
         Ok(sets) => found.extend(
             sets.into_iter()
                 .filter(|(set, count)| *count > 0 && !OF_THE_BRIDGE.iter().any(|name| set.ends_with(name)))
-                .filter(|(set, _)| !OF_THE_SUBNETS.iter().any(|name| set.contains(name)))
+                .filter(|(set, _)| !OF_THE_SUBNETS.iter().any(|name| set.contains(name) && set.contains('/')))
                 .map(|(set, count)| format!("nft {set}: {count} elements")),
         ),
         Err(error) => found.push(format!("the nftables sets cannot be read: {error}")),
