@@ -30,7 +30,6 @@ pub(crate) fn entries(settings: &Settings, one: Publish, first: u16, container: 
 }
 
 /// The same for a binding as it was recorded. An address that has become nobody's is without effect.
-#[allow(dead_code, reason = "restoring a flushed table follows")]
 pub(crate) fn entries_again(binding: &NetworkBinding, container: Addresses) -> Vec<Published> {
     let range = |text: &str| {
         let (first, last) = text.split_once('-')?;

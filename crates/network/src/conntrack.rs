@@ -64,7 +64,6 @@ pub(crate) fn forget_udp_target(socket: &mut Socket, address: IpAddr) -> Result<
 }
 
 /// Forgets every flow of any protocol that this address began or answered.
-#[allow(dead_code, reason = "interfaces of tasks follow")]
 pub(crate) fn forget_address(socket: &mut Socket, address: IpAddr) -> Result<usize, netlink::Error> {
     let mut forgotten = 0;
     for tuple in [TUPLE_ORIGINAL, TUPLE_REPLY] {

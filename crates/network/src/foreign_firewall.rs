@@ -27,7 +27,6 @@ pub(crate) enum Whose {
     /// Containers' on the bridge.
     Bridge,
     /// Those of elastic network interfaces.
-    #[allow(dead_code, reason = "the awsvpc half follows")]
     Interfaces,
 }
 

@@ -2,19 +2,23 @@
 //! and nothing of ours stays.
 
 mod bed;
+#[path = "bed/vpc.rs"]
+mod vpc;
 
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::thread;
 
 use bed::{
     HOST_ON_LAN, LAN, ask_tcp, container, inside, is_silent_tcp, lan, mapping, nft, on_fresh_host, request, ruleset,
-    run, serve_tcp, settings, this_namespace,
+    run, serve_tcp, settings, task, this_namespace,
 };
 use ecs::task_definition::NetworkMode::Bridge;
 use ecs::task_definition::TransportProtocol::Tcp;
 use network::{Attachment, ForeignFirewall, Outcome, Settings, checks};
+use serde_json::json;
 
 fn attach(settings: &Settings) -> Attachment {
     let web = container("web", vec![mapping(80, Some(8080), Tcp)]);
@@ -234,6 +238,45 @@ fn an_owned_table_is_left_and_said() {
         assert!(failed.cure.as_ref().unwrap().starts_with("firewall-cmd"), "{failed:?}");
         drop(orders);
         owner.wait().unwrap();
+    });
+}
+
+/// What an awsvpc task sends and is sent passes as well; its security groups say what of it may.
+#[test]
+fn interfaces_of_tasks_pass() {
+    on_fresh_host(|| {
+        let scratch = bed::Scratch::new();
+        let lan = lan();
+        docker();
+        let before = others_own();
+        let network = Arc::new(vpc::vpc(json!({ "wayOut": "routed" })));
+        let request =
+            |number, group| vpc::awsvpc(number, vpc::interface(&network, group), vec![container("web", vec![])]);
+        let open = network::attach(&scratch.settings(), &request(1, vpc::OPEN)).unwrap();
+        assert!(open.said.iter().any(|line| line.contains("coracle: from interfaces of tasks")), "{:?}", open.said);
+        let closed = network::attach(&scratch.settings(), &request(2, vpc::CLOSED)).unwrap();
+        let [open_at, closed_at] = [&open, &closed].map(|made| made.containers[0].ipv4.unwrap());
+        let [open, closed] = [&open, &closed].map(|made| made.containers[0].netns.as_ref().unwrap());
+        inside(&lan, || bed::ip(&format!("route add 10.0.1.0/24 via {HOST_ON_LAN}")));
+        let servers = [serve_tcp(open, 80, "open", 2), serve_tcp(&lan, 81, "lan", 2)];
+        let _private = inside(closed, || std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80)).unwrap());
+        assert_eq!(inside(&lan, || ask_tcp(open_at, 80)), Ok(format!("open {LAN}")));
+        assert_eq!(inside(closed, || ask_tcp(open_at, 80)), Ok(format!("open {closed_at}")));
+        assert!(inside(&lan, || is_silent_tcp(closed_at, 80)), "{}", ruleset());
+        for task in [open, closed] {
+            assert!(inside(task, || ask_tcp(LAN, 81)).is_ok());
+        }
+        for server in servers {
+            server.join().unwrap();
+        }
+        assert_eq!(others_own(), before);
+        let listed = run("iptables-nft", &["-S", "DOCKER-USER"]);
+        assert!(listed.contains("-A DOCKER-USER -i eni+ -m comment"), "{listed}");
+        for number in [1, 2] {
+            assert!(network::detach(&scratch.settings(), &bed::task(number)).is_empty());
+        }
+        assert!(network::remove_bridge_and_table(&scratch.settings()).is_empty());
+        assert_eq!((rules_of_ours(), others_own()), (0, before));
     });
 }
 

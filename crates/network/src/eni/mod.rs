@@ -24,6 +24,7 @@ use nix::errno::Errno;
 use crate::attach::AttachedInterface;
 use crate::container_link::Addresses;
 use crate::error::Error;
+use crate::foreign_firewall::{self, Whose};
 use crate::link::{self, CONTAINER_LINK, InterfacePair, Link, Mac, Way};
 use crate::namespace::Namespace;
 use crate::namespace_file;
@@ -208,7 +209,7 @@ impl Entry<'_> {
         if public.is_some() {
             stage("public address");
         }
-        self.tell_firewall(public.map(|public| public.address)).map_err(|error| {
+        self.tell_firewall(public.map(|public| public.address), said).map_err(|error| {
             let mut left = release(settings, task);
             left.extend(public.and_then(|public| give_back(&mut socket, public)));
             undone(error, left)
@@ -225,7 +226,7 @@ impl Entry<'_> {
         })
     }
 
-    fn tell_firewall(&self, public: Option<Ipv4Addr>) -> Result<(), Error> {
+    fn tell_firewall(&self, public: Option<Ipv4Addr>, said: &mut Vec<String>) -> Result<(), Error> {
         let Entry { settings, task, plan, made, .. } = self;
         let rules = nft::Interface {
             link: &made.host_link,
@@ -239,6 +240,9 @@ impl Entry<'_> {
         let failed = |source| Error::Firewall { table: settings.table.clone(), source };
         let mut firewall = Socket::open(Protocol::Netfilter).map_err(|error| failed(error.into()))?;
         let committed = nft::attach_interface(&mut firewall, settings, &plan.network, &rules).map_err(failed);
+        if committed.is_ok() {
+            foreign_firewall::let_through(&mut firewall, settings, Whose::Interfaces, said);
+        }
         firewall.close_aside();
         committed
     }
