@@ -5,10 +5,11 @@
 //! the answer.
 
 mod frame;
+pub(crate) mod generic;
 mod socket;
 
 pub(crate) use frame::{Buffer, Requests, attributes, find};
-pub(crate) use socket::{Answer, Protocol, Reply, Socket, verdict};
+pub(crate) use socket::{Answer, Protocol, Reply, Socket, messages, verdict};
 pub use socket::{Error, Refused};
 
 /// Flags of a message header (<https://docs.kernel.org/userspace-api/netlink/intro.html>).
@@ -18,6 +19,8 @@ pub(crate) mod flags {
     pub(crate) const DUMP: u16 = 0x300;
     pub(crate) const REPLACE: u16 = 0x100;
     pub(crate) const EXCL: u16 = 0x200;
+    /// On a request to delete: not what is inside.
+    pub(crate) const NOT_RECURSIVE: u16 = 0x100;
     pub(crate) const CREATE: u16 = 0x400;
     pub(crate) const APPEND: u16 = 0x800;
     /// On a reply: the dump was interrupted by a change and may be torn.

@@ -32,6 +32,7 @@ const DELETE_ELEMENTS: u16 = 14;
 
 /// Key and data types as `nft` numbers them, so that `nft list` prints them well; the kernel only wants lengths.
 #[derive(Clone, Copy, Debug)]
+#[repr(u32)]
 pub(crate) enum Type {
     Ipv4Address = 7,
     Ipv6Address = 8,
