@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod awsvpc;
 mod bad_input;
 mod confinement;
 mod debug_shell;
