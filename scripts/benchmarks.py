@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -14,11 +15,14 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CORACLE = ROOT / "target" / "coracle"
 CLONE_NEWNS = 0x00020000
+# What nft tells of time and packets.
+COUNTED = r"(counter packets \d+ bytes \d+|expires \S+)"
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 
 
@@ -123,6 +127,21 @@ class Coracle:
         # The bridge and the table are shared by all tasks, so the last task leaves them; these were ours alone.
         subprocess.run(["ip", "link", "del", self.environment["CORACLE_BRIDGE"]], stderr=subprocess.DEVNULL)
         subprocess.run(["nft", "delete", "table", "inet", self.environment["CORACLE_NFT_TABLE"]], stderr=subprocess.DEVNULL)
+
+
+def network_state(coracle):
+    """Every line that describes the network of a namespace, without what counts time or packets."""
+    def shown(*command):
+        return run(coracle.inside(command))
+
+    links = [f"link {link['ifname']} {link['operstate']}" for link in json.loads(shown("ip", "-j", "link"))]
+    addresses = [f"address {line}" for line in shown("ip", "-o", "-br", "address").splitlines()]
+    routes = [f"route {line}" for family in "46" for line in shown("ip", f"-{family}", "route", "show", "table", "all").splitlines()]
+    neighbours = [f"neighbour {line}" for line in shown("ip", "neighbour", "show", "nud", "permanent").splitlines()]
+    rules = [f"rule {re.sub(COUNTED, '', line).strip()}" for line in shown("nft", "list", "ruleset").splitlines() if line.strip()]
+    held = [f"namespace {file.name}" for file in (coracle.run_dir / "netns").glob("*")]
+    flows = shown("cat", "/proc/sys/net/netfilter/nf_conntrack_count").strip()
+    return Counter([*links, *addresses, *routes, *neighbours, *rules, *held, f"flows {flows}"])
 
 
 # Built into the binary: a small web server on port 80.
