@@ -1,6 +1,6 @@
 //! A pretend LAN: a bridge in a namespace of its own, hosts on it, and on each host interfaces of tasks as awsvpc makes
 //! them: a pair of links, routed, the host's end named `eni` and the address.
-#![allow(dead_code, reason = "each test file uses the part it needs")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses the part it needs")]
 
 use std::error::Error;
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
