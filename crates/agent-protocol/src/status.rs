@@ -66,6 +66,9 @@ pub struct ContainerStatus {
     pub start_exit_code: Option<i32>,
     #[serde(default)]
     pub health_status: HealthStatus,
+    /// Nothing before a check has made it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_status_since: Option<Timestamp>,
     /// What its last health check wrote, the first 4,096 bytes, or why it could not be run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_output: Option<String>,

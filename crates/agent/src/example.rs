@@ -135,6 +135,7 @@ pub(crate) fn status(containers: &[&str]) -> TaskStatus {
                 reason: None,
                 start_exit_code: None,
                 health_status: HealthStatus::Unknown,
+                health_status_since: None,
                 health_output: None,
                 stuck: None,
                 restart_count: 0,

@@ -225,6 +225,7 @@ fn never_began(spec: &TaskSpec, cleaner: ProcessIdentity) -> TaskStatus {
         reason: None,
         start_exit_code: None,
         health_status: HealthStatus::Unknown,
+        health_status_since: None,
         health_output: None,
         stuck: None,
         restart_count: 0,

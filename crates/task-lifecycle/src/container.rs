@@ -135,6 +135,7 @@ impl ContainerRun {
             exit_code: self.exit_code.filter(|_| stopped),
             reason: self.reason.clone().filter(|_| stopped),
             health_status: self.health.as_ref().map_or(HealthStatus::Unknown, Health::status),
+            health_status_since: self.health.as_ref().and_then(Health::status_since),
             restart_count: self.restart_count,
         }
     }

@@ -12,6 +12,8 @@ use crate::rules::HealthRules;
 pub(crate) struct Health {
     rules: HealthRules,
     status: HealthStatus,
+    /// When a check made it so.
+    status_since: Option<Timestamp>,
     failures_in_a_row: u32,
     started_at: Timestamp,
     check: Check,
@@ -36,6 +38,7 @@ impl Health {
         Health {
             rules,
             status: HealthStatus::Unknown,
+            status_since: None,
             failures_in_a_row: 0,
             started_at: now,
             check: Check::Off,
@@ -47,9 +50,14 @@ impl Health {
         self.status
     }
 
+    /// Nothing before a check has said anything.
+    pub(crate) fn status_since(&self) -> Option<Timestamp> {
+        self.status_since
+    }
+
     /// The container has started, for the first time or again: nothing that was known before counts.
     pub(crate) fn begin(&mut self, now: Timestamp) {
-        self.status = HealthStatus::Unknown;
+        self.unknown();
         self.failures_in_a_row = 0;
         self.started_at = now;
         self.check = self.next(now);
@@ -66,7 +74,12 @@ impl Health {
     /// The container is to be started again: what was known of it is of the past.
     pub(crate) fn forget(&mut self) {
         self.end();
+        self.unknown();
+    }
+
+    fn unknown(&mut self) {
         self.status = HealthStatus::Unknown;
+        self.status_since = None;
     }
 
     /// The running check's command has ended, or could not be run. Changes nothing when no check is awaited.
@@ -75,7 +88,7 @@ impl Health {
             // It was given up, but nobody was told so yet: nothing is left to abandon.
             self.abandoned = false;
         } else if let Check::Runs { since } = self.check {
-            self.count(exit_code == Some(0), since);
+            self.count(exit_code == Some(0), since, now);
             self.check = self.next(now);
         }
     }
@@ -86,7 +99,7 @@ impl Health {
         if let Check::Runs { since } = self.check
             && now >= self.overdue_at(since)
         {
-            self.count(false, since);
+            self.count(false, since, now);
             self.check = self.next(now);
             return true;
         }
@@ -118,10 +131,10 @@ impl Health {
         since.plus_ms(u64::from(self.rules.timeout_s) * 1000)
     }
 
-    fn count(&mut self, success: bool, since: Timestamp) {
+    fn count(&mut self, success: bool, since: Timestamp, now: Timestamp) {
         if success {
             self.failures_in_a_row = 0;
-            self.status = HealthStatus::Healthy;
+            self.becomes(HealthStatus::Healthy, now);
             return;
         }
         let start_period_ms = u64::from(self.rules.start_period_s) * 1000;
@@ -130,7 +143,14 @@ impl Health {
         }
         self.failures_in_a_row = self.failures_in_a_row.saturating_add(1);
         if self.failures_in_a_row >= self.rules.retries {
-            self.status = HealthStatus::Unhealthy;
+            self.becomes(HealthStatus::Unhealthy, now);
+        }
+    }
+
+    fn becomes(&mut self, status: HealthStatus, now: Timestamp) {
+        if self.status != status {
+            self.status = status;
+            self.status_since = Some(now);
         }
     }
 }

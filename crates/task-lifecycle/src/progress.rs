@@ -37,6 +37,7 @@ pub struct ContainerProgress {
     pub reason: Option<String>,
     /// UNKNOWN for a container without a check; the last thing known for one that has stopped.
     pub health_status: HealthStatus,
+    pub health_status_since: Option<Timestamp>,
     pub restart_count: u32,
 }
 

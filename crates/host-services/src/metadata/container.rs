@@ -85,10 +85,11 @@ pub struct Limits {
     pub memory: u64,
 }
 
-/// Without `statusSince`: a status does not tell since when it is so.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Health {
     pub status: HealthStatus,
+    #[serde(rename = "statusSince", skip_serializing_if = "Option::is_none")]
+    pub status_since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output: Option<String>,
 }
@@ -127,11 +128,11 @@ pub fn container(version: Version, task: &TaskSpec, status: &TaskStatus, spec: &
         started_at: time(|own| own.started_at),
         finished_at: time(|own| own.finished_at),
         kind: "NORMAL",
-        health: definition
-            .health_check
-            .as_ref()
-            .zip(own)
-            .map(|(_, own)| Health { status: own.health_status, output: own.health_output.clone() }),
+        health: definition.health_check.as_ref().zip(own).map(|(_, own)| Health {
+            status: own.health_status,
+            status_since: own.health_status_since.map(ecs::Timestamp::rfc3339),
+            output: own.health_output.clone(),
+        }),
         volumes: volumes(task, spec),
         networks: network::of(version, task, spec).into_iter().collect(),
         version_4: (version == Version::V4).then(|| version_4(task, spec, own)),

@@ -239,6 +239,7 @@ fn a_container_in_bridge_mode_shows_each_port_its_address_and_its_volumes() {
     );
     let status = status(&json!({"containers": [{
         "last_status": "STOPPED", "exit_code": 3, "finished_at": 1_601_599_387, "health_status": "UNHEALTHY",
+        "health_status_since": 1_601_599_387,
         "health_output": "no", "restart_count": 2,
     }]}));
     let container = super::container(Version::V4, &spec, &status, &spec.containers[0]);
@@ -254,7 +255,10 @@ fn a_container_in_bridge_mode_shows_each_port_its_address_and_its_volumes() {
         container["Volumes"],
         json!([{"Source": "/srv", "Destination": "/h"}, {"DockerName": "own", "Destination": "/o"}])
     );
-    assert_eq!(container["Health"], json!({"status": "UNHEALTHY", "output": "no"}));
+    assert_eq!(
+        container["Health"],
+        json!({"status": "UNHEALTHY", "statusSince": "2020-10-02T00:43:07.000Z", "output": "no"})
+    );
     assert_eq!(container["Labels"]["team"], "web");
     for (name, value) in [
         ("DesiredStatus", json!("STOPPED")),

@@ -64,6 +64,7 @@ fn container((progress, facts): (ContainerProgress, &ContainerFacts)) -> Contain
         stuck: facts.stuck.clone(),
         health_output: facts.health_output.clone(),
         health_status: progress.health_status,
+        health_status_since: progress.health_status_since,
         restart_count: progress.restart_count,
         start_stages_us: facts.start_stages_us.clone(),
         log_lost_bytes: facts.log_lost_bytes,
