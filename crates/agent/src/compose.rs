@@ -8,7 +8,7 @@ use agent_protocol::task_spec::{
 use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec, VolumeSpec};
 use ecs::network_configuration::AwsVpcConfiguration;
 use ecs::size::{self, SizeError};
-use ecs::task_definition::{ContainerDefinition, NetworkMode, TaskDefinition};
+use ecs::task_definition::{ContainerDefinition, NetworkMode, TaskDefinition, Ulimit};
 use ecs::{LaunchType, TaskId, Timestamp};
 use network::{
     AttachedContainer, AttachedInterface, AttachedService, Attachment, ContainerRequest, InterfaceRequest, Request,
@@ -137,7 +137,7 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
             devices: Vec::new(),
             gpu_ids: Vec::new(),
             endpoint_id,
-            definition: definition.clone(),
+            definition: as_launched(definition, plan.launch_type),
             image,
             network: container_network(attached, &mut namespaces),
             runtime_id,
@@ -186,6 +186,24 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
     links::add(&mut spec, &mut secrets);
     let network_namespaces = namespaces.descriptors;
     Ok(Composed { spec, network_namespaces, service_sockets: sockets, held_ports: port_holds, secrets })
+}
+
+/// With what the launch type has by default: "the default nofile soft limit is 65535 and the default hard limit is 65535"
+/// on Fargate (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html>).
+fn as_launched(definition: &ContainerDefinition, launch_type: LaunchType) -> ContainerDefinition {
+    const NOFILE: &str = "nofile";
+    const FARGATE_NOFILE: i64 = 65_535;
+    let mut definition = definition.clone();
+    let is_set = definition.ulimits.iter().any(|limit| limit.name == NOFILE);
+    match launch_type {
+        LaunchType::Fargate if !is_set => definition.ulimits.push(Ulimit {
+            name: NOFILE.to_owned(),
+            soft_limit: FARGATE_NOFILE,
+            hard_limit: FARGATE_NOFILE,
+        }),
+        LaunchType::Fargate | LaunchType::Ec2 | LaunchType::External => {}
+    }
+    definition
 }
 
 /// The descriptors of the namespaces, as containers come by.
@@ -329,6 +347,43 @@ mod tests {
             [NetworkNamespace::Received { index: 0 }, NetworkNamespace::Host, NetworkNamespace::Received { index: 1 }]
         );
         assert_eq!(composed.network_namespaces.len(), 2);
+    }
+
+    #[test]
+    fn containers_of_an_awsvpc_task_share_one_namespace_and_its_sockets() {
+        let null = || OwnedFd::from(std::fs::File::open("/dev/null").expect("open"));
+        let definition = json!({"networkMode": "awsvpc", "taskRoleArn": "arn:aws:iam::1:role/r", "containerDefinitions": [
+            {"name": "a", "image": "x", "memory": 4}, {"name": "b", "image": "x", "memory": 4}
+        ]});
+        let mut parts = parts(vec![attached("a", Some(null())), attached("b", Some(null()))]);
+        let socket = |kind| AttachedService { container: Some(1), kind, socket: null() };
+        parts.attachment.service_sockets = vec![socket(ServiceKind::Http), socket(ServiceKind::DnsUdp)];
+        let composed = compose(&plan(definition), parts).expect("a good plan");
+        let shared = NetworkNamespace::Received { index: 0 };
+        assert!(composed.spec.containers.iter().all(|container| container.network.namespace == shared));
+        assert_eq!((composed.network_namespaces.len(), composed.service_sockets.len()), (1, 2));
+        let socket = |service| ServiceSocket { namespace: shared, service };
+        assert_eq!(composed.spec.service_sockets, [socket(Service::Http), socket(Service::DnsUdp)]);
+        assert_eq!(composed.spec.credentials_id.as_deref(), Some("credentials"));
+        for (container, id) in composed.spec.containers.iter().zip(["endpoint-a", "endpoint-b"]) {
+            let uri = format!("http://169.254.170.2/v4/{id}");
+            assert!(container.injected_environment.iter().any(|variable| variable.value == uri), "{container:?}");
+        }
+    }
+
+    #[test]
+    fn fargate_has_more_open_files_unless_the_definition_says_so() {
+        let definition = json!({"networkMode": "awsvpc", "containerDefinitions": [
+            {"name": "a", "image": "x"}, {"name": "b", "image": "x", "ulimits": [{"name": "nofile", "softLimit": 9, "hardLimit": 9}]}
+        ]});
+        let limits = |launch_type| {
+            let plan = Plan { launch_type, ..plan(definition.clone()) };
+            let composed = compose(&plan, parts(vec![attached("a", None), attached("b", None)])).expect("a good plan");
+            let containers = composed.spec.containers.into_iter();
+            containers.map(|one| one.definition.ulimits.first().map(|limit| limit.hard_limit)).collect::<Vec<_>>()
+        };
+        assert_eq!(limits(LaunchType::Fargate), [Some(65_535), Some(9)]);
+        assert_eq!(limits(LaunchType::Ec2), [None, Some(9)]);
     }
 
     #[test]

@@ -114,3 +114,67 @@ fn groups<'a>(
     }
     Ok(groups)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use aws::ec2::input::{self, Surroundings};
+
+    /// Two VPCs, one with two subnets, and a group in each called web.
+    const FILE: &str = r#"
+        vpcs = [{ cidrBlock = "10.1.0.0/16", isDefault = true }, { cidrBlock = "10.2.0.0/16" }]
+        subnets = [
+            { cidrBlock = "10.1.1.0/24" }, { cidrBlock = "10.1.2.0/24", defaultForAz = true }, { cidrBlock = "10.2.1.0/24" }
+        ]
+        securityGroups = [
+            { groupName = "web", ingress = [{ protocol = "tcp", ports = 80, cidr = "0.0.0.0/0" }] },
+            { groupName = "web", vpc = "10.2.0.0/16" },
+        ]
+    "#;
+
+    fn configured() -> Arc<VpcNetwork> {
+        let mut next = 0;
+        let mut random = || {
+            next += 1;
+            next
+        };
+        let mut around = Surroundings { availability_zone: "us-east-1a", random: &mut random, prune: false };
+        let file = input::read(FILE).expect("TOML");
+        Arc::new(input::apply(&VpcNetwork::default(), &file, &mut around).expect("it is right"))
+    }
+
+    fn chosen(subnets: &[&str], groups: &[&str]) -> Result<(String, Vec<String>, Vec<String>), String> {
+        let network = configured();
+        let texts = |given: &[&str]| given.iter().map(|text| (*text).to_owned()).collect();
+        let asked =
+            AwsVpcConfiguration { subnets: texts(subnets), security_groups: texts(groups), assign_public_ip: None };
+        let choice = choose(&network, &asked, "eu-central-1", NetworkInterfaceId::from_random(9));
+        let choice = choice.map_err(|error| error.to_string())?;
+        assert_eq!(choice.request.domain, "eu-central-1.compute.internal");
+        let subnet = network.find_subnet(choice.request.subnet.as_str()).expect("it is one of them");
+        let group = |id: &SecurityGroupId| network.find_group(None, id.as_str()).expect("it is one").group_name.clone();
+        let groups = choice.request.security_groups.iter().map(group).collect();
+        Ok((subnet.cidr_block.to_string(), groups, choice.said))
+    }
+
+    #[test]
+    fn nothing_said_means_the_defaults_and_how_to_open_them_is_told() {
+        let (subnet, groups, said) = chosen(&[], &[]).expect("there are defaults");
+        assert_eq!((subnet.as_str(), groups), ("10.1.2.0/24", vec!["default".to_owned()]));
+        assert!(said[0].contains("authorize-ingress --group-id sg-"), "{said:?}");
+    }
+
+    #[test]
+    fn names_and_blocks_are_found_in_one_vpc() {
+        let (subnet, groups, said) = chosen(&["10.1.1.0/24"], &["web", "web"]).expect("both are there");
+        assert_eq!((subnet.as_str(), groups.len(), said.len()), ("10.1.1.0/24", 1, 0));
+        let (_, _, said) = chosen(&["10.1.1.0/24", "10.1.2.0/24"], &["web"]).expect("both are there");
+        assert!(said[0].starts_with("of 2 subnets the task is in the first, subnet-"), "{said:?}");
+        let network = configured();
+        let of_other = network.security_groups.iter().rfind(|group| group.group_name == "web").expect("there are two");
+        let refused = chosen(&["10.1.1.0/24"], &[of_other.group_id.as_str()]).expect_err("another VPC");
+        assert!(refused.contains("belong to different networks"), "{refused}");
+        assert!(chosen(&["10.1.1.0/24", "10.2.1.0/24"], &[]).expect_err("two VPCs").contains("different VPCs"));
+        assert!(chosen(&["10.9.0.0/24"], &[]).expect_err("no such").contains("InvalidSubnetID.NotFound"));
+    }
+}
