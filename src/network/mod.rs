@@ -2,6 +2,7 @@
 
 mod apply;
 mod interface;
+mod overlay;
 mod security_group;
 mod subnet;
 mod vpc;
@@ -43,6 +44,7 @@ enum Command {
     Subnet(subnet::Arguments),
     SecurityGroup(security_group::Arguments),
     Interface(interface::Arguments),
+    Overlay(overlay::Arguments),
     Apply(apply::Arguments),
 }
 
@@ -63,6 +65,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         Command::Subnet(arguments) => subnet::run(&host, arguments),
         Command::SecurityGroup(arguments) => security_group::run(&host, arguments),
         Command::Interface(arguments) => interface::run(&host, arguments),
+        Command::Overlay(arguments) => overlay::run(&host, arguments),
         Command::Apply(arguments) => apply::run(&host, arguments),
     }
 }
@@ -99,6 +102,8 @@ enum ChangeError {
     Refused(#[from] ec2::Error),
     #[error(transparent)]
     Problem(#[from] ec2::Problem),
+    #[error("this host cannot have such an overlay")]
+    Overlay(#[source] network::overlay::Refusal),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("an id cannot be made")]
@@ -108,7 +113,7 @@ enum ChangeError {
 impl ChangeError {
     /// What was asked for is wrong, or this host is.
     fn failure(self) -> Failure {
-        let refused = matches!(self, ChangeError::Refused(_) | ChangeError::Problem(_));
+        let refused = matches!(self, ChangeError::Refused(_) | ChangeError::Problem(_) | ChangeError::Overlay(_));
         let failure = Failure::from(self);
         if refused { failure.exit(BAD_INPUT) } else { failure }
     }
@@ -132,19 +137,40 @@ fn change(
     host: &Host,
     decide: impl FnOnce(&VpcNetwork) -> Result<VpcNetwork, ChangeError>,
 ) -> Result<VpcNetwork, Failure> {
+    let decide = |old: &VpcNetwork| {
+        let new = decide(old)?;
+        network::overlay::check(&new).map_err(ChangeError::Overlay)?;
+        Ok(new)
+    };
     let carried_out = Store::of(host).change(decide, |old, new| {
-        let carried_out = if old == new { Ok(()) } else { carry_out(host, new) };
+        let carried_out = if old == new { Ok(()) } else { carry_out(host, old, new) };
         carried_out.map(|()| new.clone())
     });
     carried_out.map_err(ChangeError::failure)?
 }
 
-fn carry_out(host: &Host, network: &VpcNetwork) -> Result<(), Failure> {
+fn carry_out(host: &Host, old: &VpcNetwork, new: &VpcNetwork) -> Result<(), Failure> {
+    // Rules first: a way to other hosts that fails leaves no task open.
     let next = "coracle doctor; running tasks follow with the next change, or when one more task starts";
-    network::apply_groups(&host.network, network)
+    network::apply_groups(&host.network, new)
         .doing("the configuration is written, but the rules of running tasks could not be changed")
         .next(next)?;
+    if old.overlay.is_none() && new.overlay.is_none() {
+        return Ok(());
+    }
+    let report = network::overlay::apply(&host.network, new);
+    let report = report
+        .map_err(|errors| all("the configuration is written, but the way to the other hosts is not made", &errors))?;
+    for warning in report.warnings {
+        eprintln!("coracle: {}", output::printable(&warning));
+    }
     Ok(())
+}
+
+/// Several errors of one thing.
+fn all<E: std::error::Error>(what: &str, errors: &[E]) -> Failure {
+    let each: Vec<String> = errors.iter().map(|error| agent::recovery::chain(error)).collect();
+    Failure::new(each.join("; ")).doing(what)
 }
 
 fn availability_zone() -> String {

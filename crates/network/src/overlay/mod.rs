@@ -59,6 +59,14 @@ pub fn apply(settings: &Settings, network: &VpcNetwork) -> Result<Report, Vec<Er
     Err(errors)
 }
 
+/// Whether a configuration can be carried out, as far as it alone tells; the first refusal.
+pub fn check(network: &VpcNetwork) -> Result<(), Refusal> {
+    match plan::plan(network) {
+        Ok(_) => Ok(()),
+        Err(refusals) => refusals.into_iter().next().map_or(Ok(()), Err),
+    }
+}
+
 /// As `apply`, for every start of a task: one look at the device tells that the configuration has been carried out,
 /// and only when it has not, after a reboot perhaps, the rest follows. `None`: nothing was to be done.
 pub fn ensure(settings: &Settings, network: &VpcNetwork) -> Result<Option<Report>, Vec<Error>> {
@@ -127,7 +135,7 @@ pub struct HostState {
 }
 
 /// `None` where no overlay is configured.
-pub fn state(network: &VpcNetwork, settings: &Settings) -> Result<Option<State>, Vec<Error>> {
+pub fn state(settings: &Settings, network: &VpcNetwork) -> Result<Option<State>, Vec<Error>> {
     let Some(plan) = planned(network)? else { return Ok(None) };
     let mut socket = open()?;
     let one = |error| vec![error];
