@@ -110,7 +110,11 @@ fn show(host: &Host, arguments: &Show) -> Outcome {
     let state = network::overlay::state(&host.network, &network).map_err(|errors| network::Error::Overlay { errors });
     let Some(state) = state.doing("looking at this host's part of the overlay")? else {
         let none = "no overlay is configured; coracle network overlay --help shows one\n";
-        if arguments.output.is_json() { output::print_json(&Value::Null)? } else { output::print(none)? };
+        if arguments.output.is_json() {
+            output::print_json(&Value::Null)?
+        } else {
+            output::print(none)?
+        };
         return Ok(ExitCode::SUCCESS);
     };
     if arguments.output.is_json() {
@@ -122,9 +126,10 @@ fn show(host: &Host, arguments: &Show) -> Outcome {
 }
 
 fn shown(state: &State) -> Value {
-    let link = state.link.as_ref().map(|link| {
-        json!({ "name": link.name, "mtu": link.mtu, "isUp": link.up, "isCurrent": link.is_current })
-    });
+    let link = state
+        .link
+        .as_ref()
+        .map(|link| json!({ "name": link.name, "mtu": link.mtu, "isUp": link.up, "isCurrent": link.is_current }));
     let host = |host: &HostState| {
         let peer = host.peer.as_ref();
         json!({
@@ -145,7 +150,9 @@ fn shown(state: &State) -> Value {
 
 fn text(state: &State) -> String {
     let link = match &state.link {
-        None => "the device is not there; `coracle network overlay apply` or the next awsvpc task makes it\n".to_owned(),
+        None => {
+            "the device is not there; `coracle network overlay apply` or the next awsvpc task makes it\n".to_owned()
+        }
         Some(link) => {
             let up = if link.up { "up" } else { "down" };
             let current = if link.is_current { "as configured" } else { "not as configured" };
@@ -159,9 +166,10 @@ fn text(state: &State) -> String {
             if peer.last_handshake_s.is_some() { sent } else { "no word from it yet".to_owned() }
         })
     };
-    let rows = state.hosts.iter().map(|host| {
-        vec![host.name.clone(), host.address.to_string(), host.networks.join(" "), traffic(host)]
-    });
+    let rows = state
+        .hosts
+        .iter()
+        .map(|host| vec![host.name.clone(), host.address.to_string(), host.networks.join(" "), traffic(host)]);
     let table = output::table(&["HOST", "ADDRESS", "NETWORKS", "ENCRYPTED"], rows.collect());
     format!("{link}routes: {}\n\n{table}", if routes.is_empty() { "none".to_owned() } else { routes.join(", ") })
 }
