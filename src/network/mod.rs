@@ -129,7 +129,7 @@ fn region() -> String {
 
 /// The configuration, with the defaults where there was none.
 fn read(host: &Host) -> Result<VpcNetwork, Failure> {
-    Ok(Store::of(host).hold(&region())?.0)
+    Ok(Store::of(host).hold_with_defaults(&region())?.0)
 }
 
 /// Changes the configuration and has running tasks follow.

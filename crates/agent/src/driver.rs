@@ -248,7 +248,7 @@ fn interface<E: std::error::Error>(host: &Host, plan: &Plan) -> Result<Option<As
     if plan.network_mode() != NetworkMode::Awsvpc {
         return Ok(None);
     }
-    let (network, hold) = Store::of(host).hold(&plan.region).map_err(StartError::VpcNetwork)?;
+    let (network, hold) = Store::of(host).hold_with_defaults(&plan.region).map_err(StartError::VpcNetwork)?;
     let id = vpc_store::network_interface_id().map_err(StartError::Dice)?;
     let choice = interface::choose(&Arc::new(network), &plan.interface, &plan.region, id);
     let choice = choice.map_err(StartError::Interface)?;

@@ -113,11 +113,16 @@ impl Store {
     }
 
     /// The configuration, kept from change; with the defaults where nobody has configured anything.
-    pub fn hold(&self, region: &str) -> Result<(VpcNetwork, Hold), StoreError> {
+    pub fn hold_with_defaults(&self, region: &str) -> Result<(VpcNetwork, Hold), StoreError> {
         let network = self.read()?;
         if network.vpcs.is_empty() {
             self.make_defaults(region)?;
         }
+        self.hold()
+    }
+
+    /// The configuration, kept from change: for whoever brings running tasks' rules to it.
+    pub fn hold(&self) -> Result<(VpcNetwork, Hold), StoreError> {
         let lock = self.lock_file()?;
         lock.lock_shared().map_err(failed("lock", &self.data.join(LOCK)))?;
         Ok((self.read()?, Hold { _lock: lock }))
@@ -244,10 +249,10 @@ mod tests {
         let new = network.clone();
         store.change(|_| Ok::<_, StoreError>(new), |old, _| assert!(old.vpcs.is_empty())).expect("it can be written");
         assert_eq!(store.read().expect("written"), network);
-        let (held, hold) = store.hold("us-east-1").expect("it can be held");
+        let (held, hold) = store.hold().expect("it can be held");
         assert_eq!(held, network);
         // Others that only start tasks do not wait.
-        drop((store.hold("us-east-1").expect("twice"), hold));
+        drop((store.hold_with_defaults("us-east-1").expect("twice"), hold));
         let refused = store.change(|_| Err(StoreError::NoBlock), |_, _| ());
         assert!(matches!(refused, Err(StoreError::NoBlock)));
         assert_eq!(store.read().expect("still"), network);

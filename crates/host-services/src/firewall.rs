@@ -177,7 +177,8 @@ impl Watch {
 }
 
 fn restore(host: &Host, standing: &[Standing], change: FirewallChange) -> Result<bool, String> {
-    let network = Store::of(host).read().map_err(|error| chain(&error))?;
+    // Held, so that what is put back is not older than a change that is being carried out.
+    let (network, _hold) = Store::of(host).hold().map_err(|error| chain(&error))?;
     network::restore(&host.network, &network, standing, change).map_err(|error| chain(&error))
 }
 
