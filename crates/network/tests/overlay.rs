@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
-use bed::{ask_tcp, eventually, inside, ip, nft, on_fresh_host, ruleset, run, serve_tcp, settings};
+use bed::{ask_tcp, eventually, inside, ip, nft, on_fresh_host, ruleset, run, serve_tcp};
 use hosts::{Form, Host, Lan, address_of, configuration, error_text, ipv6_of};
 use network::overlay;
 
@@ -381,4 +381,112 @@ fn a_device_that_was_taken_away_comes_back_with_the_next_task() {
             assert!(shown.contains("dstport 5000"), "{shown}");
         });
     }
+}
+
+/// A key for each host as it makes its own; none where this kernel has no WireGuard.
+fn public_keys(hosts: &[Host; 3]) -> Option<[String; 3]> {
+    let keys = hosts.each_ref().map(|host| inside(&host.namespace, || overlay::public_key(&host.settings())));
+    let again = inside(&hosts[0].namespace, || overlay::public_key(&hosts[0].settings()));
+    match keys {
+        [Ok(first), Ok(second), Ok(third)] => {
+            assert_eq!(again.unwrap(), first, "the key stays");
+            Some([first, second, third])
+        }
+        [Err(refused), ..] => {
+            let said = error_text(&[refused]);
+            for word in ["this kernel has no WireGuard", "modprobe wireguard", "encryption to \"none\""] {
+                assert!(said.contains(word), "{said}");
+            }
+            None
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+fn encrypted(this_host: u8, keys: &[String; 3]) -> aws::ec2::VpcNetwork {
+    let mut network = configuration(this_host, Form::Wireguard);
+    for (host, key) in network.overlay.as_mut().unwrap().hosts.iter_mut().zip(keys) {
+        host.public_key = Some(key.clone());
+    }
+    network
+}
+
+/// Where the kernel has WireGuard the hosts speak encrypted; where it has none they say so, and nothing is left.
+#[test]
+fn hosts_encrypt_what_they_send_or_refuse_to_send_it() {
+    on_fresh_host(|| {
+        let lan = Lan::new();
+        let hosts = [1, 2, 3].map(|number| Host::new(&lan, number, Form::Wireguard));
+        let before = hosts.each_ref().map(state_of);
+        let keys = public_keys(&hosts);
+        let wrong = ["AQIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA=", "AgIDBAUGBwgJCgsMDQ4PEBESExQVFhcYGRobHB0eHyA="];
+        let refused = |keys: &[String; 3]| {
+            let errors =
+                inside(&hosts[0].namespace, || overlay::apply(&hosts[0].settings(), &encrypted(1, keys))).unwrap_err();
+            assert_eq!(state_of(&hosts[0]), before[0]);
+            error_text(&errors)
+        };
+        let Some(keys) = keys else {
+            let said = refused(&[wrong[0], wrong[1], &wrong[0].replace("AQI", "AwI")].map(str::to_owned));
+            assert!(said.contains("this kernel has no WireGuard"), "{said}");
+            hosts.iter().for_each(|host| std::fs::remove_file(host.settings().wireguard_key).unwrap());
+            return;
+        };
+        let said = refused(&[wrong[0].to_owned(), keys[1].clone(), keys[2].clone()]);
+        assert!(said.contains("overlay.hosts[host1].publicKey is AQID") && said.contains(&keys[0]), "{said}");
+        for host in &hosts {
+            apply_to(host, &encrypted(host.number, &keys));
+        }
+        everybody_reaches_everybody(&hosts, Form::Wireguard.mtu());
+        for host in &hosts {
+            let applied = state_of(host);
+            let network = encrypted(host.number, &keys);
+            assert_eq!(apply_to(host, &network), overlay::Report::default(), "nothing is left to be done");
+            assert_eq!(inside(&host.namespace, || overlay::ensure(&host.settings(), &network)).unwrap(), None);
+            assert_eq!(state_of(host), applied);
+            let state = inside(&host.namespace, || overlay::state(&host.settings(), &network)).unwrap().unwrap();
+            let has_met = |peer: &overlay::PeerState| peer.last_handshake_s.is_some() && peer.received_bytes > 1 << 20;
+            assert!(state.hosts.iter().all(|host| host.peer.as_ref().is_some_and(has_met)), "{state:?}");
+        }
+
+        // A host's key says which addresses it may send from: none of another host's.
+        let (ours, theirs) = (&hosts[0].tasks[0], &hosts[1].tasks[0]);
+        let receiver = inside(&ours.namespace, || UdpSocket::bind((ours.address, 5003)).unwrap());
+        inside(&theirs.namespace, || {
+            ip(&format!("addr add {}/32 dev eth0", address_of(3, 9)));
+            let forger = UdpSocket::bind((address_of(3, 9), 0)).unwrap();
+            forger.send_to(b"forged", (ours.address, 5003)).unwrap();
+            UdpSocket::bind((theirs.address, 0)).unwrap().send_to(b"honest", (ours.address, 5003)).unwrap();
+        });
+        let mut heard = [0; 16];
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(
+            receiver.recv_from(&mut heard).map(|(length, from)| (length, from.ip())).unwrap(),
+            (6, theirs.address.into())
+        );
+        assert_eq!(&heard[..6], b"honest");
+
+        // A slice moves, and its addresses are believed of the other host.
+        let mut third = hosts;
+        third[1].remove_task(0);
+        third[2].add_task(address_of(2, 5));
+        for host in &third {
+            let mut network = encrypted(host.number, &keys);
+            network.subnets[0].slices[1].host = "host3".to_owned();
+            apply_to(host, &network);
+            assert_eq!(apply_to(host, &network), overlay::Report::default());
+        }
+        let (from, to) = (&third[0].tasks[0], &third[2].tasks[1]);
+        exchange_a_megabyte(from, to, to.address.into());
+        exchange_a_megabyte(to, from, ipv6_of(from.address).into());
+        for (host, before) in [(&third[0], &before[0])] {
+            inside(&host.namespace, || overlay::remove(&host.settings())).unwrap();
+            assert_eq!(state_of(host), *before);
+        }
+        // Without encryption again: the one device takes the other's place.
+        apply(&third[2], Form::Ip);
+        let links = inside(&third[2].namespace, || ip("link"));
+        assert!(links.contains("coracle-vxlan") && !links.contains("coracle-wg"), "{links}");
+        third.iter().for_each(|host| std::fs::remove_file(host.settings().wireguard_key).unwrap());
+    });
 }
