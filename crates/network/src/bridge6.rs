@@ -178,17 +178,32 @@ pub(crate) fn turn_forwarding_on(said: &mut Vec<String>) -> Result<(), Error> {
     if sysctl::read(sysctl::IP6_FORWARD)?.as_deref() == Some("1") {
         return Ok(());
     }
-    for link in advised_links(&read(ROUTES)?) {
+    for link in listening()? {
         let setting = sysctl::accept_router_advertisements(&link);
-        if sysctl::read(&setting)?.as_deref() == Some("1") {
-            sysctl::write(&setting, "2")?;
-            said.push(format!("{setting}=2"));
-        }
+        sysctl::write(&setting, "2")?;
+        said.push(format!("{setting}=2"));
     }
     if sysctl::turn_on(sysctl::IP6_FORWARD)? {
         said.push(format!("{}=1", sysctl::IP6_FORWARD));
     }
     Ok(())
+}
+
+/// What `ensure` would do on a host that does not forward: nothing, or turn it on and tell these links to go on
+/// listening.
+pub(crate) fn forwarding_to_come(bridge: &str) -> Result<Option<Vec<String>>, Error> {
+    if has_ipv6_beside(&read(ADDRESSES)?, bridge) { listening().map(Some) } else { Ok(None) }
+}
+
+/// Links that live by what routers tell, and would not once the host forwards.
+fn listening() -> Result<Vec<String>, Error> {
+    let mut listening = Vec::new();
+    for link in advised_links(&read(ROUTES)?) {
+        if sysctl::read(&sysctl::accept_router_advertisements(&link))?.as_deref() == Some("1") {
+            listening.push(link);
+        }
+    }
+    Ok(listening)
 }
 
 fn read(path: &str) -> Result<String, Error> {

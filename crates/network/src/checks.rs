@@ -1,23 +1,16 @@
 //! What this host has and lacks for a task's network, each finding with its cure: for `coracle doctor`. Nothing on
 //! the host is changed; what can only be found by trying is tried in a network namespace that ends with the try.
 
+mod beyond;
 mod firewalls;
+mod tries;
 
-use std::net::Ipv4Addr;
-
-use ecs::task_definition::{NetworkMode, PortMapping, TransportProtocol};
-use ecs::{ContainerName, TaskId};
-
-use crate::attach::{attach, route_socket};
+use crate::attach::route_socket;
 use crate::conntrack;
-use crate::detach::detach;
-use crate::error::Error;
 use crate::host_bridge;
 use crate::host_files;
-use crate::namespace;
 use crate::netlink::{self, Protocol, Socket};
 use crate::nft;
-use crate::plan::{ContainerRequest, Request};
 use crate::ports::DynamicRange;
 use crate::resolv::ResolvConf;
 use crate::settings::Settings;
@@ -25,8 +18,6 @@ use crate::sysctl;
 
 /// Fewer dynamic ports than this are soon used up.
 const FEW_DYNAMIC_PORTS: u16 = 100;
-/// TEST-NET-3, for the try: no host has a route to it.
-const TRY_SUBNET: (Ipv4Addr, u8) = (Ipv4Addr::new(203, 0, 113, 0), 24);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
@@ -62,90 +53,15 @@ impl Check {
 
 /// Looks at the network namespace of the calling thread. A few tens of milliseconds.
 pub fn checks(settings: &Settings) -> Vec<Check> {
-    let mut all = vec![try_a_task(settings), bridge(settings), table(settings), forwarding()];
+    let mut all =
+        vec![tries::bridge(settings), tries::awsvpc(settings), bridge(settings), table(settings), forwarding()];
+    all.push(beyond::ipv6(settings));
     all.extend(firewalls::all(settings));
-    all.extend([route_localnet(), bridged_packets(), connections(), dynamic_ports(), name_servers()]);
+    all.extend([route_localnet(), beyond::reverse_paths(), bridged_packets(), connections(), dynamic_ports(settings)]);
+    all.push(name_servers());
+    all.push(beyond::service_address(settings));
+    all.extend(beyond::overlays());
     all
-}
-
-/// A bridge-mode task with published ports, in a namespace that plays the host.
-fn try_a_task(settings: &Settings) -> Check {
-    const NAME: &str = "bridge-mode task";
-    let subnet = ipnetwork::Ipv4Network::new(TRY_SUBNET.0, TRY_SUBNET.1).expect("24 is a prefix");
-    let settings = Settings { subnet: Some(subnet), publish_addresses: Vec::new(), ..settings.clone() };
-    let tried = namespace::within_new(|| {
-        let request = request_to_try();
-        let made = attach(&settings, &request)?;
-        let errors = detach(&settings, &request.task);
-        drop(made);
-        errors.into_iter().next().map_or(Ok(()), Err)
-    });
-    match tried {
-        Ok(Ok(())) => Check::ok(NAME, "namespaces, veth, bridge and nftables work (tried in a namespace of its own)"),
-        Ok(Err(error)) => Check::fail(NAME, chain(&error), cure_of(&error)),
-        Err(error) => Check::fail(NAME, chain(&error), "run as root, on a kernel with CONFIG_NET_NS"),
-    }
-}
-
-fn request_to_try() -> Request {
-    let mapping = |protocol| PortMapping {
-        container_port: Some(80),
-        host_port: None,
-        protocol: Some(protocol),
-        container_port_range: None,
-        name: None,
-        app_protocol: None,
-    };
-    let task = TaskId::from_bytes([0; 16]);
-    let container = ContainerRequest {
-        name: ContainerName::try_from("try".to_owned()).expect("three letters are a container's name"),
-        port_mappings: vec![mapping(TransportProtocol::Tcp), mapping(TransportProtocol::Udp)],
-        disable_networking: false,
-        hostname: None,
-        extra_hosts: Vec::new(),
-        dns_servers: Vec::new(),
-        dns_search_domains: Vec::new(),
-        links: Vec::new(),
-        runtime_id: task.to_string(),
-    };
-    Request { task, mode: NetworkMode::Bridge, containers: vec![container], interface: None }
-}
-
-fn cure_of(error: &Error) -> &'static str {
-    match error {
-        Error::Firewall { .. } => {
-            "a kernel with nftables: CONFIG_NF_TABLES_INET, NFT_NAT, NFT_MASQ, NFT_CT and NFT_FIB_INET (5.2 or later), \
-             loaded where they are modules (modprobe nf_tables nft_chain_nat nft_fib_inet)"
-        }
-        Error::Netlink { .. } => {
-            "a kernel with CONFIG_VETH and CONFIG_BRIDGE, loaded where they are modules (modprobe veth bridge)"
-        }
-        Error::Namespace { .. } => "run as root; raise user.max_net_namespaces where it is used up",
-        Error::HostServices { .. }
-        | Error::HalfUndone { .. }
-        | Error::Overlay { .. }
-        | Error::NoFreeInterface { .. }
-        | Error::NotTheGateways { .. }
-        | Error::NoSuchNic { .. }
-        | Error::NoPublicAddress { .. }
-        | Error::NamespaceFile { .. } => "see the message",
-        Error::Setting(_) => "mount /proc so that root can write to /proc/sys/net",
-        Error::Refused(_)
-        | Error::Read { .. }
-        | Error::NotABridge { .. }
-        | Error::OtherSubnet { .. }
-        | Error::SubnetTooSmall { .. }
-        | Error::NoSubnet { .. }
-        | Error::NoFreeAddress { .. }
-        | Error::BridgeFull { .. }
-        | Error::PortTaken { .. }
-        | Error::NoFreePorts { .. }
-        | Error::OtherSubnet6 { .. }
-        | Error::NoSuchAddress { .. }
-        | Error::NoIpv6 { .. }
-        | Error::TooManyHolds { .. }
-        | Error::Port { .. } => "see the message",
-    }
 }
 
 fn bridge(settings: &Settings) -> Check {
@@ -239,12 +155,13 @@ fn connections() -> Check {
     }
 }
 
-fn dynamic_ports() -> Check {
+fn dynamic_ports(settings: &Settings) -> Check {
     const NAME: &str = "dynamic host ports";
-    let DynamicRange { first, last } = DynamicRange::of_host();
+    let DynamicRange { first, last } = settings.dynamic_range();
     let found = format!("{first} to {last}");
     if last - first < FEW_DYNAMIC_PORTS {
-        Check::warn(NAME, found, "widen it: sysctl -w net.ipv4.ip_local_port_range='32768 60999'")
+        let cure = "widen it: sysctl -w net.ipv4.ip_local_port_range='32768 60999', or ECS_DYNAMIC_HOST_PORT_RANGE";
+        Check::warn(NAME, found, cure)
     } else {
         Check::ok(NAME, found)
     }

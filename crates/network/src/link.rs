@@ -205,6 +205,15 @@ pub(crate) fn add_bridge(socket: &mut Socket, name: &str, mac: Mac, mtu: u32) ->
     answer.map(drop)
 }
 
+/// A link of a kind without any details.
+pub(crate) fn add_of_kind(requests: &mut Requests, name: &str, kind: &str) {
+    requests.push(RTM_NEWLINK, flags::CREATE | flags::EXCL, |link| {
+        link.raw(&link_header(0, None)).text(IFLA_IFNAME, name).nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, kind);
+        });
+    });
+}
+
 /// No IPv6 link-local address: nothing here speaks IPv6 yet, and duplicate address detection would send for nothing.
 pub(crate) fn set_no_link_local(requests: &mut Requests, name: &str) {
     requests.push(RTM_NEWLINK, 0, |link| {

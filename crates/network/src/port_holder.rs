@@ -23,6 +23,11 @@ fn task(settings: &Settings, protocol: TransportProtocol, port: u16) -> Option<S
     owners.find_map(|(_, tenant)| tenant).map(|tenant| format!("task {}", tenant.task))
 }
 
+/// The process that has a TCP port.
+pub(crate) fn listener(port: u16) -> Option<String> {
+    process(TransportProtocol::Tcp, port)
+}
+
 fn process(protocol: TransportProtocol, port: u16) -> Option<String> {
     let name = protocol_name(protocol);
     let inode = ["", "6"].into_iter().find_map(|version| {

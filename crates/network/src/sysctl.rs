@@ -12,6 +12,7 @@ pub(crate) const CONNECTIONS: &str = "net.netfilter.nf_conntrack_count";
 pub(crate) const LOCAL_PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
 /// Ports of that range that nobody is given.
 pub(crate) const RESERVED_PORTS: &str = "net.ipv4.ip_local_reserved_ports";
+pub(crate) const REVERSE_PATHS: &str = "net.ipv4.conf.all.rp_filter";
 pub(crate) const ROUTE_LOCALNET_EVERYWHERE: &str = "net.ipv4.conf.all.route_localnet";
 pub(crate) const BRIDGE_CALLS_IPTABLES: &str = "net.bridge.bridge-nf-call-iptables";
 

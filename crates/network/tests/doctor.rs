@@ -4,10 +4,16 @@ mod bed;
 
 use bed::{container, ip, nft, on_fresh_host, request, ruleset, settings};
 use ecs::task_definition::NetworkMode::Bridge;
-use network::{Check, Outcome, checks};
+use network::{Check, Outcome};
 
 fn of<'a>(all: &'a [Check], name: &str) -> &'a Check {
     all.iter().find(|check| check.name == name).unwrap()
+}
+
+/// The checks, with files of tries in a directory of the test's own.
+fn checks(settings: &network::Settings) -> Vec<network::Check> {
+    let scratch = bed::Scratch::new();
+    network::checks(&network::Settings { namespaces: scratch.settings().namespaces, ..settings.clone() })
 }
 
 /// Other firewalls are their owner's to change.
@@ -93,5 +99,45 @@ fn a_link_that_is_no_bridge_fails() {
         let all = checks(&settings());
         assert_eq!(of(&all, "bridge").outcome, Outcome::Fail);
         assert!(of(&all, "bridge").found.contains("CORACLE_BRIDGE"));
+    });
+}
+
+#[test]
+fn what_some_tasks_need_is_looked_at_one_by_one() {
+    on_fresh_host(|| {
+        let _lan = bed::lan();
+        ip("addr add 2001:db8:1::1/64 dev lan0 nodad");
+        let all = checks(&settings());
+        assert_eq!(of(&all, "awsvpc-mode task").outcome, Outcome::Ok, "{all:#?}");
+        let forwarding = of(&all, "IPv6");
+        assert_eq!(forwarding.outcome, Outcome::Warn);
+        assert!(forwarding.found.starts_with("net.ipv6.conf.all.forwarding=0: the first bridge-mode task turns it on"));
+        assert_eq!(of(&all, "169.254.170.2").found, "nobody else on this host has it");
+        let off = network::Settings { subnet6: network::Subnet6::Off, ..settings() };
+        assert_eq!(of(&checks(&off), "IPv6").outcome, Outcome::Ok);
+        // As an ECS agent translates it.
+        nft("add table ip nat; add chain ip nat OUTPUT { type nat hook output priority -100; }");
+        nft("add rule ip nat OUTPUT ip daddr 169.254.170.2 tcp dport 80 redirect to :51679");
+        let _agent = std::net::TcpListener::bind("127.0.0.1:51678");
+        let with_rules = checks(&settings());
+        let found = of(&with_rules, "169.254.170.2");
+        assert_eq!(found.outcome, Outcome::Warn);
+        assert!(found.found.starts_with("an ECS agent runs here, "), "{found:?}");
+        drop(_agent);
+        let with_rules = checks(&settings());
+        let found = of(&with_rules, "169.254.170.2");
+        assert!(found.found.starts_with("table nat has rules about it"), "{found:?}");
+    });
+}
+
+#[test]
+fn closed_ports_of_the_host_are_named_with_what_opens_them() {
+    on_fresh_host(|| {
+        nft("add table inet fw; add chain inet fw input { type filter hook input priority 0; policy drop; }");
+        let all = checks(&settings());
+        let found = of(&all, "other firewalls");
+        assert_eq!(found.outcome, Outcome::Warn);
+        assert!(found.found.starts_with("inet fw input restricts what comes to the host itself"), "{found:?}");
+        assert!(found.cure.as_ref().unwrap().contains("nft insert rule inet fw input tcp dport PORT accept"));
     });
 }

@@ -3,6 +3,7 @@
 
 mod bed;
 #[path = "bed/vpc.rs"]
+#[allow(unreachable_pub, reason = "each test file uses the part it needs")]
 mod vpc;
 
 use std::io::Write;
@@ -17,8 +18,14 @@ use bed::{
 };
 use ecs::task_definition::NetworkMode::Bridge;
 use ecs::task_definition::TransportProtocol::Tcp;
-use network::{Attachment, ForeignFirewall, Outcome, Settings, checks};
+use network::{Attachment, ForeignFirewall, Outcome, Settings};
 use serde_json::json;
+
+/// The checks, with files of tries in a directory of the test's own.
+fn checks(settings: &network::Settings) -> Vec<network::Check> {
+    let scratch = bed::Scratch::new();
+    network::checks(&network::Settings { namespaces: scratch.settings().namespaces, ..settings.clone() })
+}
 
 fn attach(settings: &Settings) -> Attachment {
     let web = container("web", vec![mapping(80, Some(8080), Tcp)]);

@@ -1,6 +1,8 @@
 //! Filter chains that others have made in the way of our packets, and rules of ours in them. What a chain of somebody
 //! else's says is only looked at as far as one question goes: does it end in a drop?
 
+use std::collections::BTreeSet;
+
 use nix::errno::Errno;
 
 use super::batch::{Batch, CommitError};
@@ -96,6 +98,20 @@ pub(crate) fn chains(socket: &mut Socket, own: &str, passed_by: PassedBy) -> Res
         chain.owned = owned.contains(&(chain.number, chain.table.clone()));
     }
     Ok(found)
+}
+
+/// The tables, of whatever family, of which a rule holds these bytes.
+pub(crate) fn tables_naming(socket: &mut Socket, wanted: &[u8], own: &[&str]) -> Result<Vec<String>, netlink::Error> {
+    let replies = socket.dump(GET_RULE, |body| {
+        body.raw(&[ALL_FAMILIES, 0, 0, 0]);
+    })?;
+    let names = |reply: &&Reply| {
+        let expressions = reply.body.get(HEADER..).and_then(|area| find(area, RULE_EXPRESSIONS)).unwrap_or(&[]);
+        expressions.windows(wanted.len()).any(|window| window == wanted)
+    };
+    let tables = replies.iter().filter(names).filter_map(|reply| field(reply, RULE_TABLE));
+    let others: BTreeSet<String> = tables.filter(|table| !own.contains(&table.as_str())).collect();
+    Ok(others.into_iter().collect())
 }
 
 /// The rules of one chain of a chain's table, or of all of them.

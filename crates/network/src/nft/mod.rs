@@ -27,7 +27,9 @@ pub(crate) use events::change_of_table;
 pub(crate) use expression::{Comparison, Expression, Meta, Register};
 pub(crate) use overlay::{OverlayScope, admit_overlay, remove_overlay};
 pub(crate) use restore::{Doubt, Standing, restore};
-pub(crate) use services::{Redirect, redirect_services, redirect_services_once, remove_service_redirects};
+pub(crate) use services::{
+    Redirect, TABLE as SERVICES_TABLE, redirect_services, redirect_services_once, remove_service_redirects,
+};
 pub(crate) use table::{
     Published, PublishedKey, TableScope, TableState, Tenant, publish, published, remove_table, state_of_table,
     unpublish,

@@ -22,7 +22,7 @@ use crate::netlink::Socket;
 
 /// Of the same content in every namespace; on a host, of all run directories. A build that writes other rules takes
 /// another name.
-const TABLE: &str = "coracle-services";
+pub(crate) const TABLE: &str = "coracle-services";
 const OUTPUT: &str = "out";
 const INPUT: &str = "in";
 const SOURCE_OFFSET: u32 = 12;
