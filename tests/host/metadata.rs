@@ -3,12 +3,13 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use crate::support::netns::{LAN_ADDRESS_OF_HOST, Namespace};
-use crate::support::{Host, definition};
+use crate::support::{Host, Running, cgroups, definition};
 
 const MODES: [&str; 4] = ["bridge", "host", "awsvpc", "none"];
 const SERVICE: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
@@ -282,6 +283,35 @@ fn a_process_of_a_task_in_host_mode_is_known_by_its_cgroup() {
         .ok()
         .report("main");
     assert_eq!((&report[V4]["status"], &report["/v2/metadata"]["status"]), (&json!(200), &json!(200)), "{report}");
+    host.finish();
+}
+
+/// A socket that was handed from task to task belongs to neither: who has it last would get the other's secrets.
+#[test]
+fn a_connection_of_two_tasks_is_nobodys() {
+    let host = Host::new();
+    host.import_probe();
+    let mut of_host_pids = with_role("host");
+    of_host_pids["pidMode"] = json!("host");
+    let [one, other] = [(); 2].map(|()| host.detach(&of_host_pids, &[]));
+    let ask_while = |child_is_in: Option<&str>| {
+        let words = ["exec", "--interactive", &one, "main", "--", "/bin/probe", "shared-socket", "/v2/metadata"];
+        let mut asking = Running::start(host.command(words).stdin(Stdio::piped()));
+        asking.wait_for_output("child ");
+        let said = asking.stdout();
+        let child = said.lines().find_map(|line| line.strip_prefix("child ")).expect("it says who the child is");
+        if let Some(task) = child_is_in {
+            let parent = host.places.cgroup_parent.trim_start_matches('/');
+            let place = cgroups::controller("memory").join(parent).join(task).join("main/cgroup.procs");
+            std::fs::write(&place, child).expect("tests run as root");
+        }
+        asking.stdin().write_all(b"ask\n").expect("it listens");
+        let answer = asking.wait().ok().report("answer");
+        answer["status"].as_u64().expect("a status")
+    };
+    assert_eq!(ask_while(None), 200);
+    assert_eq!(ask_while(Some(&other)), 403);
+    end(&host, [one, other]);
     host.finish();
 }
 

@@ -80,6 +80,7 @@ fn perform(verb: &str, rest: &[&str]) -> i32 {
         "ask-on" => return ask::ask_on(rest[0]),
         "get-all" => print(&metadata::get_all(rest)),
         "ask" => print(&metadata::ask(rest[0], rest[1], rest.get(2).copied().unwrap_or_default())),
+        "shared-socket" => return metadata::shared_socket(rest[0]),
         "child" => return metadata::child(rest),
         "resolve" => print(&names::resolve(rest)),
         "interfaces" => print(&serve::interfaces()),
