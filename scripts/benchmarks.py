@@ -175,6 +175,58 @@ def unpack_image(archive, root):
                 inner.extractall(root)
 
 
+class Docker:
+    """A daemon of our own, with a data directory of its own: the host's Docker, or else Debian's packages, unpacked into
+    target/docker. In a network of its own, if it is given one."""
+
+    PATIENCE_S = 120
+
+    def __init__(self, disk, name, options, namespace=None):
+        unpacked = ROOT / "target" / "docker"
+        self.environment = {**os.environ, "PATH": f"{unpacked}/usr/sbin:{unpacked}/usr/bin:{os.environ['PATH']}"}
+        if not shutil.which("dockerd", path=self.environment["PATH"]):
+            say("unpacking Debian's docker into target/docker")
+            packages = ROOT / "target" / "docker-packages"
+            packages.mkdir(exist_ok=True)
+            run(["apt-get", "download", "-q", "docker.io", "containerd", "runc"], cwd=packages)
+            for package in packages.glob("*.deb"):
+                run(["dpkg", "-x", package, unpacked])
+        self.folder = Path("/run") / f"{name}-{os.getpid()}"
+        self.folder.mkdir(mode=0o700)
+        socket = f"unix://{self.folder}/docker.sock"
+        self.command = ["docker", "-H", socket]
+        self.log = open(disk / "dockerd.log", "wb")
+        daemon = ["dockerd", "-H", socket, "--data-root", disk / "docker", "--exec-root", self.folder / "exec", "--pidfile",
+                  self.folder / "pid", *options]
+        self.daemon = subprocess.Popen(namespace.inside(daemon) if namespace else daemon, env=self.environment,
+                                       stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log)
+        limit = time.monotonic() + self.PATIENCE_S
+        while subprocess.run([*self.command, "info"], env=self.environment, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL).returncode != 0:
+            if self.daemon.poll() is not None or time.monotonic() > limit:
+                raise OSError((disk / "dockerd.log").read_text().strip().splitlines()[-1])
+            time.sleep(0.1)
+        threads = Path(f"/proc/{self.daemon.pid}/task").iterdir()
+        below = [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+        self.processes = [self.daemon.pid, *below]
+
+    def __call__(self, *arguments):
+        return run([*self.command, *arguments], env=self.environment)
+
+    def import_image(self, archive, name, root, changes=()):
+        """An OCI archive as an image of Docker's, by way of the folder `root`."""
+        unpack_image(archive, root)
+        with subprocess.Popen(["tar", "-C", root, "-c", "."], stdout=subprocess.PIPE) as tar:
+            subprocess.run([*self.command, "import", *changes, "-", name], stdin=tar.stdout, stdout=subprocess.DEVNULL,
+                           env=self.environment, check=True)
+
+    def stop(self):
+        self.daemon.terminate()
+        self.daemon.wait()
+        self.log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 def image(recipe):
     path = ROOT / "target" / "images" / f"{recipe}.tar"
     if not path.exists():
