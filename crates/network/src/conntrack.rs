@@ -10,6 +10,8 @@ use nix::errno::Errno;
 use crate::netlink::{self, Buffer, Reply, Requests, Socket, find};
 use crate::sysctl;
 
+/// So few that looking at each costs less than having the kernel walk its table once more.
+const FEW_CONNECTIONS: u32 = 10_000;
 const GET: u16 = 0x0101;
 const DELETE: u16 = 0x0102;
 const GET_STATISTICS: u16 = 0x0105;
@@ -65,14 +67,18 @@ pub(crate) fn forget_udp_target(socket: &mut Socket, address: IpAddr) -> Result<
 
 /// Forgets every flow of any protocol that this address began or answered.
 pub(crate) fn forget_address(socket: &mut Socket, address: IpAddr) -> Result<usize, netlink::Error> {
+    let family = family_of(address);
+    let own = |connection: &Connection<'_>| {
+        [connection.original, connection.reply].into_iter().any(|tuple| connection.source_in(tuple) == Some(address))
+    };
+    let count = sysctl::read(sysctl::CONNECTIONS).ok().flatten().and_then(|count| count.parse::<u32>().ok());
+    if count.is_some_and(|count| count < FEW_CONNECTIONS) {
+        // One walk for all of them instead of one for each direction.
+        return forget(socket, family, |_| {}, own);
+    }
     let mut forgotten = 0;
     for tuple in [TUPLE_ORIGINAL, TUPLE_REPLY] {
-        let filter = |body: &mut Buffer| with_source(body, tuple, address);
-        forgotten += forget(socket, family_of(address), filter, |connection| {
-            [connection.original, connection.reply]
-                .into_iter()
-                .any(|tuple| connection.source_in(tuple) == Some(address))
-        })?;
+        forgotten += forget(socket, family, |body: &mut Buffer| with_source(body, tuple, address), own)?;
     }
     Ok(forgotten)
 }
