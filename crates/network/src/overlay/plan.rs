@@ -345,3 +345,6 @@ fn hop(carrier: Carrier, from: IpAddr, to: IpAddr, destination: IpNetwork) -> Ho
 pub(crate) fn neighbour_in_ipv6(host: Ipv4Addr) -> Ipv6Addr {
     Ipv6Addr::from(0xfe80_u128 << 112 | u128::from(u32::from(host)))
 }
+
+#[cfg(test)]
+mod tests;

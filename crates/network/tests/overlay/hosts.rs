@@ -95,18 +95,22 @@ pub struct Task {
 }
 
 impl Host {
-    /// 192.0.2.11 and so on, with a task at the fifth address of its slice.
-    pub fn new(lan: &Lan, number: u8, form: Form) -> Host {
+    /// 192.0.2.11 and so on, without a task or anything for one.
+    pub fn bare(lan: &Lan, number: u8) -> Host {
         let address = Ipv4Addr::new(192, 0, 2, 10 + number);
-        let namespace = lan.connect(address);
-        inside(&namespace, || {
+        Host { number, mtu: 0, address, namespace: lan.connect(address), tasks: Vec::new() }
+    }
+
+    /// The same with a task at the fifth address of its slice.
+    pub fn new(lan: &Lan, number: u8, form: Form) -> Host {
+        let mut host = Host { mtu: form.mtu(), ..Host::bare(lan, number) };
+        inside(&host.namespace, || {
             std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
             std::fs::write("/proc/sys/net/ipv6/conf/all/forwarding", "1").unwrap();
             ip("link add coracle-eni type bridge");
             ip("link set coracle-eni up");
             ip("addr add 10.0.1.1/32 dev coracle-eni");
         });
-        let mut host = Host { number, mtu: form.mtu(), address, namespace, tasks: Vec::new() };
         host.add_task(address_of(number, 5));
         host
     }
