@@ -189,6 +189,9 @@ fn what_is_flushed_is_back_and_what_has_ended_stays_away() {
     host.import_probe();
     let neighbour = host.neighbour();
     let tasks: Vec<String> = [8080, 8081].map(|port| host.detach(&server(port), &[])).into();
+    let mut own = server(80);
+    own["networkMode"] = json!("awsvpc");
+    let own = host.detach(&own, &[]);
     let answers = |port| say(&neighbour.namespace, port).is_ok_and(|answer| answer.contains("said ahoy")).then_some(());
     wait_for("the published ports", || answers(8080).and(answers(8081)));
     let before = host.namespace.enter(netlink::nft_elements).expect("readable");
@@ -207,7 +210,9 @@ fn what_is_flushed_is_back_and_what_has_ended_stays_away() {
     host.coracle(["rm", "--force", &tasks[0]]).ok();
     wait_for("the other task's port", || answers(8081));
     assert!(say(&neighbour.namespace, 8080).is_err(), "the port is closed with its task");
-    host.coracle(["rm", "--force", &tasks[1]]).ok();
+    for task in [&tasks[1], &own] {
+        host.coracle(["rm", "--force", task]).ok();
+    }
     drop(neighbour);
     host.finish();
 }
