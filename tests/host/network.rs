@@ -1,21 +1,23 @@
 //! Published ports from everywhere they must be reached, and network modes as Amazon documents them.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::support::netns::{LAN_ADDRESS_OF_HOST, LAN_ADDRESS_OF_NEIGHBOUR, Namespace};
-use crate::support::{Host, definition, wait_for};
+use crate::support::{Host, Running, definition, wait_for};
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Says one line to an echo server and returns its answer.
-fn say(from: &Namespace, to: Ipv4Addr, port: u16) -> io::Result<String> {
+fn say(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> io::Result<String> {
+    let to = SocketAddr::from((to.into(), port));
     from.enter(|| {
-        let mut stream = TcpStream::connect_timeout(&SocketAddr::from((to, port)), ANSWER_WITHIN)?;
+        let mut stream = TcpStream::connect_timeout(&to, ANSWER_WITHIN)?;
         stream.set_read_timeout(Some(ANSWER_WITHIN))?;
         stream.write_all(b"ahoy\n")?;
         let mut answer = String::new();
@@ -244,7 +246,8 @@ fn bridge_tasks_see_their_own_name_and_the_hosts_name_servers() {
         .ok()
         .report("main");
     let resolv = report["resolv_conf"].as_str().expect("text");
-    assert!(resolv.contains("nameserver 192.0.2.53") && resolv.contains("search example.test"), "{resolv}");
+    // The resolver there asks 192.0.2.53 for this container.
+    assert_eq!(resolv.lines().collect::<Vec<_>>(), ["nameserver 169.254.170.2", "search example.test"]);
     let hosts = report["hosts"].as_str().expect("text");
     assert!(hosts.lines().any(|line| line.split_whitespace().nth(1) == Some("dinghy")), "{hosts}");
     host.finish();
@@ -271,5 +274,139 @@ fn many_tasks_start_at_once() {
     for stop in stops {
         stop.wait().ok();
     }
+    host.finish();
+}
+
+const HOST6_ON_LAN: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1);
+const NEIGHBOUR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2);
+
+fn ip(namespace: &Namespace, arguments: &str) {
+    let status = namespace.enter(|| Command::new("ip").args(arguments.split(' ')).status()).expect("ip is installed");
+    assert!(status.success(), "ip {arguments}");
+}
+
+#[test]
+fn published_ports_answer_over_ipv6_and_at_its_loopback() {
+    let host = Host::new();
+    host.import_probe();
+    let neighbour = host.neighbour();
+    ip(&host.namespace, &format!("addr add {HOST6_ON_LAN}/64 dev lan0 nodad"));
+    ip(&neighbour.namespace, &format!("addr add {NEIGHBOUR6}/64 dev eth0 nodad"));
+    let mapping = json!([{ "containerPort": 80, "hostPort": 8080 }]);
+    let task = host.detach(&server(&["tcp-echo", "[::]:80"], &mapping), &[]);
+    listening(&host, &task);
+    let seen = answers(say(&neighbour.namespace, HOST6_ON_LAN, 8080));
+    assert!(seen.starts_with(&format!("[{NEIGHBOUR6}]:")), "{seen}");
+    answers(say(&host.namespace, HOST6_ON_LAN, 8080));
+    answers(say(&neighbour.namespace, LAN_ADDRESS_OF_HOST, 8080));
+    // The kernel sends on nothing from there; the host's services do, once they are there.
+    let said = wait_for("the forwarder", || say(&host.namespace, Ipv6Addr::LOCALHOST, 8080).ok());
+    answers(Ok(said));
+    // As on ECS, whose agent leaves the IPv6 half out.
+    assert_eq!(
+        bindings(&host, &task),
+        json!([{ "bindIP": "0.0.0.0", "containerPort": 80, "hostPort": 8080, "protocol": "tcp" }])
+    );
+    let target = format!("[{HOST6_ON_LAN}]:8080");
+    host.coracle(["exec", &task, "--", "/bin/probe", "tcp-say", &target, "ahoy"]).ok().prints(&["said ahoy"]);
+    end(&host, &task);
+    for gone in [Ipv6Addr::LOCALHOST, HOST6_ON_LAN] {
+        wait_for("the port to be closed", || say(&host.namespace, gone, 8080).is_err().then_some(()));
+    }
+    drop(neighbour);
+    host.finish();
+}
+
+#[test]
+fn ports_are_published_at_given_addresses_alone() {
+    let host = Host::new();
+    host.import_probe();
+    let neighbour = host.neighbour();
+    let definition = server(&["tcp-echo", "80"], &json!([{ "containerPort": 80, "hostPort": 8080 }]));
+    let task = host.detach(&definition, &["--publish-address", "127.0.0.1", "--publish-address", "::1"]);
+    listening(&host, &task);
+    answers(say(&host.namespace, LOOPBACK, 8080));
+    let bound = bindings(&host, &task);
+    assert_eq!((&bound[0]["bindIP"], &bound[1]["bindIP"]), (&json!("127.0.0.1"), &json!("::1")), "{bound}");
+    assert!(say(&neighbour.namespace, LAN_ADDRESS_OF_HOST, 8080).is_err(), "nothing is met on the LAN");
+    answers(Ok(wait_for("the forwarder", || say(&host.namespace, Ipv6Addr::LOCALHOST, 8080).ok())));
+    end(&host, &task);
+    let said = ["ports cannot be published at 192.0.2.77", "this host has no such address"];
+    host.run(&definition, &["--publish-address", "192.0.2.77"]).refused(&said);
+    host.run(&definition, &["--publish-address", "0.0.0.0"]).refused(&["leave it out to publish at every address"]);
+    drop(neighbour);
+    host.finish();
+}
+
+#[test]
+fn dynamic_ports_come_from_the_agents_range_where_it_is_set() {
+    let host = Host::new();
+    host.import_probe();
+    let definition = server(&["tcp-echo", "80"], &json!([{ "containerPort": 80 }]));
+    let file = host.file("dynamic.json", definition.to_string());
+    let mut run = host.command(["run", "--detach", file.to_str().expect("a path of ours")]);
+    run.env("ECS_DYNAMIC_HOST_PORT_RANGE", "41000-41000");
+    let task = Running::start(&mut run).wait().ok().line().to_owned();
+    assert_eq!(bindings(&host, &task)[0]["hostPort"], 41000);
+    // There is no other.
+    Running::start(&mut run).wait().refused(&["1 free consecutive tcp ports are not left in 41000-41000"]);
+    run.env("ECS_DYNAMIC_HOST_PORT_RANGE", "41000");
+    Running::start(&mut run).wait().refused(&["ECS_DYNAMIC_HOST_PORT_RANGE=41000", "such as 49153-65535"]);
+    end(&host, &task);
+    host.finish();
+}
+
+/// ECS places no task where a port that it declares is taken.
+#[test]
+fn a_port_of_host_mode_that_is_taken_is_refused_with_its_holder() {
+    let host = Host::new();
+    host.import_probe();
+    let mut definition = definition::probe_with(
+        &["tcp-echo", "7070"],
+        &json!({ "stopTimeout": 2, "portMappings": [{ "containerPort": 7070 }] }),
+    );
+    definition["networkMode"] = json!("host");
+    let task = host.detach(&definition, &[]);
+    listening(&host, &task);
+    host.run(&definition, &[]).refused(&["tcp host port 7070 is taken by probe (pid "]);
+    end(&host, &task);
+    host.finish();
+}
+
+/// CVE-2020-8558 and its like: a machine on the LAN that sends to the host what no wire should carry.
+#[test]
+fn the_lan_reaches_neither_loopback_nor_the_services_of_tasks() {
+    let host = Host::new();
+    host.import_probe();
+    let neighbour = host.neighbour();
+    let mut on_host = definition::probe_with(&["forever"], &json!({ "stopTimeout": 2 }));
+    on_host["networkMode"] = json!("host");
+    let on_host = host.detach(&on_host, &[]);
+    let published = server(&["tcp-echo", "80"], &json!([{ "containerPort": 80, "hostPort": 8080 }]));
+    let published = host.detach(&published, &[]);
+    let service = Ipv4Addr::new(169, 254, 170, 2);
+    let private = host.namespace.enter(|| TcpListener::bind((LOOPBACK, 6379))).expect("the port is free in there");
+    neighbour.route_through_host(Ipv4Addr::new(127, 0, 0, 0), Ipv4Addr::new(255, 0, 0, 0));
+    neighbour.route_through_host(service, Ipv4Addr::BROADCAST);
+    // A host that would take such packets, were it not for coracle's table.
+    host.namespace
+        .enter(|| std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1"))
+        .expect("the namespace's own setting");
+    let attempt = |from: &Namespace, to: Ipv4Addr, port| {
+        let to = SocketAddr::from((to, port));
+        from.enter(|| TcpStream::connect_timeout(&to, Duration::from_millis(400)).map(drop))
+    };
+    for (address, port) in [(LOOPBACK, 6379), (LOOPBACK, 8080), (service, 80), (service, 51679), (service, 51680)] {
+        let tried = attempt(&neighbour.namespace, address, port);
+        assert_eq!(tried.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut), "{address}:{port}");
+    }
+    // They are there, for the host.
+    for (address, port) in [(LOOPBACK, 6379), (LOOPBACK, 8080), (service, 80)] {
+        attempt(&host.namespace, address, port).unwrap_or_else(|error| panic!("{address}:{port}: {error}"));
+    }
+    drop(private);
+    end(&host, &on_host);
+    end(&host, &published);
+    drop(neighbour);
     host.finish();
 }
