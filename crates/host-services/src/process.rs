@@ -48,6 +48,9 @@ const NEWS: usize = 64;
 /// top.
 const DESCRIPTORS: u64 = 1 << 18;
 
+/// Threads that look at files for those who ask; more requests than that wait for each other.
+const LOOKERS: usize = 8;
+
 /// For what still runs when the process ends: look-ups of files.
 const SHUTDOWN: Duration = Duration::from_millis(200);
 
@@ -73,7 +76,8 @@ pub enum ProcessError {
 /// The tasks cannot be watched.
 pub fn run(host: &Host) -> Result<(), ProcessError> {
     raise_descriptor_limit();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ProcessError::Runtime)?;
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().max_blocking_threads(LOOKERS).build().map_err(ProcessError::Runtime)?;
     let outcome = runtime.block_on(async { Services::new(host)?.run().await });
     runtime.shutdown_timeout(SHUTDOWN);
     outcome
