@@ -143,8 +143,8 @@ fn change(
         Ok(new)
     };
     let carried_out = Store::of(host).change(decide, |old, new| {
-        let carried_out = if old == new { Ok(()) } else { carry_out(host, old, new) };
-        carried_out.map(|()| new.clone())
+        // Even where nothing changed: what an earlier change could not carry out is made up for.
+        carry_out(host, old, new).map(|()| new.clone())
     });
     carried_out.map_err(ChangeError::failure)?
 }

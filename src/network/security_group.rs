@@ -47,8 +47,10 @@ enum Command {
     after_help = "Example:\n  sudo coracle network security-group create --group-name web --description \"the shop\""
 )]
 struct Create {
+    /// Unique in its VPC; not sg-….
     #[arg(long, value_name = "NAME")]
     group_name: String,
+    /// What it is for.
     #[arg(long, default_value = "", value_name = "TEXT")]
     description: String,
     /// The VPC's id or block; the default one.
@@ -87,8 +89,10 @@ struct Rm {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Group {
+    /// The group, by its id.
     #[arg(long, value_name = "ID")]
     group_id: Option<String>,
+    /// The group, by its name; of several of one name the default VPC's.
     #[arg(long, value_name = "NAME")]
     group_name: Option<String>,
 }
@@ -119,6 +123,7 @@ struct Authorize {
     group: Group,
     #[command(flatten)]
     rule: Rule,
+    /// What the rule is for.
     #[arg(long, default_value = "", value_name = "TEXT")]
     description: String,
 }
@@ -133,6 +138,7 @@ struct Revoke {
     group: Group,
     #[command(flatten)]
     rule: Rule,
+    /// The rules themselves, by their ids.
     #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with_all = ["protocol", "port", "cidr", "source_group"])]
     security_group_rule_ids: Vec<String>,
 }

@@ -230,6 +230,20 @@ fn a_file_is_applied_once() {
 }
 
 #[test]
+fn a_file_moves_the_defaults() {
+    let text = r#"
+        vpcs = [{ cidrBlock = "10.1.0.0/16", isDefault = true }]
+        subnets = [{ cidrBlock = "10.1.1.0/24", defaultForAz = true }, { cidrBlock = "172.31.16.0/24", defaultForAz = true }]
+    "#;
+    let moved = apply(&start(), text, false).expect("both can be moved");
+    assert_eq!(moved.default_vpc().expect("there is one").cidr_block.to_string(), "10.1.0.0/16");
+    let defaults =
+        moved.subnets.iter().filter(|subnet| subnet.default_for_az).map(|subnet| subnet.cidr_block.to_string());
+    assert_eq!(defaults.collect::<Vec<_>>(), ["10.1.1.0/24", "172.31.16.0/24"]);
+    assert_eq!(apply(&moved, text, false).expect("once more"), moved);
+}
+
+#[test]
 fn json_says_the_same_and_mistakes_are_named_by_their_path() {
     let json = r#"{"vpcs": [{"cidrBlock": "10.1.0.0/16"}], "subnets": [{"cidrBlock": "10.1.1.0/24"}]}"#;
     assert_eq!(apply(&VpcNetwork::default(), json, false).expect("right").subnets.len(), 1);

@@ -173,6 +173,7 @@ fn problem(path: String) -> impl FnOnce(Error) -> Problem {
 /// The configuration after the file was applied.
 pub fn apply(network: &VpcNetwork, file: &NetworkFile, around: &mut Surroundings<'_>) -> Result<VpcNetwork, Problem> {
     let mut changed = network.clone();
+    make_way_for_defaults(&mut changed, file);
     apply_vpcs(&mut changed, file, around);
     if around.prune {
         prune(&mut changed, file);
@@ -205,6 +206,23 @@ pub fn apply(network: &VpcNetwork, file: &NetworkFile, around: &mut Surroundings
     changed.format = super::FORMAT;
     check(&changed)?;
     Ok(changed)
+}
+
+/// There is one default VPC, and one default subnet of a zone: who is made it takes it from who has been it.
+fn make_way_for_defaults(network: &mut VpcNetwork, file: &NetworkFile) {
+    if file.vpcs.iter().any(|entry| entry.is_default == Some(true)) {
+        network.vpcs.iter_mut().for_each(|vpc| vpc.is_default = false);
+    }
+    for entry in file.subnets.iter().filter(|entry| entry.default_for_az) {
+        let vpc = network.vpcs.iter().find(|vpc| entry.cidr_block.is_subnet_of(vpc.cidr_block));
+        let zone = entry.availability_zone.as_ref();
+        for subnet in network.subnets.iter_mut() {
+            let same_zone = zone.is_none_or(|zone| subnet.availability_zone == *zone);
+            if same_zone && vpc.is_some_and(|vpc| vpc.vpc_id == subnet.vpc_id) {
+                subnet.default_for_az = false;
+            }
+        }
+    }
 }
 
 fn apply_vpcs(network: &mut VpcNetwork, file: &NetworkFile, around: &mut Surroundings<'_>) {
