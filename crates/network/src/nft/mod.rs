@@ -25,7 +25,7 @@ pub(crate) use batch::interface_name;
 pub(crate) use eni::{Forgotten, Interface, apply, attach_interface, detach_interfaces, prune};
 pub(crate) use events::change_of_table;
 pub(crate) use expression::{Comparison, Expression, Meta, Register};
-pub(crate) use overlay::{OverlayScope, admit_overlay, remove_overlay};
+pub(crate) use overlay::{OverlayScope, admit_overlay, knows_overlay, remove_overlay};
 pub(crate) use restore::{Doubt, Standing, restore};
 pub(crate) use services::{
     Redirect, TABLE as SERVICES_TABLE, redirect_services, redirect_services_once, remove_service_redirects,

@@ -85,6 +85,12 @@ pub(crate) fn admit_overlay(socket: &mut Socket, table: &str, scope: &OverlaySco
     }
 }
 
+/// Whether the table has been told of an overlay.
+pub(crate) fn knows_overlay(socket: &mut Socket, table: &str) -> Result<bool, CommitError> {
+    let chains = dump::chains(socket, table)?;
+    Ok(chains.iter().any(|chain| chain.starts_with(MARKER_PREFIX)))
+}
+
 /// Takes it out again, and the table with it where nothing else is in it. Says whether anything was there.
 pub(crate) fn remove_overlay(socket: &mut Socket, table: &str) -> Result<bool, CommitError> {
     let chains = dump::chains(socket, table)?;

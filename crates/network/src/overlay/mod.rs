@@ -24,7 +24,7 @@ use nix::errno::Errno;
 
 use crate::link;
 use crate::netlink::{Protocol, Requests, Socket};
-use crate::nft::{OverlayScope, admit_overlay, remove_overlay};
+use crate::nft::{OverlayScope, admit_overlay, knows_overlay, remove_overlay};
 use crate::settings::Settings;
 use device::{Device, LINKS};
 use error::netlink;
@@ -76,10 +76,19 @@ pub fn ensure(settings: &Settings, network: &VpcNetwork) -> Result<Option<Report
     let labels =
         [Some(device::alias(settings, &plan)), plan.with_ethernet().map(|plan| device::alias(settings, &plan))];
     let is_label = |alias: &String| labels.iter().flatten().any(|label| label == alias);
-    if found.is_some_and(|device| device.link.up && device.link.alias.as_ref().is_some_and(is_label)) {
+    let stands = found.is_some_and(|device| device.link.up && device.link.alias.as_ref().is_some_and(is_label));
+    if stands && is_guarded(settings).map_err(|error| vec![error])? {
         return Ok(None);
     }
     apply(settings, network).map(Some)
+}
+
+/// As `apply`, after somebody else has changed the firewall: where this host's part of the overlay was taken away it
+/// stays so.
+pub(crate) fn restore(settings: &Settings, network: &VpcNetwork) -> Result<Option<Report>, Vec<Error>> {
+    let Some(plan) = planned(network)? else { return Ok(None) };
+    let found = device::get(&mut open()?, device::name(plan.carrier)).map_err(|error| vec![error])?;
+    found.map(|_| apply(settings, network)).transpose()
 }
 
 /// Takes everything of this host's part away: device, routes, firewall chains. None of it being there is no error.
@@ -326,6 +335,14 @@ fn guard(settings: &Settings, plan: &Plan, report: &mut Report) -> Result<(), Er
     let changed = admitted.map_err(|source| Error::Firewall { table: settings.table.clone(), source })?;
     report.changes.extend(changed.then(|| format!("firewall table inet {}", settings.table)));
     Ok(())
+}
+
+/// Whether the firewall has heard of the overlay, which it has not after it was flushed.
+fn is_guarded(settings: &Settings) -> Result<bool, Error> {
+    let mut socket = Socket::open(Protocol::Netfilter).map_err(netlink("speak to the kernel's firewall"))?;
+    let found = knows_overlay(&mut socket, &settings.table);
+    socket.close_aside();
+    found.map_err(|source| Error::Firewall { table: settings.table.clone(), source })
 }
 
 /// First the way in, then the rest: nothing arrives unguarded.

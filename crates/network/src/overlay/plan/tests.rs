@@ -141,10 +141,13 @@ fn hosts_with_ipv6_addresses_lose_twenty_bytes_more() {
     assert_eq!(plan.with_ethernet(), None, "a neighbour of IPv4 has an address of IPv4");
 }
 
+/// A change for the worse, and what is said of it.
+type Case<'a> = (&'a dyn Fn(&mut Value), &'a str);
+
 #[test]
 fn each_wrong_member_is_named() {
     let refused = |change: &dyn Fn(&mut Value)| with(|value| change(value)).unwrap_err().join("\n");
-    let cases: [(&dyn Fn(&mut Value), &str); 19] = [
+    let cases: [Case<'_>; 19] = [
         (&|v| v["overlay"]["thisHost"] = "d".into(), "overlay.thisHost: \"d\" is none of overlay.hosts (a, b, c)"),
         (&|v| v["overlay"]["vni"] = 0.into(), "overlay.vni: 0 is not 1 to 16777215"),
         (&|v| v["overlay"]["vni"] = 16777216.into(), "overlay.vni: 16777216 is not"),
