@@ -16,10 +16,12 @@ use crate::bindings;
 use crate::bridge6;
 use crate::container_link::Addresses;
 use crate::error::Error;
+use crate::foreign_firewall::{self, Whose};
 use crate::host_bridge;
 use crate::link::Mac;
 use crate::netlink::{Error as NetlinkError, Protocol, Socket};
 use crate::nft::{self, Doubt, Interface, Published, TableScope, TableState, Tenant};
+use crate::overlay;
 use crate::service_sockets;
 use crate::settings::Settings;
 use crate::tenant;
@@ -60,7 +62,7 @@ pub struct StandingInterface {
 pub enum FirewallChange {
     /// Nothing that would have to be looked after: tasks come and go.
     Nothing,
-    /// Rules of the table were changed, perhaps by us.
+    /// Rules of the table were changed, perhaps by us, or another firewall was loaded anew.
     Rules,
     /// The table was removed, or more happened than could be listened to.
     Removed,
@@ -162,13 +164,25 @@ pub fn restore(
         interfaces: interfaces(standing, &tenants),
     };
     let mut socket = Socket::open(Protocol::Netfilter).map_err(|source| firewall(settings, source))?;
-    let restored = nft::restore(&mut socket, &settings.table, &wanted, doubt)
+    let mut restored = nft::restore(&mut socket, &settings.table, &wanted, doubt)
         .map_err(|source| Error::Firewall { table: settings.table.clone(), source })?;
+    restored |= let_through(&mut socket, settings, standing);
     socket.close_aside();
     if standing.iter().any(|task| task.is_on_host) {
         service_sockets::lead_on_host()?;
     }
+    let overlay = overlay::restore(settings, network).map_err(|errors| Error::Overlay { errors })?;
+    restored |= overlay.is_some_and(|report| !report.changes.is_empty());
     Ok(restored)
+}
+
+/// Other firewalls have been loaded anew as well, or instead. What they will not have is said when a task starts.
+fn let_through(socket: &mut Socket, settings: &Settings, standing: &[Standing]) -> bool {
+    let on_bridge = standing.iter().any(|task| !task.containers.is_empty()).then_some(Whose::Bridge);
+    let with_interface = standing.iter().any(|task| task.interface.is_some()).then_some(Whose::Interfaces);
+    let whose = on_bridge.into_iter().chain(with_interface);
+    let inserted = whose.map(|whose| foreign_firewall::let_through(socket, settings, whose, &mut Vec::new()));
+    inserted.fold(false, |any, inserted| any | inserted)
 }
 
 fn published(task: &Standing, tenant: &Tenant) -> Vec<(Tenant, Published)> {
@@ -199,10 +213,7 @@ fn interfaces<'a>(standing: &'a [Standing], tenants: &'a [Tenant]) -> Vec<Interf
 /// None: there is no bridge.
 fn scope(settings: &Settings) -> Result<Option<TableScope<'_>>, Error> {
     let mut socket = route_socket()?;
-    if let host_bridge::Look::ToBeMade { .. } = host_bridge::look(&mut socket, settings)? {
-        return Ok(None);
-    }
-    let bridge = host_bridge::ensure(&mut socket, settings, &mut Vec::new())?;
-    let subnet6 = bridge.ipv6.map(|ipv6| ipv6.subnet);
+    let host_bridge::Look::Made(bridge) = host_bridge::look(&mut socket, settings)? else { return Ok(None) };
+    let subnet6 = bridge6::look(&mut socket, settings, bridge.index)?;
     Ok(Some(TableScope { table: &settings.table, bridge: &settings.bridge, subnet: bridge.subnet, subnet6 }))
 }

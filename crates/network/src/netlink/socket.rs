@@ -5,7 +5,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::thread;
 
 use nix::errno::Errno;
-use nix::sys::socket::{self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType};
+use nix::sys::socket::{
+    self, AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, setsockopt, sockopt,
+};
 
 use super::frame::{HEADER_LENGTH, attributes};
 use super::{Buffer, Requests, flags};
@@ -16,6 +18,8 @@ const RECEIVE_BUFFER: usize = 32 * 1024;
 const CLOSING_STACK: usize = 64 * 1024;
 /// How often a dump that a concurrent change tore is read again.
 const DUMP_ATTEMPTS: u32 = 8;
+/// Bytes: what any socket may send at once, whatever net.core.wmem_default is.
+const USUAL_SEND_BUFFER: usize = 64 * 1024;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLMSGERR_ATTR_MSG: u16 = 1;
@@ -203,6 +207,10 @@ impl Socket {
     }
 
     pub(crate) fn send(&self, buffer: &Buffer) -> Result<(), Error> {
+        if buffer.length() > USUAL_SEND_BUFFER {
+            // Refused to whoever may not change the network either, which the kernel says below.
+            let _ = setsockopt(&self.descriptor, sockopt::SndBufForce, &(buffer.length() * 2));
+        }
         let kernel = NetlinkAddr::new(0, 0);
         match socket::sendto(self.descriptor.as_raw_fd(), buffer.bytes(), &kernel, MsgFlags::empty()) {
             Ok(_) => Ok(()),

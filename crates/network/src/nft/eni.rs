@@ -153,7 +153,7 @@ pub(super) fn read_and_write(
         attempt += 1;
         let mut transaction = Transaction::begin(socket, table)?;
         make(&mut transaction)?;
-        let Transaction { batch, socket, .. } = transaction;
+        let (batch, socket) = transaction.finish();
         match batch.commit(socket) {
             Err(failure)
                 if attempt < READ_AND_WRITE_ATTEMPTS
@@ -174,10 +174,13 @@ pub(super) struct Transaction<'a> {
     pub(super) table: &'a str,
     pub(super) chains: BTreeSet<String>,
     pub(super) batch: Batch,
-    elements: BTreeMap<String, Vec<Element>>,
+    /// What sets have, by key, of those that were looked at.
+    elements: BTreeMap<String, BTreeMap<Vec<u8>, Element>>,
     /// Chains that this transaction makes.
     made: BTreeSet<String>,
     rewrites: bool,
+    /// Elements that are new, by set: they go last, when what stood in their places and what they need is done.
+    additions: BTreeMap<String, Vec<Element>>,
 }
 
 impl<'a> Transaction<'a> {
@@ -185,15 +188,8 @@ impl<'a> Transaction<'a> {
         let generation = dump::generation(socket)?;
         let chains = dump::chains(socket, table)?.into_iter().collect();
         let batch = Batch::at_generation(table, generation);
-        Ok(Transaction {
-            socket,
-            table,
-            chains,
-            batch,
-            elements: BTreeMap::new(),
-            made: BTreeSet::new(),
-            rewrites: false,
-        })
+        let (elements, made, additions) = (BTreeMap::new(), BTreeSet::new(), BTreeMap::new());
+        Ok(Transaction { socket, table, chains, batch, elements, made, rewrites: false, additions })
     }
 
     /// Whether the table has this build's rules.
@@ -202,13 +198,13 @@ impl<'a> Transaction<'a> {
     }
 
     /// What a set has; nothing where there is no such set.
-    pub(super) fn elements(&mut self, set: &str) -> Result<Vec<Element>, netlink::Error> {
-        if let Some(known) = self.elements.get(set) {
-            return Ok(known.clone());
+    pub(super) fn elements(&mut self, set: &str) -> Result<&BTreeMap<Vec<u8>, Element>, netlink::Error> {
+        if !self.elements.contains_key(set) {
+            let found = elements_or_none(self.socket, self.table, set)?;
+            let by_key = found.into_iter().map(|element| (element.key.clone(), element));
+            self.elements.insert(set.to_owned(), by_key.collect());
         }
-        let found = elements_or_none(self.socket, self.table, set)?;
-        self.elements.insert(set.to_owned(), found.clone());
-        Ok(found)
+        Ok(&self.elements[set])
     }
 
     /// Makes the rules this build's, and the instance's configuration what `network` says.
@@ -240,14 +236,26 @@ impl<'a> Transaction<'a> {
 
     /// One element, in place of what stands there otherwise.
     pub(super) fn put(&mut self, set: &str, element: Element) -> Result<(), netlink::Error> {
-        let found = self.elements(set)?;
-        match found.iter().find(|found| found.key == element.key) {
+        match self.elements(set)?.get(&element.key) {
             Some(found) if *found == element => return Ok(()),
-            Some(found) => self.batch.delete_elements(set, &[key_of(found)]),
+            Some(_) => self.batch.delete_elements(set, &[key_of(&element)]),
             None => {}
         }
-        self.batch.add_new_elements(set, &[element]);
+        self.additions.entry(set.to_owned()).or_default().push(element);
         Ok(())
+    }
+
+    /// Whether it would change anything.
+    pub(super) fn changes(&self) -> bool {
+        !self.batch.is_empty() || !self.additions.is_empty()
+    }
+
+    fn finish(self) -> (Batch, &'a mut Socket) {
+        let Transaction { mut batch, socket, additions, .. } = self;
+        for (set, elements) in additions {
+            batch.add_new_elements(&set, &elements);
+        }
+        (batch, socket)
     }
 
     /// Makes the rules this build's.
@@ -378,7 +386,7 @@ pub(crate) fn apply(socket: &mut Socket, settings: &Settings, network: &VpcNetwo
         if frame_is_there(&transaction.chains, &settings.instance) {
             transaction.settle(&settings.instance, network, Authority::Replace)?;
         }
-        changed = !transaction.batch.is_empty();
+        changed = transaction.changes();
         Ok(())
     })?;
     if changed {
@@ -394,8 +402,8 @@ pub(crate) fn prune(socket: &mut Socket, settings: &Settings) -> Result<(), Comm
     read_and_write(socket, &settings.table, |transaction| {
         let (mut combinations, mut groups) = (BTreeSet::new(), BTreeSet::new());
         for map in [ENI_IN, ENI_OUT] {
-            for element in transaction.elements(map)? {
-                combinations.extend(element.goto);
+            for element in transaction.elements(map)?.values() {
+                combinations.extend(element.goto.clone());
                 let index = element.comment.as_deref().and_then(Index::parse);
                 groups.extend(index.into_iter().flat_map(|index| index.groups));
             }

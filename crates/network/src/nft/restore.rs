@@ -54,7 +54,7 @@ pub(crate) fn restore(
         if !intact || doubt == Doubt::Everything {
             put_elements(transaction, standing)?;
         }
-        changed = !transaction.batch.is_empty();
+        changed = transaction.changes();
         Ok(())
     })?;
     Ok(changed)
@@ -79,7 +79,7 @@ fn has_scope(transaction: &mut Transaction<'_>, scope: TableScope<'_>) -> Result
         [(BRIDGES, Some(interface_name(scope.bridge))), (BRIDGE_NETS, Some(network)), (BRIDGE_NETS6, network6)];
     for (set, key) in wanted {
         let Some(key) = key else { continue };
-        if !transaction.elements(set)?.iter().any(|element| element.key == key) {
+        if !transaction.elements(set)?.contains_key(&key) {
             return Ok(false);
         }
     }
