@@ -30,17 +30,18 @@ pub(crate) enum Whose {
     Interfaces,
 }
 
-/// Puts rules of ours where another firewall would drop what it does not know. What cannot be done is said; it is no
-/// reason not to start a task.
-pub(crate) fn let_through(socket: &mut Socket, settings: &Settings, whose: Whose, said: &mut Vec<String>) {
+/// Puts rules of ours where another firewall would drop what it does not know, and tells whether any were missing. What
+/// cannot be done is said; it is no reason not to start a task.
+pub(crate) fn let_through(socket: &mut Socket, settings: &Settings, whose: Whose, said: &mut Vec<String>) -> bool {
     if settings.foreign_firewall == ForeignFirewall::Leave {
-        return;
+        return false;
     }
+    let mut any = false;
     let chains = match foreign::chains(socket, &settings.table, PassedBy::Forward) {
         Ok(chains) => chains,
         Err(error) => {
             said.push(format!("other firewalls of this host could not be looked at: {error}"));
-            return;
+            return false;
         }
     };
     for chain in chains.iter().filter(|chain| chain.drops) {
@@ -52,10 +53,14 @@ pub(crate) fn let_through(socket: &mut Socket, settings: &Settings, whose: Whose
         }
         match foreign::insert(socket, chain, place, &rules(settings, whose)) {
             Ok(inserted) if inserted.is_empty() => {}
-            Ok(inserted) => said.push(format!("{named}; rules inserted at its head: {}", inserted.join(", "))),
+            Ok(inserted) => {
+                any = true;
+                said.push(format!("{named}; rules inserted at its head: {}", inserted.join(", ")));
+            }
             Err(error) => said.push(format!("{named}; see `coracle doctor`, since no rule can be inserted: {error}")),
         }
     }
+    any
 }
 
 /// Deletes our rules out of every chain of others.

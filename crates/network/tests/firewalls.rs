@@ -12,13 +12,14 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::thread;
 
+use aws::ec2::VpcNetwork;
 use bed::{
     HOST_ON_LAN, LAN, ask_tcp, container, inside, is_silent_tcp, lan, mapping, nft, on_fresh_host, request, ruleset,
     run, serve_tcp, settings, task, this_namespace,
 };
 use ecs::task_definition::NetworkMode::Bridge;
 use ecs::task_definition::TransportProtocol::Tcp;
-use network::{Attachment, ForeignFirewall, Outcome, Settings};
+use network::{Attachment, ForeignFirewall, Outcome, Settings, Standing, StandingContainer};
 use serde_json::json;
 
 /// The checks, with files of tries in a directory of the test's own.
@@ -284,6 +285,47 @@ fn interfaces_of_tasks_pass() {
         }
         assert!(network::remove_bridge_and_table(&scratch.settings()).is_empty());
         assert_eq!((rules_of_ours(), others_own()), (0, before));
+    });
+}
+
+/// The services of a host that are started or reloaded: one that flushes everything, one that begins anew alone.
+#[test]
+fn a_firewall_that_is_loaded_anew_lets_packets_through_again() {
+    on_fresh_host(|| {
+        let lan = lan();
+        let load = || {
+            nft(
+                "add table inet filter; add chain inet filter f { type filter hook forward priority filter; policy drop; }",
+            );
+        };
+        load();
+        let made = attach(&settings());
+        let web = &made.containers[0];
+        let standing = [Standing {
+            task: task(1),
+            containers: vec![StandingContainer {
+                ipv4: web.ipv4.unwrap(),
+                ipv6: web.ipv6,
+                bindings: web.bindings.clone(),
+            }],
+            interface: None,
+            is_on_host: false,
+        }];
+        let mut events = network::firewall_events(&settings()).unwrap();
+        let mut restore = || {
+            let change = events.read().unwrap();
+            network::restore(&settings(), &VpcNetwork::default(), &standing, change).unwrap()
+        };
+        for reload in [&["flush ruleset"][..], &["delete table inet filter"]] {
+            reload.iter().for_each(|script| nft(script));
+            load();
+            assert!(restore(), "after {reload:?}");
+            packets_pass(&made, &lan);
+            assert!(!restore(), "what was put back is there");
+        }
+        nft("flush chain inet filter f");
+        assert!(restore());
+        assert_eq!(rules_of_ours(), 2);
     });
 }
 
