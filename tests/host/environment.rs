@@ -316,7 +316,8 @@ fn names_name_servers_and_hosts_are_the_definitions_in_every_mode() {
         assert_eq!(report["environment"]["HOSTNAME"], "dinghy.example", "{mode}");
         let resolv = report["resolv_conf"].as_str().expect("text");
         let servers: Vec<&str> = resolv.lines().filter(|line| line.starts_with("nameserver")).collect();
-        assert_eq!(servers, ["nameserver 192.0.2.53", "nameserver 192.0.2.54"], "{mode}");
+        // The task's resolver, which asks the definition's servers for this container.
+        assert_eq!(servers, ["nameserver 169.254.170.2"], "{mode}");
         assert!(resolv.lines().any(|line| line == "search one.example two.example"), "{mode}: {resolv}");
         let hosts = report["hosts"].as_str().expect("text");
         let of = |name: &str| {

@@ -323,65 +323,8 @@ fn another_builds_rules_are_replaced_and_ports_stay() {
     });
 }
 
-/// The whole table in nft's own words.
-const TABLE: &str = r#"table inet coracle {
-	set bridges {
-		type ifname
-		elements = { "coracle0" }
-	}
-
-	set bridge-nets {
-		type ipv4_addr
-		flags interval
-		elements = { 172.30.0.0/16 }
-	}
-
-	map published {
-		type inet_proto . inet_service : ipv4_addr . inet_service
-		elements = { tcp . 8080 comment "test 01010101010101010101010101010101" : ADDRESS . 80 }
-	}
-
-	map published-at {
-		type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service
-	}
-
-	chain publish {
-		dnat ip to ip daddr . meta l4proto . th dport map @published-at comment "at one address"
-		meta nfproto ipv4 dnat ip to meta l4proto . th dport map @published comment "at every address"
-	}
-
-	chain loopback-guard {
-		type filter hook prerouting priority raw; policy accept;
-		iifname != "lo" ip daddr 127.0.0.0/8 counter packets 0 bytes 0 drop comment "to 127/8 from a wire"
-		iifname != "lo" ip saddr 127.0.0.0/8 counter packets 0 bytes 0 drop comment "from 127/8 on a wire"
-	}
-
-	chain publish-from-outside {
-		type nat hook prerouting priority dstnat; policy accept;
-		fib daddr type local jump publish comment "to an address of this host"
-	}
-
-	chain publish-from-host {
-		type nat hook output priority -100; policy accept;
-		fib daddr type local jump publish comment "to an address of this host"
-	}
-
-	chain forward {
-		type filter hook forward priority filter; policy accept;
-		oifname @bridges iifname != @bridges ct state ! established,related ct status ! dnat counter packets 0 bytes 0 drop comment "not published"
-	}
-
-	chain masquerade {
-		type nat hook postrouting priority srcnat; policy accept;
-		ip saddr @bridge-nets oifname != @bridges masquerade comment "from a container to outside"
-		ct status dnat oifname @bridges ip saddr @bridge-nets masquerade comment "from a container to a published port"
-		ct status dnat oifname @bridges ip saddr 127.0.0.0/8 masquerade comment "from the host's loopback to a published port"
-	}
-
-	chain rules-HASH {
-	}
-}
-"#;
+/// The whole table in nft's own words, of a host with one task in bridge mode.
+const TABLE: &str = include_str!("table.nft");
 
 #[test]
 fn nft_reads_the_table_as_it_is_meant() {
@@ -390,8 +333,16 @@ fn nft_reads_the_table_as_it_is_meant() {
         let made = network::attach(&settings(), &request(1, Bridge, vec![web])).unwrap();
         let shown = ruleset();
         let hash = shown.lines().find_map(|line| line.trim().strip_prefix("chain rules-")).unwrap();
-        let expected = TABLE.replace("ADDRESS", &made.containers[0].ipv4.unwrap().to_string());
-        assert_eq!(shown, expected.replace("HASH {", hash));
+        let web = &made.containers[0];
+        let (address, address6) = (web.ipv4.unwrap(), web.ipv6.unwrap());
+        // The network that the bridge has chosen, fd…/64, is the first half of its containers' addresses.
+        let [a, b, c, d, ..] = address6.segments();
+        let network6 = std::net::Ipv6Addr::from([a, b, c, d, 0, 0, 0, 0]);
+        let expected = TABLE.replace("ADDRESS6", &address6.to_string()).replace("NETWORK6", &network6.to_string());
+        let expected = expected.replace("ADDRESS", &address.to_string()).replace("HASH {", hash);
+        let first = shown.lines().zip(expected.lines()).find(|(found, expected)| found != expected);
+        assert_eq!(first, None);
+        assert_eq!(shown, expected);
     });
 }
 
