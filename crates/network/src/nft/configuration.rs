@@ -35,7 +35,6 @@ pub(super) enum Authority {
 
 /// One security group, rendered.
 struct Group {
-    key: String,
     marker: String,
     chains: [Chain; 2],
     id: SecurityGroupId,
@@ -46,10 +45,8 @@ impl<'a> Configuration<'a> {
         Configuration { instance, network }
     }
 
-    fn groups(&self) -> Vec<Group> {
-        let configured: BTreeSet<&SecurityGroupId> =
-            self.network.security_groups.iter().map(|group| &group.group_id).collect();
-        self.network.security_groups.iter().map(|group| self.group(group, &configured)).collect()
+    fn configured(&self) -> BTreeSet<&'a SecurityGroupId> {
+        self.network.security_groups.iter().map(|group| &group.group_id).collect()
     }
 
     fn group(&self, group: &SecurityGroup, configured: &BTreeSet<&SecurityGroupId>) -> Group {
@@ -60,7 +57,7 @@ impl<'a> Configuration<'a> {
             said.add_elements("remote", &self.remote_members(&group.group_id, family));
         }
         let key = group_key(self.instance, &group.group_id);
-        Group { marker: format!("{key}/{:016x}", said.fingerprint()), key, chains, id: group.group_id.clone() }
+        Group { marker: format!("{key}/{:016x}", said.fingerprint()), chains, id: group.group_id.clone() }
     }
 
     fn remote_members(&self, group: &SecurityGroupId, family: Family) -> Vec<Element> {
@@ -76,7 +73,10 @@ impl<'a> Configuration<'a> {
     /// All of it, for comparison.
     pub(super) fn write(&self, batch: &mut Batch) {
         self.frame().write(batch);
-        self.groups().iter().flat_map(|group| &group.chains).for_each(|chain| chain.write(batch));
+        let configured = self.configured();
+        for group in &self.network.security_groups {
+            groups::chains(self.instance, group, &configured).iter().for_each(|chain| chain.write(batch));
+        }
     }
 
     fn frame(&self) -> Frame {
@@ -96,22 +96,36 @@ impl<'a> Configuration<'a> {
         let mut said = Batch::new("");
         frame.write(&mut said);
         let marker = format!("{}/{:016x}", frame.key(), said.fingerprint());
-        if let Some(old) = stale(chains, &frame.key(), &marker, authority) {
+        let old = marker_of(chains, &frame.key());
+        let stands = match authority {
+            Authority::Replace => old == Some(marker.as_str()),
+            Authority::Rewrite => false,
+            Authority::Complete => old.is_some(),
+        };
+        if !stands {
             frame.write(batch);
             replace_marker(batch, old, &marker);
         }
-        let groups = self.groups();
-        let stale: Vec<_> = groups
-            .iter()
-            .filter_map(|group| Some((group, stale(chains, &group.key, &group.marker, authority)?)))
-            .collect();
+        let configured = self.configured();
+        let mut stale_groups = Vec::new();
+        for group in &self.network.security_groups {
+            let old = marker_of(chains, &group_key(self.instance, &group.group_id));
+            // One of thousands is looked at when a task is attached: rendering the others would cost more than all else.
+            if old.is_some() && authority == Authority::Complete {
+                continue;
+            }
+            let group = self.group(group, &configured);
+            if old != Some(group.marker.as_str()) || authority == Authority::Rewrite {
+                stale_groups.push((group, old));
+            }
+        }
         // All sets first: the rules of one group look into the sets of others.
-        for (group, _) in &stale {
+        for (group, _) in &stale_groups {
             for family in FAMILIES {
                 add_members_set(batch, &members_name(self.instance, family, &group.id), family);
             }
         }
-        for (group, old) in stale {
+        for (group, old) in stale_groups {
             group.chains.iter().for_each(|chain| chain.write(batch));
             for family in FAMILIES {
                 let set = members_name(self.instance, family, &group.id);
@@ -121,7 +135,7 @@ impl<'a> Configuration<'a> {
             replace_marker(batch, old, &group.marker);
         }
         if authority != Authority::Complete {
-            self.empty_removed_groups(batch, chains, &groups);
+            self.empty_removed_groups(batch, chains, &configured);
         }
         Ok(())
     }
@@ -142,11 +156,16 @@ impl<'a> Configuration<'a> {
     }
 
     /// A group that is configured no more allows nothing and nobody: its chains stay, empty, as long as a task has it.
-    fn empty_removed_groups(&self, batch: &mut Batch, chains: &BTreeSet<String>, groups: &[Group]) {
+    fn empty_removed_groups(
+        &self,
+        batch: &mut Batch,
+        chains: &BTreeSet<String>,
+        configured: &BTreeSet<&SecurityGroupId>,
+    ) {
         let prefix = format!("group/{}/", self.instance);
         for marker in chains.iter().filter(|chain| chain.starts_with(&prefix)) {
             let Some(group) = marker[prefix.len()..].split('/').next() else { continue };
-            if groups.iter().any(|configured| configured.id.as_str() == group) {
+            if configured.iter().any(|known| known.as_str() == group) {
                 continue;
             }
             for direction in groups::DIRECTIONS {
@@ -161,16 +180,10 @@ fn group_key(instance: &str, group: &SecurityGroupId) -> String {
     format!("group/{instance}/{group}")
 }
 
-/// Whether what `key` stands for must be written, and if so in place of which marker.
-fn stale<'c>(chains: &'c BTreeSet<String>, key: &str, marker: &str, authority: Authority) -> Option<Option<&'c str>> {
+/// The marker that the table has of a group or of the frame.
+fn marker_of<'c>(chains: &'c BTreeSet<String>, key: &str) -> Option<&'c str> {
     let prefix = format!("{key}/");
-    let old = chains.range(prefix.clone()..).next().filter(|chain| chain.starts_with(&prefix)).map(String::as_str);
-    match (old, authority) {
-        (None, Authority::Replace | Authority::Rewrite | Authority::Complete) => Some(None),
-        (Some(old), Authority::Rewrite) => Some(Some(old)),
-        (Some(_), Authority::Complete) => None,
-        (Some(old), Authority::Replace) => (old != marker).then_some(Some(old)),
-    }
+    chains.range(prefix.clone()..).next().filter(|chain| chain.starts_with(&prefix)).map(String::as_str)
 }
 
 fn replace_marker(batch: &mut Batch, old: Option<&str>, marker: &str) {
@@ -203,6 +216,5 @@ pub(super) fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 pub(super) fn frame_is_there(chains: &BTreeSet<String>, instance: &str) -> bool {
-    let prefix = format!("{}/", vpc::key(instance));
-    chains.range(prefix.clone()..).next().is_some_and(|chain| chain.starts_with(&prefix))
+    marker_of(chains, &vpc::key(instance)).is_some()
 }
