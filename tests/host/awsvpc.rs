@@ -210,6 +210,25 @@ fn a_rule_reaches_running_tasks_at_once() {
     host.finish();
 }
 
+/// Whoever starts a task while rules are changed gets the new ones: no interface is made by old rules afterwards.
+#[test]
+fn tasks_that_start_while_a_rule_is_made_have_it() {
+    const TASKS: usize = 6;
+    let host = Host::new();
+    host.import_probe();
+    let starts: Vec<_> = (0..TASKS).map(|_| host.start_run(&server(&Value::Null), &["--detach"])).collect();
+    open_port_80(&host);
+    let tasks: Vec<String> =
+        starts.into_iter().map(|start| start.wait().ok().line().lines().last().expect("an id").to_owned()).collect();
+    for task in &tasks {
+        listening(&host, task);
+        answers(&host.namespace, address(&host, task));
+    }
+    end(&host, &tasks);
+    without_namespaces(&host);
+    host.finish();
+}
+
 #[test]
 fn a_public_address_is_answered_on_the_lan() {
     let host = Host::new();
@@ -304,9 +323,14 @@ fn a_definition_for_fargate_runs_as_one() {
     let host = Host::new();
     host.import_probe();
     let fargate = json!({ "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "512" });
-    let asking = definition::container("main", &["environment"], &Value::Null);
-    let ended = host.run(&task(&[asking], &fargate), &[]).ok();
-    assert_eq!(ended.report("main")["AWS_EXECUTION_ENV"], "AWS_ECS_FARGATE");
+    let asking = definition::container("main", &["report"], &Value::Null);
+    let report = host.run(&task(&[asking], &fargate), &[]).ok().report("main");
+    assert_eq!(report["environment"]["AWS_EXECUTION_ENV"], "AWS_ECS_FARGATE");
+    // Fargate's 65,535 open files, as far as whoever runs the tests may have them.
+    let limits = report["limits"].as_array().expect("lines").iter().filter_map(Value::as_str);
+    let files = limits.into_iter().find(|line| line.starts_with("Max open files")).expect("a limit of open files");
+    let files: Vec<u64> = files.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+    assert!(files[0] == files[1] && files[0] > 1024 && files[1] <= 65_535, "{files:?}");
     let detached = host.detach(&server(&fargate), &[]);
     let shown = host.inspect(&detached);
     assert_eq!(shown["launchType"], "FARGATE");

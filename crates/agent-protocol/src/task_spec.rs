@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use aws::ec2::{NetworkInterfaceId, SecurityGroupId, SubnetId};
 use ecs::task::NetworkBinding;
-use ecs::task_definition::{ContainerDefinition, Device, IpcMode, KeyValuePair, NetworkMode, PidMode, Tag};
+use ecs::task_definition::{ContainerDefinition, Device, IpcMode, KeyValuePair, NetworkMode, PidMode, Tag, Ulimit};
 use ecs::{TaskId, Timestamp};
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::{Deserialize, Serialize};
@@ -105,6 +105,9 @@ pub struct ContainerSpec {
     /// The container's GPUs, nobody else's as long as the task lives. DescribeTasks calls them gpuIds.
     #[serde(default)]
     pub gpu_ids: Vec<String>,
+    /// What the launch type gives where the definition is silent, as far as the host grants it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub default_ulimits: Vec<Ulimit>,
     #[serde(default)]
     pub metadata_file: Option<MetadataFile>,
     /// Of the container's metadata endpoints (`/v4/<id>`): a random UUID. Empty in tasks of older builds, which have none.

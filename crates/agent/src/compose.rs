@@ -136,8 +136,9 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
             metadata_file: None,
             devices: Vec::new(),
             gpu_ids: Vec::new(),
+            default_ulimits: default_ulimits(plan.launch_type),
             endpoint_id,
-            definition: as_launched(definition, plan.launch_type),
+            definition: definition.clone(),
             image,
             network: container_network(attached, &mut namespaces),
             runtime_id,
@@ -188,22 +189,16 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
     Ok(Composed { spec, network_namespaces, service_sockets: sockets, held_ports: port_holds, secrets })
 }
 
-/// With what the launch type has by default: "the default nofile soft limit is 65535 and the default hard limit is 65535"
-/// on Fargate (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html>).
-fn as_launched(definition: &ContainerDefinition, launch_type: LaunchType) -> ContainerDefinition {
-    const NOFILE: &str = "nofile";
+/// "The default nofile soft limit is 65535 and the default hard limit is 65535" on Fargate
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html>).
+fn default_ulimits(launch_type: LaunchType) -> Vec<Ulimit> {
     const FARGATE_NOFILE: i64 = 65_535;
-    let mut definition = definition.clone();
-    let is_set = definition.ulimits.iter().any(|limit| limit.name == NOFILE);
     match launch_type {
-        LaunchType::Fargate if !is_set => definition.ulimits.push(Ulimit {
-            name: NOFILE.to_owned(),
-            soft_limit: FARGATE_NOFILE,
-            hard_limit: FARGATE_NOFILE,
-        }),
-        LaunchType::Fargate | LaunchType::Ec2 | LaunchType::External => {}
+        LaunchType::Fargate => {
+            vec![Ulimit { name: "nofile".to_owned(), soft_limit: FARGATE_NOFILE, hard_limit: FARGATE_NOFILE }]
+        }
+        LaunchType::Ec2 | LaunchType::External => Vec::new(),
     }
-    definition
 }
 
 /// The descriptors of the namespaces, as containers come by.
@@ -369,21 +364,6 @@ mod tests {
             let uri = format!("http://169.254.170.2/v4/{id}");
             assert!(container.injected_environment.iter().any(|variable| variable.value == uri), "{container:?}");
         }
-    }
-
-    #[test]
-    fn fargate_has_more_open_files_unless_the_definition_says_so() {
-        let definition = json!({"networkMode": "awsvpc", "containerDefinitions": [
-            {"name": "a", "image": "x"}, {"name": "b", "image": "x", "ulimits": [{"name": "nofile", "softLimit": 9, "hardLimit": 9}]}
-        ]});
-        let limits = |launch_type| {
-            let plan = Plan { launch_type, ..plan(definition.clone()) };
-            let composed = compose(&plan, parts(vec![attached("a", None), attached("b", None)])).expect("a good plan");
-            let containers = composed.spec.containers.into_iter();
-            containers.map(|one| one.definition.ulimits.first().map(|limit| limit.hard_limit)).collect::<Vec<_>>()
-        };
-        assert_eq!(limits(LaunchType::Fargate), [Some(65_535), Some(9)]);
-        assert_eq!(limits(LaunchType::Ec2), [None, Some(9)]);
     }
 
     #[test]

@@ -100,6 +100,7 @@ fn container_spec(container: &str) -> ContainerSpec {
         metadata_file: None,
         devices: Vec::new(),
         gpu_ids: Vec::new(),
+        default_ulimits: Vec::new(),
         endpoint_id: String::new(),
     }
 }

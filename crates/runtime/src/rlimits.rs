@@ -61,27 +61,37 @@ pub(crate) enum NoLimit {
     SoftAboveHard { name: String, soft: i64, hard: i64 },
 }
 
-/// Every resource's limit: what the definition asks for, and the default of the rest. Pure.
+/// Every resource's limit: what the definition asks for, and the default of the rest, the launch type's before ours. Pure.
 ///
 /// # Errors
 /// The definition asks for what is no limit.
-pub(crate) fn plan(asked: &[Ulimit]) -> Result<Vec<Limit>, NoLimit> {
+pub(crate) fn plan(asked: &[Ulimit], of_launch_type: &[Ulimit]) -> Result<Vec<Limit>, NoLimit> {
     let numbered = RESOURCES.iter().zip(0_u32..);
     let mut limits: Vec<Limit> =
         numbered.map(|((_, default), resource)| Limit { resource, origin: Origin::Silent(*default) }).collect();
+    for ulimit in of_launch_type {
+        let (place, soft, hard) = read(ulimit)?;
+        limits[place].origin = Origin::Silent(Default::Of(soft, hard));
+    }
     for ulimit in asked {
-        let place = RESOURCES.iter().position(|(name, _)| *name == ulimit.name);
-        let place = place.ok_or_else(|| NoLimit::NoSuchResource(ulimit.name.clone()))?;
-        // -1 is unlimited, as in Docker and setrlimit(2).
-        let value = |limit: i64| u64::try_from(limit).unwrap_or(NONE);
-        let (soft, hard) = (value(ulimit.soft_limit), value(ulimit.hard_limit));
-        if soft > hard {
-            let (name, soft, hard) = (ulimit.name.clone(), ulimit.soft_limit, ulimit.hard_limit);
-            return Err(NoLimit::SoftAboveHard { name, soft, hard });
-        }
+        let (place, soft, hard) = read(ulimit)?;
         limits[place].origin = Origin::Asked { soft, hard };
     }
     Ok(limits)
+}
+
+/// The resource's place, its soft and its hard limit.
+fn read(ulimit: &Ulimit) -> Result<(usize, u64, u64), NoLimit> {
+    let place = RESOURCES.iter().position(|(name, _)| *name == ulimit.name);
+    let place = place.ok_or_else(|| NoLimit::NoSuchResource(ulimit.name.clone()))?;
+    // -1 is unlimited, as in Docker and setrlimit(2).
+    let value = |limit: i64| u64::try_from(limit).unwrap_or(NONE);
+    let (soft, hard) = (value(ulimit.soft_limit), value(ulimit.hard_limit));
+    if soft > hard {
+        let (name, soft, hard) = (ulimit.name.clone(), ulimit.soft_limit, ulimit.hard_limit);
+        return Err(NoLimit::SoftAboveHard { name, soft, hard });
+    }
+    Ok((place, soft, hard))
 }
 
 impl Limit {
@@ -146,16 +156,17 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_replaces_the_default() {
-        let limits = plan(&[ulimit("nofile", 2_048, -1)]).unwrap();
+        let limits = plan(&[ulimit("nofile", 2_048, -1)], &[ulimit("nofile", 9, 9), ulimit("core", 9, 9)]).unwrap();
         assert_eq!(limits.len(), 16);
         assert_eq!(limits[7].origin, Origin::Asked { soft: 2_048, hard: NONE });
+        assert_eq!(limits[4].origin, Origin::Silent(Default::Of(9, 9)));
         assert_eq!(limits[12].origin, Origin::Silent(Default::Of(819_200, 819_200)));
     }
 
     #[test]
     fn what_is_no_limit_is_refused() {
-        assert_eq!(plan(&[ulimit("files", 1, 1)]), Err(NoLimit::NoSuchResource("files".to_owned())));
-        let above = plan(&[ulimit("core", -1, 5)]);
+        assert_eq!(plan(&[ulimit("files", 1, 1)], &[]), Err(NoLimit::NoSuchResource("files".to_owned())));
+        let above = plan(&[ulimit("core", -1, 5)], &[]);
         assert_eq!(above, Err(NoLimit::SoftAboveHard { name: "core".to_owned(), soft: -1, hard: 5 }));
     }
 }

@@ -95,7 +95,7 @@ pub(crate) fn process_plan(
         no_new_privileges: security.no_new_privileges,
         label: security.label,
         init: init == Some(true),
-        limits: rlimits::plan(&definition.ulimits)?,
+        limits: rlimits::plan(&definition.ulimits, &container.default_ulimits)?,
     })
 }
 

@@ -115,6 +115,7 @@ impl Host {
             link_environment: Vec::new(),
             devices: Vec::new(),
             gpu_ids: Vec::new(),
+            default_ulimits: Vec::new(),
             endpoint_id: String::new(),
         }
     }
