@@ -32,6 +32,7 @@ mod memory;
 mod metadata;
 mod namespaces;
 mod network;
+mod overlay;
 mod resilience;
 mod resources;
 mod rig;
