@@ -15,6 +15,7 @@ use crate::link;
 use crate::namespace_file;
 use crate::netlink::{Protocol, Socket};
 use crate::nft::{self, Forgotten, Published, Tenant};
+use crate::pool;
 use crate::public_address;
 use crate::service_sockets;
 use crate::settings::Settings;
@@ -33,12 +34,27 @@ pub fn detach(settings: &Settings, task: &TaskId) -> Vec<Error> {
     let tenant = tenant::of(settings, task);
     let mut errors = Vec::new();
     let Withdrawn { interfaces, .. } = withdraw(settings, &|other| *other == tenant, &mut errors);
-    errors.extend(namespace_file::release(&settings.namespaces, task).err());
-    if !interfaces.is_empty() {
-        let theirs = |owner: &str| interfaces.iter().any(|interface| interface.link == owner);
-        withdraw_public_addresses(&theirs, &mut errors);
+    let had_interface = namespace_file::release(&settings.namespaces, task).unwrap_or_else(|error| {
+        errors.push(error);
+        true
+    });
+    let mut owners: Vec<String> = interfaces.into_iter().map(|interface| interface.link).collect();
+    if owners.is_empty() && had_interface {
+        // Somebody emptied the table, or the firewall would not speak to us.
+        owners = links_of(&|other| *other == tenant, &mut errors);
+    }
+    if !owners.is_empty() {
+        withdraw_public_addresses(&|owner| owners.iter().any(|name| name == owner), &mut errors);
     }
     errors
+}
+
+fn links_of(theirs: &dyn Fn(&Tenant) -> bool, errors: &mut Vec<Error>) -> Vec<String> {
+    let failed = |source| Error::Netlink { action: "list the links of this host".into(), source };
+    let listed = route_socket().and_then(|mut socket| link::list(&mut socket).map_err(failed));
+    let ours = or_none(listed, errors).into_iter();
+    let ours = ours.filter(|link| tenant::of_link(link).is_some_and(|tenant| theirs(&tenant)));
+    ours.map(|link| link.name).collect()
 }
 
 /// What the firewall had of somebody.
@@ -103,22 +119,18 @@ pub(crate) fn withdraw_public_addresses(theirs: &dyn Fn(&str) -> bool, errors: &
 
 /// Deletes the links of tenants, on whatever bridge or on none any more, and waits until they are gone.
 pub(crate) fn delete_links(theirs: &dyn Fn(&Tenant) -> bool, errors: &mut Vec<Error>) -> Vec<String> {
-    let failed = |source| Error::Netlink { action: "list the links of this host".into(), source };
-    let listed = route_socket().and_then(|mut socket| link::list(&mut socket).map_err(failed).map(|all| (socket, all)));
-    let (mut socket, all) = match listed {
-        Ok(listed) => listed,
-        Err(error) => {
-            errors.push(error);
-            return Vec::new();
+    let names = links_of(theirs, errors);
+    if !names.is_empty() {
+        match route_socket() {
+            Ok(mut socket) => errors.extend(tenant::delete_links(&mut socket, &names)),
+            Err(error) => errors.push(error),
         }
-    };
-    let ours = all.into_iter().filter(|link| tenant::of_link(link).is_some_and(|tenant| theirs(&tenant)));
-    let names: Vec<String> = ours.map(|link| link.name).collect();
-    errors.extend(tenant::delete_links(&mut socket, &names));
+    }
     names
 }
 
-/// Takes the bridge and the table away, with whatever still hangs on them: for tests, and for leaving a host as it
+/// Takes the bridge, the gateways of subnets, the host's services and the table away, with whatever still hangs on them:
+/// for tests, and for leaving a host as it
 /// was found. Settings of the host that `attach` changed stay, since others may rely on them by then.
 pub fn remove_bridge_and_table(settings: &Settings) -> Vec<Error> {
     let mut errors = Vec::new();
@@ -131,6 +143,8 @@ pub fn remove_bridge_and_table(settings: &Settings) -> Vec<Error> {
             errors.extend(service_sockets::remove_from_host(&mut route, &mut netfilter));
             match ports(&mut route, settings) {
                 Ok(mut names) => {
+                    let own = links_of(&|tenant| tenant.instance == settings.instance, &mut errors);
+                    names.extend(own.into_iter().filter(|name| pool::address_of_interface_link(name).is_some()));
                     names.extend([settings.bridge.clone(), eni::GATEWAY_LINK.to_owned()]);
                     errors.extend(tenant::delete_links(&mut route, &names));
                 }

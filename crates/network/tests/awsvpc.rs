@@ -342,9 +342,12 @@ fn a_public_address_is_met_on_the_lan_and_given_back() {
         assert_eq!(inside(netns(one), || ask_tcp(LAN, 8080)).unwrap(), format!("lan {own}"));
         server.join().unwrap();
 
-        for number in 1..=3 {
+        for number in 1..=2 {
             assert!(network::detach(&scratch.settings(), &task(number)).is_empty());
         }
+        // Whoever empties nftables takes the firewall's knowledge away, not ours.
+        nft("flush ruleset");
+        assert!(network::detach(&scratch.settings(), &task(3)).is_empty());
         assert_eq!(ip("-o -4 addr show lan0"), before);
     });
 }

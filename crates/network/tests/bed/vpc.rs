@@ -1,4 +1,5 @@
 //! A VPC for tests: one subnet, a group that lets everything in, one that lets in nothing but its members.
+#![allow(dead_code, unreachable_pub, reason = "each test file uses the part it needs")]
 
 use std::sync::Arc;
 
