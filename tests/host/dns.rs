@@ -144,6 +144,17 @@ fn a_name_goes_with_its_task_and_a_family_is_all_of_them() {
     end(host, &tasks);
 }
 
+/// It has the host's addresses, and is found at one.
+#[test]
+fn a_task_on_the_hosts_network_is_found_from_another_network() {
+    let host = Host::new();
+    import_clients(&host);
+    let tasks = [web(&host, "host"), asker(&host, "bridge", &Value::Null)];
+    let page = exec(&host, &tasks[1], &["/bin/probe", "http-get", "web:8080", "/"]).ok();
+    page.prints(&["ahoy"]);
+    end(host, &tasks);
+}
+
 /// What a test's network namespace has: no way to any name server.
 #[test]
 fn without_name_servers_own_names_work_and_others_fail() {

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dns::forward::{self, Extension, UDP_PAYLOAD, Verdict};
+use dns::forward::{self, Extension, Verdict};
 use dns::{Answer, Query};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UdpSocket};
@@ -18,6 +18,8 @@ use tracing::debug;
 use super::lock;
 
 const DNS_PORT: u16 = 53;
+/// Some servers send more than they are asked for.
+const LONGEST_DATAGRAM: usize = 4096;
 /// How often every server is asked, if none answers.
 const ATTEMPTS: usize = 2;
 /// How long one attempt waits for one server.
@@ -124,8 +126,7 @@ async fn exchange(query: &Query, server: IpAddr, reputation: &Reputation) -> io:
     socket.connect((server, DNS_PORT)).await?;
     let (mut extension, mut id) = (Extension::Edns, reputation.dice.throw());
     socket.send(&forward::request(query, id, extension)).await?;
-    // One byte more than asked for: a reply that is longer is cut there, and found to be cut.
-    let mut reply = [0; UDP_PAYLOAD as usize + 1];
+    let mut reply = vec![0; LONGEST_DATAGRAM];
     loop {
         let length = socket.recv(&mut reply).await?;
         match forward::judge(query, id, extension, &reply[..length]) {

@@ -1,6 +1,7 @@
 //! The two sockets that a namespace has at port 53.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use dns::{MAX_QUERY, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
 
@@ -30,53 +31,76 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// The socket's.
 pub async fn serve_udp(resolver: Arc<Resolver>, socket: UdpSocket, origin: Origin) -> io::Error {
-    let (socket, asker) = (Arc::new(socket), Arc::new(Asker::new(origin)));
-    // Those who wait for name servers; they go with the socket.
-    let mut waiting = JoinSet::new();
-    let mut bytes = [0; MAX_QUERY + 1];
-    let mut reply = Vec::new();
+    let asker = Arc::new(Asker::new(origin));
+    let mut desk = Desk { resolver, socket: Arc::new(socket), asker, waiting: JoinSet::new() };
     loop {
-        if let Err(error) = socket.readable().await {
-            return error;
+        let batch = match desk.socket.readable().await {
+            Ok(()) => desk.take_batch(),
+            Err(error) => return error,
+        };
+        match batch {
+            Ok(Batch::Last) => {}
+            // A socket that is always readable would never let go.
+            Ok(Batch::MoreBehind) => yield_now().await,
+            Err(error) => return error,
         }
-        while waiting.try_join_next().is_some() {}
+    }
+}
+
+/// What datagrams of one socket are answered with.
+struct Desk {
+    resolver: Arc<Resolver>,
+    socket: Arc<UdpSocket>,
+    asker: Arc<Asker>,
+    /// Those who wait for name servers; they go with the socket.
+    waiting: JoinSet<()>,
+}
+
+enum Batch {
+    Last,
+    MoreBehind,
+}
+
+impl Desk {
+    /// The buffers are here, not with each of a host's thousands of sockets.
+    fn take_batch(&mut self) -> io::Result<Batch> {
+        let mut bytes = [0; MAX_QUERY + 1];
+        let mut reply = Vec::new();
+        while self.waiting.try_join_next().is_some() {}
         for _ in 0..BATCH {
-            let (length, peer) = match socket.try_recv_from(&mut bytes) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => return error,
-            };
-            let from = From { peer, transport: Transport::Udp };
-            match resolver.at_once(&asker, &bytes[..length], from, &mut reply) {
-                Next::Answered => send(&socket, &reply, peer).await,
-                Next::Drop => {}
-                // As below, without a task for each datagram of a flood.
-                Next::Ask(_) if asker.waiting.available_permits() == 0 => {}
-                Next::Ask(question) => {
-                    let (resolver, socket, asker) = (resolver.clone(), socket.clone(), asker.clone());
-                    waiting.spawn(async move {
-                        let mut reply = Vec::new();
-                        if ask(&resolver, &asker, &question, &mut reply).await {
-                            send(&socket, &reply, peer).await;
-                        }
-                    });
-                }
+            match self.socket.try_recv_from(&mut bytes) {
+                Ok((length, peer)) => self.take(&bytes[..length], peer, &mut reply),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Batch::Last),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Batch::MoreBehind)
+    }
+
+    fn take(&mut self, query: &[u8], peer: SocketAddr, reply: &mut Vec<u8>) {
+        match self.resolver.at_once(&self.asker, query, From { peer, transport: Transport::Udp }, reply) {
+            Next::Answered => send(&self.socket, reply, peer),
+            Next::Drop => {}
+            // As below, without a task for each datagram of a flood.
+            Next::Ask(_) if self.asker.waiting.available_permits() == 0 => {}
+            Next::Ask(question) => {
+                let (resolver, socket, asker) = (self.resolver.clone(), self.socket.clone(), self.asker.clone());
+                self.waiting.spawn(async move {
+                    let mut reply = Vec::new();
+                    if ask(&resolver, &asker, &question, &mut reply).await {
+                        send(&socket, &reply, peer);
+                    }
+                });
             }
         }
     }
 }
 
-/// A client that has gone away, or whose buffer is full, asks again if it cares.
-async fn send(socket: &UdpSocket, reply: &[u8], peer: std::net::SocketAddr) {
-    match socket.try_send_to(reply, peer) {
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-            if let Err(error) = socket.send_to(reply, peer).await {
-                debug!(%peer, %error, "an answer cannot be sent");
-            }
-        }
-        Err(error) => debug!(%peer, %error, "an answer cannot be sent"),
+/// A client that has gone away, or that takes nothing at the moment, asks again if it cares.
+fn send(socket: &UdpSocket, reply: &[u8], peer: SocketAddr) {
+    if let Err(error) = socket.try_send_to(reply, peer) {
+        debug!(%peer, %error, "an answer cannot be sent");
     }
 }
 
