@@ -124,22 +124,40 @@ pub(crate) fn attach_interface(
     if interface.groups.len() > MAX_GROUPS {
         return Err(CommitError::TooManyGroups { given: interface.groups.len() });
     }
-    let mut batch = Batch::new(&settings.table);
+    for combinations in [Combinations::AreThere, Combinations::AreNew] {
+        match unread(&settings.table, interface, combinations).commit(socket) {
+            Err(failure) if matches!(failure.errno(), Some(Errno::ENOENT | Errno::EEXIST)) => {}
+            other => return other,
+        }
+    }
+    read_and_write(socket, &settings.table, |transaction| {
+        let authority = if transaction.is_current() { Authority::Complete } else { Authority::Replace };
+        transaction.settle(&settings.instance, network, authority)?;
+        transaction.let_in(interface)
+    })
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Combinations {
+    AreThere,
+    /// The first interface with just these groups.
+    AreNew,
+}
+
+/// What suffices where the table has all the rest; nothing has to be read for it.
+fn unread(table: &str, interface: &Interface<'_>, combinations: Combinations) -> Batch {
+    let mut batch = Batch::new(table);
     // Flushing the empty marker chain is refused with ENOENT unless the table has these very rules.
     batch.flush_chain(table::marker());
+    if combinations == Combinations::AreNew {
+        for direction in DIRECTIONS {
+            groups::combination(&interface.tenant.instance, direction, &interface.groups()).write(&mut batch);
+        }
+    }
     for (set, element) in interface.entries() {
         batch.add_new_elements(&set, &[element]);
     }
-    match batch.commit(socket) {
-        Err(failure) if matches!(failure.errno(), Some(Errno::ENOENT | Errno::EEXIST)) => {
-            read_and_write(socket, &settings.table, |transaction| {
-                let authority = if transaction.is_current() { Authority::Complete } else { Authority::Replace };
-                transaction.settle(&settings.instance, network, authority)?;
-                transaction.let_in(interface)
-            })
-        }
-        other => other,
-    }
+    batch
 }
 
 /// One transaction that is made from what the table is like, anew as long as something changes in between.

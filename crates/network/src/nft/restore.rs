@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use aws::ec2::VpcNetwork;
 
 use super::batch::{Batch, CommitError, interface_name};
-use super::configuration::Configuration;
+use super::configuration::{Authority, Configuration};
 use super::eni::{Interface, Transaction, read_and_write};
 use super::groups::{self, DIRECTIONS};
 use super::rules::{BRIDGE_NETS, BRIDGE_NETS6, BRIDGES, write_rules};
@@ -50,6 +50,10 @@ pub(crate) fn restore(
             } else {
                 transaction.rewrite(standing.instance, standing.network)?;
             }
+        }
+        if intact && doubt == Doubt::Everything && !standing.interfaces.is_empty() {
+            // Whoever made the table again may have read an older configuration.
+            transaction.settle(standing.instance, standing.network, Authority::Replace)?;
         }
         if !intact || doubt == Doubt::Everything {
             put_elements(transaction, standing)?;
