@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use agent_protocol::task_spec::Places;
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sched::{CloneFlags, setns};
 
 use crate::cgroup::{CgroupError, Cgroups};
 use crate::namespaces;
@@ -103,11 +104,15 @@ pub(crate) fn start(places: &Places) -> Result<Start, HostServicesError> {
     cgroups.prepare_host_services_leaf(&leaf).map_err(HostServicesError::Cgroup)?;
     let birthplace = cgroups.birthplace(&leaf).map_err(HostServicesError::Cgroup)?;
     let words: Vec<OsString> = [OsString::from(SUBCOMMAND)].into_iter().chain(to_words(&roots)).collect();
-    let birth = sealed_exe::Birth {
-        cgroup: birthplace.as_ref().map(AsFd::as_fd),
+    let enter = || {
         // Mounts of this task are not to be kept by a process that outlives it.
-        mounts: namespaces::mounts_of_host(),
+        if let Some(mounts) = namespaces::mounts_of_host() {
+            setns(mounts, CloneFlags::CLONE_NEWNS)?;
+        }
+        // From its begin: the end of this task finds nothing of it in the supervisor's cgroup.
+        cgroups.enter_v1(&leaf).map_err(io::Error::other)
     };
+    let birth = sealed_exe::Birth { cgroup: birthplace.as_ref().map(AsFd::as_fd), enter: Some(&enter) };
     sealed_exe::spawn_self_at(&words, &lock, birth).map_err(HostServicesError::Start)?;
     Ok(Start::Started)
 }

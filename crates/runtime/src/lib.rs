@@ -15,7 +15,6 @@ mod cgroup_mounts;
 pub mod checks;
 pub mod client;
 pub mod clock;
-pub mod clock;
 pub mod container_root;
 mod ctl;
 pub mod debug_mounts;

@@ -11,8 +11,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use nix::sched::{CloneFlags, setns};
-
 use crate::fork::{self, Fork, Parent};
 use crate::program::pointers;
 
@@ -66,16 +64,16 @@ pub(crate) fn own_executable() -> io::Result<OwnedFd> {
 /// # Errors
 /// The copy could not be made, or the system refused the process.
 pub(crate) fn spawn_self(words: &[OsString], given: &OwnedFd, birthplace: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    spawn_self_at(words, given, Birth { cgroup: birthplace, mounts: None })
+    spawn_self_at(words, given, Birth { cgroup: birthplace, enter: None })
 }
 
 /// Where a process begins that is not to be where its maker is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub(crate) struct Birth<'a> {
     /// A v2 cgroup.
     pub(crate) cgroup: Option<BorrowedFd<'a>>,
-    /// A mount namespace.
-    pub(crate) mounts: Option<BorrowedFd<'a>>,
+    /// What takes it elsewhere before it becomes the program. A caller with threads has none: this may allocate.
+    pub(crate) enter: Option<&'a dyn Fn() -> io::Result<()>>,
 }
 
 /// As `spawn_self`, elsewhere.
@@ -96,9 +94,8 @@ pub(crate) fn spawn_self_at(words: &[OsString], given: &OwnedFd, birth: Birth<'_
     match fork::fork_into(None, Parent::Caller)? {
         Fork::Child => match fork::fork_into(birth.cgroup, Parent::Caller) {
             Ok(Fork::Child) => {
-                let entered = birth.mounts.map_or(Ok(()), |mounts| setns(mounts, CloneFlags::CLONE_NEWNS));
-                let begun = entered.map_err(io::Error::from);
-                let error = match begun.and_then(|()| become_program(&mut placed, &arguments, &environment)) {
+                let entered = birth.enter.map_or(Ok(()), |enter| enter());
+                let error = match entered.and_then(|()| become_program(&mut placed, &arguments, &environment)) {
                     Ok(never) => match never {},
                     Err(error) => error,
                 };
