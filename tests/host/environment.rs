@@ -288,9 +288,14 @@ fn the_agent_adds_where_the_task_runs_unless_somebody_said_so() {
         (&json!("eu-central-1"), &json!("eu-central-1"))
     );
     assert!(report["ECS_CONTAINER_METADATA_FILE"].is_string());
-    for nobody in ["ECS_CONTAINER_METADATA_URI_V4", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "ECS_AGENT_URI"] {
-        assert_eq!(report[nobody], Value::Null, "nobody would answer there");
+    for (name, path) in
+        [("ECS_CONTAINER_METADATA_URI", "v3"), ("ECS_CONTAINER_METADATA_URI_V4", "v4"), ("ECS_AGENT_URI", "api")]
+    {
+        let address = report[name].as_str().unwrap_or_default();
+        assert!(address.starts_with(&format!("http://169.254.170.2/{path}/")), "{name}: {address}");
     }
+    let credentials = &report["AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"];
+    assert_eq!(*credentials, Value::Null, "there are none without a task role");
     let file = host.file("region.env", "AWS_DEFAULT_REGION=us-west-2\n");
     let task = reporting(&json!({ "environmentFiles": files(&[file.to_str().expect("a plain path")]) }));
     let report = run_with(&host, &task, &[], &region).ok().report("main");
