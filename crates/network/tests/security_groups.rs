@@ -493,8 +493,10 @@ fn an_interface_that_the_firewall_does_not_know_passes_nothing() {
         let host = this_namespace();
         vpc.detach(1);
         expect(&[
-            ("from the host", false, from_to(&host, &task.netns, task.ipv4, Try::Tcp(80))),
-            ("from another task", false, from_to(&other.netns, &task.netns, task.ipv4, Try::Tcp(81))),
+            ("from the host", false, from_to(&host, &task.netns, task.ipv4, Try::Udp(80))),
+            ("from the host, IPv6", false, from_to(&host, &task.netns, task.ipv6, Try::Udp(81))),
+            ("from another task", false, from_to(&other.netns, &task.netns, task.ipv4, Try::Udp(82))),
+            ("to another task, UDP", false, from_to(&task.netns, &other.netns, other.ipv4, Try::Udp(80))),
             ("to another task", false, from_to(&task.netns, &other.netns, other.ipv4, Try::Tcp(80))),
             ("to the host", false, from_to(&task.netns, &host, GATEWAY, Try::Tcp(80))),
         ]);

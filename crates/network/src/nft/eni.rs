@@ -459,3 +459,24 @@ fn is_configured(chains: &BTreeSet<String>, instance: &str, group: &str) -> bool
     let marker = format!("group/{instance}/{group}/");
     chains.range(marker.clone()..).next().is_some_and(|chain| chain.starts_with(&marker))
 }
+
+#[cfg(test)]
+mod tests {
+    use ecs::TaskId;
+
+    use super::*;
+
+    #[test]
+    fn a_comment_tells_whose_an_interface_is_and_its_groups() {
+        let longest = |digit: u32| SecurityGroupId::try_from(format!("sg-{digit:017x}")).unwrap();
+        let tenant = Tenant { instance: "0123456789abcdef".to_owned(), task: TaskId::from_bytes([7; 16]) };
+        let index = Index { tenant, groups: (0..MAX_GROUPS as u32).map(longest).collect() };
+        let comment = index.comment();
+        assert!(comment.len() < usize::from(u8::MAX), "the kernel keeps no more: {}", comment.len());
+        assert_eq!(Index::parse(&comment), Some(index.clone()));
+        assert_eq!(Index::parse(&index.tenant.comment()).map(|index| index.groups), Some(BTreeSet::new()));
+        for strange in ["", "remote", "a b", "0123 not-a-task sg-12345678", &format!("{comment} word")] {
+            assert_eq!(Index::parse(strange), None, "{strange}");
+        }
+    }
+}

@@ -21,7 +21,6 @@ mod vpc;
 
 pub use batch::CommitError;
 pub(crate) use batch::interface_name;
-#[allow(unused_imports, reason = "the awsvpc half follows")]
 pub(crate) use eni::{Forgotten, Interface, apply, attach_interface, detach_interfaces, prune};
 pub(crate) use events::change_of_table;
 pub(crate) use expression::{Comparison, Expression, Meta, Register};

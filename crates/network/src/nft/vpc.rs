@@ -285,3 +285,35 @@ fn way_out(instance: &str) -> Vec<Rule> {
     }));
     rules
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_interval_that_ends_with_the_last_address_has_no_end() {
+        let ends = |family, range| elements(family, range).iter().filter(|element| element.interval_end).count();
+        assert_eq!(ends(Family::Ipv4, (0, u32::MAX.into())), 0);
+        assert_eq!(ends(Family::Ipv4, (0, u128::from(u32::MAX) - 1)), 1);
+        assert_eq!(ends(Family::Ipv6, (0, u128::MAX)), 0);
+        assert_eq!(ends(Family::Ipv6, (0, u32::MAX.into())), 1);
+    }
+
+    proptest! {
+        /// Neither overlapping nor touching, in order, and of the same addresses as before.
+        #[test]
+        fn merged_ranges_have_the_same_addresses(ranges in prop::collection::vec((0_u128..40, 0_u128..6), 0..8)) {
+            let ranges: Vec<Range> = ranges.into_iter().map(|(first, more)| (first, first + more)).collect();
+            let merged = merged(ranges.iter().copied());
+            for pair in merged.windows(2) {
+                prop_assert!(pair[0].1 + 1 < pair[1].0, "{:?}", merged);
+            }
+            let has = |ranges: &[Range], address| ranges.iter().any(|(first, last)| (*first..=*last).contains(&address));
+            for address in 0..60 {
+                prop_assert_eq!(has(&ranges, address), has(&merged, address), "{} in {:?}", address, merged);
+            }
+        }
+    }
+}
