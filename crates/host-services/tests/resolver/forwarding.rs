@@ -122,9 +122,9 @@ async fn the_hosts_servers_may_change() {
     let (scene, client) = scene(&[before.address]).await;
     assert_eq!(client.ask("www.example", A).await, "ok 192.0.2.1");
     scene.write_resolv_conf(&[after.address]);
-    while client.ask("www.example", A).await != "ok 192.0.2.2" {}
+    client.ask_until("www.example", "ok 192.0.2.2").await;
     scene.write_resolv_conf(&[]);
-    while client.ask("www.example", A).await != "failure" {}
+    client.ask_until("www.example", "failure").await;
 }
 
 #[tokio::test]

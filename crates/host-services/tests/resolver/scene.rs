@@ -142,6 +142,12 @@ impl Client {
         self.ask_udp(&query(name, kind)).await
     }
 
+    /// Asks for its A records again and again.
+    pub(crate) async fn ask_until(self, name: &str, answer: &str) {
+        let asking = async { while self.ask(name, A).await != answer {} };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap_or_else(|_| panic!("{name} never becomes {answer}"));
+    }
+
     /// What a stub resolver would make of it: `RCODE [TC] | answers`.
     pub(crate) async fn ask_udp(self, query: &[u8]) -> String {
         let socket = UdpSocket::bind("127.0.0.1:0").await.expect("a port");

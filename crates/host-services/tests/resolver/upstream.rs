@@ -7,6 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 
+use super::scene::PATIENCE;
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Manner {
     Answers,
@@ -63,9 +65,12 @@ impl Upstream {
     }
 
     pub(crate) async fn has_heard(&self, count: usize) {
-        while self.heard().len() < count {
-            tokio::task::yield_now().await;
-        }
+        let hearing = async {
+            while self.heard().len() < count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, hearing).await.expect("it is asked in time");
     }
 
     async fn serve_udp(self, socket: UdpSocket) {
