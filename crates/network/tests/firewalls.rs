@@ -3,7 +3,6 @@
 
 mod bed;
 #[path = "bed/vpc.rs"]
-#[allow(unreachable_pub, reason = "each test file uses the part it needs")]
 mod vpc;
 
 use std::io::Write;
