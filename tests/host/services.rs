@@ -106,6 +106,27 @@ fn it_is_one_for_all_tasks_and_has_nothing_of_theirs() {
     host.finish();
 }
 
+/// Somebody clears the run directory: nothing is left to be served, and nothing to be waited for.
+#[test]
+fn without_its_directory_it_ends() {
+    let host = Host::new();
+    let tasks = host.places.run_dir().join("tasks");
+    // One that fails, so that something is due.
+    let impostor = tasks.join(format!("{:032x}", 7));
+    std::fs::create_dir_all(&impostor).expect("a test may write to its own directory");
+    std::fs::write(impostor.join("ctl"), "").expect("a test may write to its own directory");
+    let run = asking(&host);
+    let process = services(&host);
+    let aside = host.places.run_dir().join("aside");
+    std::fs::rename(&tasks, &aside).expect("a test may rename what is its own");
+    wait_for("its end", || (!cgroups::processes(&cgroup(&host)).contains(&process)).then_some(()));
+    std::fs::rename(&aside, &tasks).expect("a test may rename what is its own");
+    goes_on(&run);
+    std::fs::remove_dir_all(&impostor).expect("a test may remove what it made");
+    end(&host, run);
+    host.finish();
+}
+
 /// Supervisors that refuse, lie, flood and hang, beside one that does not.
 #[test]
 fn one_supervisor_is_no_other_tasks_matter() {

@@ -13,7 +13,10 @@ use crate::readiness::{self, Watched};
 
 /// A task's directory is made before its supervisor listens in it, and the socket gets its mode when it does.
 const IN_ONE: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_ATTRIB);
-const AMONG_ALL: AddWatchFlags = AddWatchFlags::IN_CREATE.union(AddWatchFlags::IN_DELETE);
+const AMONG_ALL: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF);
 
 /// `<run>/tasks`, and those directories in it whose supervisor is awaited.
 pub(crate) struct Directory {
@@ -45,10 +48,15 @@ impl Directory {
         }
     }
 
-    /// The tasks that have a run directory now.
+    /// The tasks that have a run directory now. None, if all of it has gone.
     pub(crate) fn tasks(&self) -> io::Result<Vec<TaskId>> {
         let mut tasks = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
+        let entries = match std::fs::read_dir(&self.path) {
+            Ok(entries) => entries,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(tasks),
+            Err(cause) => return Err(cause),
+        };
+        for entry in entries {
             let name = entry?.file_name().into_string().ok();
             tasks.extend(name.and_then(|name| TaskId::try_from(name).ok()));
         }

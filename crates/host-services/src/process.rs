@@ -103,6 +103,8 @@ struct Services<'a> {
     /// Those found at first that have told nothing yet.
     unsettled: BTreeSet<TaskId>,
     settled: watch::Sender<bool>,
+    /// The directories could not be read.
+    blind_until: Option<Instant>,
     sender: mpsc::Sender<News>,
     news: mpsc::Receiver<News>,
     /// Answering everything; dropped, they end.
@@ -146,6 +148,7 @@ impl<'a> Services<'a> {
             answering: Arc::new(Answering { http: Arc::new(http), resolver, settled: is_settled }),
             unsettled: BTreeSet::new(),
             settled,
+            blind_until: None,
             sender,
             news,
             sessions: JoinSet::new(),
@@ -166,6 +169,7 @@ impl<'a> Services<'a> {
         let mut settled = false;
         // Ends with this.
         let mut watching = JoinSet::new();
+        let mut idle = None;
         loop {
             if !settled && (self.unsettled.is_empty() || patience.is_elapsed()) {
                 settled = true;
@@ -173,11 +177,14 @@ impl<'a> Services<'a> {
                 watching.spawn(firewall::watch(self.host.clone(), World::new(self.world.subscribe())));
             }
             let next = self.next_look();
-            let idle = self.sessions.is_empty();
+            // Since when, so that whatever else goes on does not put the end off.
+            idle = if self.sessions.is_empty() { idle.or(Some(Instant::now())) } else { None };
+            let end = idle.map(|since| since + Duration::from_millis(LINGER_MS));
             tokio::select! {
                 changed = self.directory.changed() => {
                     if let Err(cause) = changed {
                         tracing::warn!(%cause, "the tasks' directory cannot be watched");
+                        sleep(Duration::from_millis(FIRST_RETRY_MS)).await;
                     }
                     // Its own events may be the most, and are all read then.
                     sleep(Duration::from_millis(GATHER_MS)).await;
@@ -187,7 +194,7 @@ impl<'a> Services<'a> {
                 Some(_) = self.sessions.join_next() => {}
                 () = patience.as_mut(), if !settled => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.look(),
-                () = sleep(Duration::from_millis(LINGER_MS)), if idle => {
+                () = sleep_until(end.unwrap_or_else(Instant::now)), if end.is_some() => {
                     // Once more, since whoever starts just now does not start another process.
                     self.look();
                     if self.sessions.is_empty() {
@@ -208,10 +215,12 @@ impl<'a> Services<'a> {
         let present = match self.directory.tasks() {
             Ok(present) => present,
             Err(cause) => {
-                tracing::warn!(%cause, "the tasks' directory cannot be read");
+                tracing::warn!(%cause, "the tasks' directory cannot be read; looking again");
+                self.blind_until = Some(Instant::now() + Duration::from_millis(LOOK_AGAIN_MS));
                 return;
             }
         };
+        self.blind_until = None;
         let gone = |task: &TaskId| !present.contains(task);
         let awaited: Vec<TaskId> = self.directory.awaited().filter(|task| gone(task)).cloned().collect();
         awaited.iter().for_each(|task| self.directory.forget(task));
@@ -266,7 +275,9 @@ impl<'a> Services<'a> {
             Known::Absent => Some(Instant::now() + Duration::from_millis(LOOK_AGAIN_MS)),
             Known::Failed { again_at, .. } => Some(*again_at),
         };
-        self.tasks.values().filter_map(at).min()
+        let next = self.tasks.values().filter_map(at).min();
+        // What is due does not matter while nothing can be seen.
+        self.blind_until.or(next)
     }
 
     fn hear(&mut self, news: News) {
