@@ -1,4 +1,4 @@
-//! What a running task costs: the supervisor's memory.
+//! What a running task costs: the supervisor's memory, and that of the process behind 169.254.170.2.
 
 use serde_json::json;
 
@@ -6,6 +6,9 @@ use crate::support::{Host, definition, wait_for};
 
 /// Never more than this for one supervisor, whatever the build; scripts/bench-memory measures the shipped one.
 const MOST_KB: u64 = 1024;
+
+/// And than this for the host's services, of which there is one.
+const MOST_FOR_SERVICES_KB: u64 = 4096;
 
 /// Proportional set size of a process in kB: its own pages, and its part of those it shares.
 fn pss_kb(pid: i32) -> u64 {
@@ -31,6 +34,21 @@ fn a_supervisor_stays_under_one_megabyte() {
     for task in tasks {
         host.coracle(["stop", &task]).ok();
         host.coracle(["rm", &task]).ok();
+    }
+    host.finish();
+}
+
+#[test]
+fn the_hosts_services_stay_under_four_megabytes() {
+    let host = Host::new();
+    host.import_probe();
+    let container = definition::container("main", &["wait"], &json!({ "portMappings": [{ "containerPort": 80 }] }));
+    let tasks: Vec<String> =
+        (0..3).map(|_| host.detach(&definition::bridge_task(std::slice::from_ref(&container)), &[])).collect();
+    let process = super::services::services(&host);
+    wait_for("services under 4 MB", || (pss_kb(process) < MOST_FOR_SERVICES_KB).then_some(()));
+    for task in tasks {
+        host.coracle(["rm", "--force", &task]).ok();
     }
     host.finish();
 }

@@ -21,7 +21,7 @@ fn cgroup(host: &Host) -> PathBuf {
 }
 
 /// The process, when it runs.
-fn services(host: &Host) -> i32 {
+pub(crate) fn services(host: &Host) -> i32 {
     wait_for("the host's services", || cgroups::processes(&cgroup(host)).first().copied())
 }
 

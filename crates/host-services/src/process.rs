@@ -12,6 +12,7 @@ use ecs::task::LastStatus;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use runtime::cgroup::CgroupError;
 use runtime::client::{self, ClientError};
+use runtime::host_services::HostServices;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -50,6 +51,10 @@ const DESCRIPTORS: u64 = 1 << 18;
 
 /// Threads that look at files for those who ask; more requests than that wait for each other.
 const LOOKERS: usize = 8;
+
+/// So long after the last news of a task the process gives back what it has of the executable, milliseconds: most of it is
+/// for a session's begin and end.
+const SHED_AFTER_MS: u64 = 1_000;
 
 /// For what still runs when the process ends: look-ups of files.
 const SHUTDOWN: Duration = Duration::from_millis(200);
@@ -169,7 +174,7 @@ impl<'a> Services<'a> {
         let mut settled = false;
         // Ends with this.
         let mut watching = JoinSet::new();
-        let mut idle = None;
+        let (mut idle, mut shed_at) = (None, None);
         loop {
             if !settled && (self.unsettled.is_empty() || patience.is_elapsed()) {
                 settled = true;
@@ -190,7 +195,16 @@ impl<'a> Services<'a> {
                     sleep(Duration::from_millis(GATHER_MS)).await;
                     self.look();
                 }
-                Some(news) = self.news.recv() => self.hear(news),
+                Some(news) = self.news.recv() => {
+                    self.hear(news);
+                    shed_at = Some(Instant::now() + Duration::from_millis(SHED_AFTER_MS));
+                }
+                () = sleep_until(shed_at.unwrap_or_else(Instant::now)), if shed_at.is_some() => {
+                    shed_at = None;
+                    if let Err(cause) = HostServices::give_back_memory() {
+                        tracing::warn!(%cause, "no memory given back");
+                    }
+                }
                 Some(_) = self.sessions.join_next() => {}
                 () = patience.as_mut(), if !settled => {}
                 () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => self.look(),

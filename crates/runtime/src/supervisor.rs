@@ -16,7 +16,7 @@ mod execution;
 mod health;
 pub(crate) mod journal;
 mod life;
-mod memory;
+pub(crate) mod memory;
 mod reap;
 mod report;
 mod router;

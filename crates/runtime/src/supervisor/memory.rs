@@ -15,7 +15,7 @@ struct Range {
 
 /// Drops the pages of the executable's code and constants, which come back from the page cache when they are touched,
 /// and the stack below the present depth. Fails without harm.
-pub(super) fn shed() -> io::Result<()> {
+pub(crate) fn shed() -> io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     let marker = 0_u8;
     let depth = &raw const marker as usize;
