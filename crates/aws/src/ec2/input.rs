@@ -6,6 +6,7 @@
 
 use ipnetwork::{Ipv4Network, Ipv6Network};
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::check::{Problem, check};
 use super::defaults::{default_group, everything_out, everything_out_ipv6};
@@ -143,18 +144,16 @@ pub fn read(text: &str) -> Result<NetworkFile, ReadError> {
     if text.len() > MAX_FILE_BYTES {
         return Err(ReadError::TooLarge);
     }
-    if text.trim_start().starts_with('{') {
-        let value: serde_json::Value =
-            serde_json::from_str(text).map_err(|error| ReadError::Syntax(error.to_string()))?;
-        return serde_path_to_error::deserialize(value)
-            .map_err(|error| member(error.path(), error.inner().to_string()));
-    }
-    let parsed = toml::Deserializer::parse(text).map_err(|error| ReadError::Syntax(error.to_string()))?;
-    serde_path_to_error::deserialize(parsed).map_err(|error| member(error.path(), error.inner().message().to_owned()))
-}
-
-fn member(path: &serde_path_to_error::Path, message: String) -> ReadError {
-    ReadError::Member { path: path.to_string(), message }
+    let value = if text.trim_start().starts_with('{') {
+        serde_json::from_str(text).map_err(|error| ReadError::Syntax(error.to_string()))?
+    } else {
+        let parsed = toml::Deserializer::parse(text).map_err(|error| ReadError::Syntax(error.to_string()))?;
+        // One way into the types for both: each more would be a hundred kilobytes of code.
+        Value::deserialize(parsed).map_err(|error| ReadError::Syntax(error.to_string()))?
+    };
+    serde_path_to_error::deserialize(value).map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
+        ReadError::Member { path: error.path().to_string(), message: error.inner().to_string() }
+    })
 }
 
 /// What `apply` needs beside the file.
