@@ -76,7 +76,9 @@ fn told_to_end_it_ends_and_comes_again_when_it_is_called() {
     let first = services(&host);
     // SAFETY: integers; the process was just found in this test's own cgroup.
     assert_eq!(unsafe { libc::kill(first, libc::SIGTERM) }, 0);
-    wait_for("another process", || cgroups::processes(&cgroup(&host)).first().filter(|process| **process != first).copied());
+    wait_for("another process", || {
+        cgroups::processes(&cgroup(&host)).first().filter(|process| **process != first).copied()
+    });
     goes_on(&run);
     let log = std::fs::read_to_string(host.places.run_dir().join("host-services.log")).expect("it has a log");
     assert!(log.contains("told to end"), "{log}");
