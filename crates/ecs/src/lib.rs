@@ -15,6 +15,7 @@ pub mod link;
 pub mod lint;
 pub mod log_options;
 pub mod network_configuration;
+pub mod operations;
 pub mod overrides;
 mod path;
 pub mod port;
