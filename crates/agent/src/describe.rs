@@ -42,6 +42,17 @@ pub fn task(spec: &TaskSpec, status: Option<&TaskStatus>) -> Task {
             })
             .collect(),
         tags: spec.tags.clone(),
+        attributes: Vec::new(),
+        capacity_provider_name: None,
+        connectivity: None,
+        connectivity_at: None,
+        container_instance_arn: None,
+        enable_execute_command: None,
+        ephemeral_storage: None,
+        overrides: None,
+        platform_version: None,
+        platform_family: None,
+        started_by: None,
     }
 }
 
@@ -68,6 +79,7 @@ fn describe_container(task: &TaskSpec, spec: &ContainerSpec, status: Option<&Con
         memory: definition.memory.map(|mib| mib.to_string()),
         memory_reservation: definition.memory_reservation.map(|mib| mib.to_string()),
         gpu_ids: spec.gpu_ids.clone(),
+        managed_agents: Vec::new(),
     }
 }
 
