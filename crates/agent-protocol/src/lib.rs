@@ -6,6 +6,7 @@
 
 pub mod command;
 pub mod secrets;
+pub mod session;
 pub mod status;
 pub mod task_spec;
 

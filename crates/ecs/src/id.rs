@@ -23,7 +23,7 @@ impl TaskId {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a task id is {} lower-case hexadecimal digits, not {given:?}", TaskId::LENGTH)]
+#[error("an id is {} lower-case hexadecimal digits, not {given:?}", TaskId::LENGTH)]
 pub struct NotATaskId {
     pub given: String,
 }
@@ -44,6 +44,42 @@ impl From<TaskId> for String {
 }
 
 impl fmt::Display for TaskId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+/// A container instance's id: as a task's, the last part of its ARN.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContainerInstanceId(String);
+
+impl ContainerInstanceId {
+    /// From 16 random bytes; where they come from is the caller's matter.
+    pub fn from_bytes(random: [u8; 16]) -> Self {
+        Self(TaskId::from_bytes(random).into())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ContainerInstanceId {
+    type Error = NotATaskId;
+
+    fn try_from(given: String) -> Result<Self, NotATaskId> {
+        TaskId::try_from(given).map(|id| Self(id.into()))
+    }
+}
+
+impl From<ContainerInstanceId> for String {
+    fn from(id: ContainerInstanceId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for ContainerInstanceId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.0)
     }

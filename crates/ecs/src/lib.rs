@@ -27,6 +27,6 @@ pub mod task_definition;
 pub mod time;
 pub mod value_from;
 
-pub use id::{ContainerName, TaskId};
+pub use id::{ContainerInstanceId, ContainerName, TaskId};
 pub use launch_type::LaunchType;
 pub use time::Timestamp;

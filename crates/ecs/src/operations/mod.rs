@@ -11,7 +11,7 @@ pub mod capacity_providers;
 pub mod clusters;
 pub mod container_instances;
 pub mod error;
-mod registered;
+pub mod registered;
 pub mod shapes;
 pub mod tags;
 pub mod task_definitions;

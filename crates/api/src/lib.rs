@@ -1,0 +1,1 @@
+//! AWS wire protocols as functions from bytes to bytes.
