@@ -17,6 +17,8 @@ pub struct Caller {
     pub account_id: String,
     /// `arn:aws:iam::123456789012:root`.
     pub principal_arn: String,
+    /// The URL under which the caller has reached this API: what DiscoverPollEndpoint answers.
+    pub endpoint: String,
 }
 
 /// Random numbers from outside, so that a run can be repeated.
