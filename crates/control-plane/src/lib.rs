@@ -11,6 +11,7 @@ pub mod events;
 pub mod input;
 pub mod names;
 pub mod observe;
+pub mod page;
 pub mod reconcile;
 pub mod records;
 pub mod state;

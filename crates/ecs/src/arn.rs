@@ -1,7 +1,7 @@
 //! Amazon Resource Names of ECS in the long format
 //! (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-account-settings.html#ecs-resource-ids>).
 
-use crate::TaskId;
+use crate::{ContainerInstanceId, TaskId};
 
 /// Whose resources are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,38 @@ impl Account<'_> {
 
     pub fn task_definition(self, family: &str, revision: u32) -> String {
         self.arn(&format!("task-definition/{family}:{revision}"))
+    }
+
+    pub fn container_instance(self, cluster: &str, instance: &ContainerInstanceId) -> String {
+        self.arn(&format!("container-instance/{cluster}/{instance}"))
+    }
+
+    pub fn capacity_provider(self, name: &str) -> String {
+        self.arn(&format!("capacity-provider/{name}"))
+    }
+}
+
+/// An ARN of ECS in its parts; which of them make sense together is the reader's matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arn<'a> {
+    pub region: &'a str,
+    pub account_id: &'a str,
+    /// `cluster`, `task`, `container-instance`, ….
+    pub kind: &'a str,
+    /// What follows the kind, between slashes: at least one part.
+    pub path: Vec<&'a str>,
+}
+
+impl<'a> Arn<'a> {
+    /// Nothing for what is no ARN, or one of another service.
+    pub fn read(given: &'a str) -> Option<Arn<'a>> {
+        let mut parts = given.splitn(6, ':');
+        let [prefix, _partition, service, region, account_id, resource] = std::array::from_fn(|_| parts.next());
+        if prefix? != "arn" || service? != "ecs" {
+            return None;
+        }
+        let (kind, path) = resource?.split_once('/')?;
+        Some(Arn { region: region?, account_id: account_id?, kind, path: path.split('/').collect() })
     }
 }
 
@@ -79,6 +111,18 @@ mod tests {
             HERE.task_definition("console-sample-app", 7),
             "arn:aws:ecs:eu-central-1:123456789012:task-definition/console-sample-app:7"
         );
+    }
+
+    #[test]
+    fn an_arn_is_read_in_parts() {
+        let arn = Arn::read("arn:aws-cn:ecs:r:123456789012:task-definition/web:7").expect("an ARN");
+        assert_eq!((arn.region, arn.kind, arn.path), ("r", "task-definition", vec!["web:7"]));
+        assert_eq!(Arn::read("arn:aws:ecs:r:1:task/prod/0c").expect("an ARN").path, ["prod", "0c"]);
+        for given in
+            ["", "web", "arn:aws:ecs:r:1", "arn:aws:ecs:r:1:cluster", "arn:aws:sqs:r:1:task/x", "x:aws:ecs:r:1:a/b"]
+        {
+            assert_eq!(Arn::read(given), None, "{given}");
+        }
     }
 
     #[test]
