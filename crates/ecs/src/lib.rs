@@ -4,6 +4,7 @@
 //! This crate knows nobody, touches no file, clock or network, and never decides what a host does with a value.
 
 pub mod arn;
+pub mod capability;
 pub mod environment_file;
 pub mod fields;
 pub mod grammar;

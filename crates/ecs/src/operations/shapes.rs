@@ -1,4 +1,4 @@
-//! What requests and responses are made of.
+//! What requests and responses are made of. Lists that Amazon writes empty are written empty.
 
 use serde::{Deserialize, Serialize};
 
@@ -62,15 +62,15 @@ pub struct Cluster {
     pub pending_tasks_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_services_count: Option<i64>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub statistics: Vec<crate::task_definition::KeyValuePair>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub tags: Vec<crate::task_definition::Tag>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub settings: Vec<ClusterSetting>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub capacity_providers: Vec<String>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub default_capacity_provider_strategy: Vec<CapacityProviderStrategyItem>,
     #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<crate::task::Attachment>,
@@ -126,7 +126,7 @@ pub struct CapacityProvider {
     pub update_status: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update_status_reason: Option<String>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub tags: Vec<crate::task_definition::Tag>,
     #[serde(rename = "type", default, skip_serializing_if = "Option::is_none")]
     pub kind: Option<String>,
@@ -254,9 +254,9 @@ pub struct ContainerInstance {
     pub version: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_info: Option<VersionInfo>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub remaining_resources: Vec<Resource>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub registered_resources: Vec<Resource>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
@@ -270,13 +270,13 @@ pub struct ContainerInstance {
     pub pending_tasks_count: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_update_status: Option<String>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub attributes: Vec<Attribute>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<crate::Timestamp>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub attachments: Vec<crate::task::Attachment>,
-    #[serde(default, deserialize_with = "super::list", skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, deserialize_with = "super::list")]
     pub tags: Vec<crate::task_definition::Tag>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health_status: Option<ContainerInstanceHealthStatus>,
