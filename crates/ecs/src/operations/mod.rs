@@ -21,7 +21,6 @@ pub use error::{ApiError, ErrorCode};
 pub use registered::RegisteredTaskDefinition;
 
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
 
 /// One line an operation: its name on the wire, its request and its response.
 macro_rules! operations {
@@ -46,8 +45,8 @@ macro_rules! operations {
                 }
             }
 
-            /// Nothing when there is no such operation here.
-            pub fn read(name: &str, body: &Value) -> Option<Result<Operation, serde_json::Error>> {
+            /// Nothing when there is no such operation here. The body's errors are its reader's.
+            pub fn read<'de, D: Deserializer<'de>>(name: &str, body: D) -> Option<Result<Operation, D::Error>> {
                 match name {
                     $(stringify!($name) => Some(<$request>::deserialize(body).map(Operation::$name)),)*
                     _ => None,
