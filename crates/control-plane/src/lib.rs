@@ -7,16 +7,25 @@
 pub mod answer;
 pub mod assignment;
 pub mod change;
+pub mod demand;
+mod draft;
 pub mod events;
+pub mod explain;
 pub mod input;
 pub mod names;
 pub mod observe;
 pub mod page;
+mod placing;
 pub mod reconcile;
 pub mod records;
+pub mod settings;
+pub mod shown;
 pub mod state;
+mod stopping;
+mod timers;
 
 pub use change::{Change, Changes, Key, Record};
 pub use input::{Caller, Ids, Input, Outcome, step};
 pub use reconcile::reconcile;
+pub use settings::Settings;
 pub use state::State;

@@ -7,7 +7,7 @@ use ecs::network_configuration::AwsVpcConfiguration;
 use ecs::operations::registered::TaskDefinitionStatus;
 use ecs::operations::shapes::{
     Attribute, AutoScalingGroupProvider, CapacityProviderStrategyItem, ClusterConfiguration, ClusterSetting,
-    VersionInfo,
+    PlacementStrategy, VersionInfo,
 };
 use ecs::task::{Attachment, Container, DesiredStatus, HealthStatus, LastStatus, StopCode};
 use ecs::task_definition::{PlacementConstraint, Tag, TaskDefinition};
@@ -119,6 +119,12 @@ pub struct ContainerInstance {
     pub version: u64,
     /// Grows with each change of what it is assigned.
     pub assigned: Generation,
+    /// The last assignment that it had written down when it came.
+    #[serde(default)]
+    pub written: Generation,
+    /// When it was found to be INACTIVE.
+    #[serde(default)]
+    pub inactive_since: Option<Timestamp>,
 }
 
 /// A task, from RunTask to the end of its retention.
@@ -155,6 +161,9 @@ pub struct TaskRecord {
     /// The request's; the definition's own are asked as well.
     #[serde(default)]
     pub constraints: Vec<PlacementConstraint>,
+    /// The request's, for as long as the task waits for an instance.
+    #[serde(default)]
+    pub strategies: Vec<PlacementStrategy>,
     #[serde(default)]
     pub tags: Vec<Tag>,
     pub created_at: Timestamp,
@@ -176,6 +185,43 @@ pub struct TaskRecord {
     /// Until when scale-in spares it.
     #[serde(default)]
     pub protected_until: Option<Timestamp>,
+    /// Of the RunTask that made it.
+    #[serde(default)]
+    pub client_token: Option<String>,
+    /// The instance's first assignment with this task.
+    #[serde(default)]
+    pub assigned_in: Generation,
+    /// When its instance first reported it.
+    #[serde(default)]
+    pub connected_at: Option<Timestamp>,
+    /// When it was found to be STOPPED, by this clock and not the instance's: how long it is kept counts from here.
+    #[serde(default)]
+    pub stopped_seen_at: Option<Timestamp>,
+}
+
+impl TaskRecord {
+    pub fn is_stopped(&self) -> bool {
+        match self.last_status {
+            LastStatus::Stopped => true,
+            LastStatus::Provisioning
+            | LastStatus::Pending
+            | LastStatus::Activating
+            | LastStatus::Running
+            | LastStatus::Deactivating
+            | LastStatus::Stopping
+            | LastStatus::Deprovisioning => false,
+        }
+    }
+
+    /// Whether it is to be placed as soon as there is room.
+    pub fn waits(&self) -> bool {
+        self.instance.is_none() && !self.is_stopped() && self.desired_status == DesiredStatus::Running
+    }
+
+    /// On Fargate there is no instance to be seen.
+    pub fn is_fargate(&self) -> bool {
+        self.launch_type == ecs::LaunchType::Fargate.name()
+    }
 }
 
 /// Of a task, as its instance reports it.

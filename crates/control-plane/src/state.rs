@@ -1,8 +1,12 @@
 //! Everything the control plane knows, as persistent maps: a copy is a snapshot and costs a few pointers.
+//!
+//! The records are what the store has. All else is derived from them as they come: whoever applies the same records, in
+//! any order and by whatever steps, has the same state.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
-use ecs::{ContainerInstanceId, TaskId};
+use ecs::{ContainerInstanceId, TaskId, Timestamp};
 use scheduler::{Claim, Fleet, Instance, Map};
 
 use crate::change::{Change, Changes, Key, Record};
@@ -10,10 +14,16 @@ use crate::records::{
     AccountSetting, CapacityProvider, Cluster, ContainerInstance, Family, InstanceStatus, ReservedToken,
     TaskDefinitionRecord, TaskRecord,
 };
+use crate::settings::Settings;
+use crate::timers::{self, Timer};
 
 /// The records, and what is derived from them. Only `apply` changes it.
 #[derive(Clone, Debug, Default)]
 pub struct State {
+    /// Grows each time that a control plane takes a state over; who runs one says so before the first `step`.
+    pub epoch: u64,
+    /// As they were when the records were applied.
+    pub settings: Settings,
     pub clusters: Map<String, Arc<Cluster>>,
     pub capacity_providers: Map<String, Arc<CapacityProvider>>,
     pub families: Map<String, Arc<Family>>,
@@ -23,35 +33,63 @@ pub struct State {
     pub account_settings: Map<(String, String), Arc<AccountSetting>>,
     pub tokens: Map<(String, String), Arc<ReservedToken>>,
     /// Derived: the tasks of each instance that are not STOPPED.
-    pub tasks_of_instance: Map<ContainerInstanceId, Map<TaskId, ()>>,
-    /// Derived: every task of each cluster, STOPPED ones included.
-    pub tasks_of_cluster: Map<String, Map<TaskId, ()>>,
+    pub tasks_of_instance: Map<ContainerInstanceId, Map<TaskId, Arc<TaskRecord>>>,
+    /// Derived: the tasks of each cluster whose desired status is RUNNING.
+    pub wanted_of_cluster: Map<String, Map<TaskId, Arc<TaskRecord>>>,
+    /// Derived: those whose desired status is STOPPED.
+    pub unwanted_of_cluster: Map<String, Map<TaskId, Arc<TaskRecord>>>,
+    /// Derived: how many tasks of a definition are not STOPPED.
+    pub users_of_definition: Map<(String, u32), u32>,
+    /// Derived: tasks that wait for an instance, in the order of their creation.
+    pub waiting: Map<(Timestamp, TaskId), Arc<TaskRecord>>,
+    /// Derived: STOPPED tasks, in the order in which they were found to be.
+    pub stopped: Map<(Timestamp, TaskId), ()>,
+    /// Derived: INACTIVE instances that have tasks yet, or are not known since when they are.
+    pub leaving: Map<ContainerInstanceId, ()>,
     /// Derived: the instances of each cluster with what is free on them.
     pub fleets: Map<String, Arc<Fleet>>,
+    /// Derived: what is to be looked at again, and when.
+    pub(crate) timers: Map<Timestamp, Map<Timer, ()>>,
 }
 
 impl State {
+    pub fn new(epoch: u64, settings: Settings) -> State {
+        State { epoch, settings, ..State::default() }
+    }
+
     pub fn apply(&mut self, changes: &Changes) {
         for change in &changes.0 {
-            match change {
-                Change::Put(record) => self.put(record),
-                Change::Remove(key) => self.remove(key),
-            }
+            self.apply_one(change);
+        }
+    }
+
+    pub fn apply_one(&mut self, change: &Change) {
+        match change {
+            Change::Put(record) => self.put(record),
+            Change::Remove(key) => self.remove(key),
         }
     }
 
     /// What is to run on an instance and is not known to have stopped.
     pub fn living_tasks(&self, instance: &ContainerInstanceId) -> impl Iterator<Item = &Arc<TaskRecord>> {
-        let ids = self.tasks_of_instance.get(instance).into_iter().flat_map(|tasks| tasks.keys());
-        ids.filter_map(|id| self.tasks.get(id))
+        self.tasks_of_instance.get(instance).into_iter().flat_map(|tasks| tasks.values())
     }
 
+    /// Every task of a cluster, STOPPED ones included: first those that are to run, then the others.
     pub fn cluster_tasks(&self, cluster: &str) -> impl Iterator<Item = &Arc<TaskRecord>> {
-        let ids = self.tasks_of_cluster.get(cluster).into_iter().flat_map(|tasks| tasks.keys());
-        ids.filter_map(|id| self.tasks.get(id))
+        let halves = [&self.wanted_of_cluster, &self.unwanted_of_cluster];
+        halves.into_iter().filter_map(|half| half.get(cluster)).flat_map(|tasks| tasks.values())
+    }
+
+    /// When `reconcile` has to be asked again if nothing happens before. Nothing: not before something happens.
+    pub fn deadline(&self, now: Timestamp) -> Option<Timestamp> {
+        let timer = self.timers.range((Bound::Excluded(&now), Bound::Unbounded)).next().map(|(at, _)| *at);
+        let oldest = self.stopped.first().map(|((since, _), ())| since.plus_ms(self.settings.stopped_task_ms));
+        [timer, oldest.filter(|at| *at > now)].into_iter().flatten().min()
     }
 
     fn put(&mut self, record: &Record) {
+        self.wind(&record.key(), Winding::Off);
         match record {
             Record::Cluster(cluster) => self.clusters.insert_mut(cluster.name.clone(), Arc::new(cluster.clone())),
             Record::CapacityProvider(provider) => {
@@ -72,9 +110,11 @@ impl State {
                 self.tokens.insert_mut((token.cluster.clone(), token.token.clone()), Arc::new(token.clone()));
             }
         }
+        self.wind(&record.key(), Winding::On);
     }
 
     fn remove(&mut self, key: &Key) {
+        self.wind(key, Winding::Off);
         match key {
             Key::Cluster(name) => drop(self.clusters.remove_mut(name)),
             Key::CapacityProvider(name) => drop(self.capacity_providers.remove_mut(name)),
@@ -87,10 +127,12 @@ impl State {
                     self.change_fleet(&instance.cluster, |fleet| fleet.remove_instance(id));
                 }
                 self.instances.remove_mut(id);
+                self.note_leaving(id);
             }
             Key::Task(id) => {
                 if let Some(task) = self.tasks.get(id).cloned() {
                     self.unlink(&task);
+                    task.instance.iter().for_each(|instance| self.note_leaving(instance));
                 }
                 self.tasks.remove_mut(id);
             }
@@ -101,54 +143,140 @@ impl State {
         }
     }
 
-    fn put_instance(&mut self, record: &ContainerInstance) {
-        self.instances.insert_mut(record.id.clone(), Arc::new(record.clone()));
-        match fleet_instance(record) {
-            Some(instance) => {
-                // Claims of tasks that were applied before their instance count from now on.
-                let claims: Vec<Claim> =
-                    self.living_tasks(&record.id).filter_map(|task| claim(task, &record.id)).collect();
-                self.change_fleet(&record.cluster, |fleet| {
-                    let known = fleet.instance(&record.id).is_some();
-                    fleet.put_instance(instance);
-                    if !known {
-                        claims.into_iter().for_each(|claim| fleet.put_claim(claim));
-                    }
-                });
-            }
-            None => self.change_fleet(&record.cluster, |fleet| fleet.remove_instance(&record.id)),
+    /// Takes away, or puts in, the timer that a record has as it stands now.
+    fn wind(&mut self, key: &Key, winding: Winding) {
+        let Some((at, timer)) = timers::of(self, key) else { return };
+        match winding {
+            Winding::On => insert(&mut self.timers, &at, timer, ()),
+            Winding::Off => remove(&mut self.timers, &at, &timer),
         }
     }
 
-    fn put_task(&mut self, record: &TaskRecord) {
-        if let Some(before) = self.tasks.get(&record.id).cloned() {
-            self.unlink(&before);
+    fn put_instance(&mut self, record: &ContainerInstance) {
+        let before = self.instances.get(&record.id).cloned();
+        self.instances.insert_mut(record.id.clone(), Arc::new(record.clone()));
+        self.note_leaving(&record.id);
+        if let Some(before) = before.as_ref().filter(|before| before.cluster != record.cluster) {
+            self.change_fleet(&before.cluster, |fleet| fleet.remove_instance(&record.id));
         }
-        self.tasks.insert_mut(record.id.clone(), Arc::new(record.clone()));
-        insert(&mut self.tasks_of_cluster, &record.cluster, record.id.clone());
-        let Some(instance) = &record.instance else { return };
-        if record.is_stopped() {
+        let Some(instance) = fleet_instance(record) else {
+            return self.change_fleet(&record.cluster, |fleet| fleet.remove_instance(&record.id));
+        };
+        let known = self.fleets.get(&record.cluster).and_then(|fleet| fleet.instance(&record.id));
+        if known == Some(&instance) {
             return;
         }
-        insert(&mut self.tasks_of_instance, instance, record.id.clone());
-        if let Some(claim) = claim(record, instance) {
+        // Claims of tasks that were applied before their instance count from now on.
+        let claims: Vec<Claim> = match known {
+            Some(_) => Vec::new(),
+            None => self.living_tasks(&record.id).filter_map(|task| claim(task)).collect(),
+        };
+        self.change_fleet(&record.cluster, |fleet| {
+            fleet.put_instance(instance);
+            claims.into_iter().for_each(|claim| fleet.put_claim(claim));
+        });
+    }
+
+    fn put_task(&mut self, record: &TaskRecord) {
+        let task = Arc::new(record.clone());
+        let before = self.tasks.get(&record.id).cloned();
+        if let Some(before) = &before {
+            self.unlink(before);
+        }
+        self.tasks.insert_mut(record.id.clone(), task.clone());
+        insert(self.half(&task), &record.cluster, record.id.clone(), task.clone());
+        let before = before.as_ref().and_then(|before| before.instance.as_ref());
+        before.into_iter().for_each(|instance| self.note_leaving(instance));
+        if record.is_stopped() {
+            self.stopped.insert_mut(stopped_key(record), ());
+            return;
+        }
+        let users = self.users(record).saturating_add(1);
+        self.users_of_definition.insert_mut((record.family.clone(), record.revision), users);
+        if record.waits() {
+            self.waiting.insert_mut((record.created_at, record.id.clone()), task.clone());
+        }
+        if let Some(instance) = &record.instance {
+            insert(&mut self.tasks_of_instance, instance, record.id.clone(), task);
+            self.note_leaving(instance);
+        }
+        if let Some(claim) = claim(record) {
             self.change_fleet(&record.cluster, |fleet| fleet.put_claim(claim));
         }
     }
 
+    /// Takes a task out of all that is derived from it.
     fn unlink(&mut self, task: &TaskRecord) {
-        remove(&mut self.tasks_of_cluster, &task.cluster, &task.id);
+        remove(self.half(task), &task.cluster, &task.id);
+        if task.is_stopped() {
+            self.stopped.remove_mut(&stopped_key(task));
+            return;
+        }
+        let key = (task.family.clone(), task.revision);
+        match self.users(task).saturating_sub(1) {
+            0 => drop(self.users_of_definition.remove_mut(&key)),
+            users => self.users_of_definition.insert_mut(key, users),
+        }
+        if task.waits() {
+            self.waiting.remove_mut(&(task.created_at, task.id.clone()));
+        }
         if let Some(instance) = &task.instance {
             remove(&mut self.tasks_of_instance, instance, &task.id);
             self.change_fleet(&task.cluster, |fleet| fleet.remove_claim(instance, &task.id));
         }
     }
 
-    fn change_fleet(&mut self, cluster: &str, change: impl FnOnce(&mut Fleet)) {
-        let mut fleet = self.fleets.get(cluster).map(|fleet| (**fleet).clone()).unwrap_or_default();
-        change(&mut fleet);
-        self.fleets.insert_mut(cluster.to_owned(), Arc::new(fleet));
+    fn note_leaving(&mut self, id: &ContainerInstanceId) {
+        let leaves = self.instances.get(id).is_some_and(|instance| {
+            let inactive = instance.status == InstanceStatus::Inactive;
+            inactive && (instance.inactive_since.is_none() || self.tasks_of_instance.contains_key(id))
+        });
+        if leaves {
+            self.leaving.insert_mut(id.clone(), ());
+        } else {
+            self.leaving.remove_mut(id);
+        }
     }
+
+    fn half(&mut self, task: &TaskRecord) -> &mut Map<String, Map<TaskId, Arc<TaskRecord>>> {
+        match task.desired_status {
+            ecs::task::DesiredStatus::Running => &mut self.wanted_of_cluster,
+            ecs::task::DesiredStatus::Stopped => &mut self.unwanted_of_cluster,
+        }
+    }
+
+    fn users(&self, task: &TaskRecord) -> u32 {
+        self.users_of_definition.get(&(task.family.clone(), task.revision)).copied().unwrap_or(0)
+    }
+
+    /// A fleet without instances is none.
+    fn change_fleet(&mut self, cluster: &str, change: impl FnOnce(&mut Fleet)) {
+        match self.fleets.get_mut(cluster) {
+            Some(fleet) => {
+                let fleet = Arc::make_mut(fleet);
+                change(fleet);
+                if fleet.is_empty() {
+                    self.fleets.remove_mut(cluster);
+                }
+            }
+            None => {
+                let mut fleet = Fleet::default();
+                change(&mut fleet);
+                if !fleet.is_empty() {
+                    self.fleets.insert_mut(cluster.to_owned(), Arc::new(fleet));
+                }
+            }
+        }
+    }
+}
+
+enum Winding {
+    On,
+    Off,
+}
+
+fn stopped_key(task: &TaskRecord) -> (Timestamp, TaskId) {
+    (task.stopped_seen_at.unwrap_or(task.created_at), task.id.clone())
 }
 
 /// An instance that takes no tasks any more is in no fleet.
@@ -175,34 +303,40 @@ fn fleet_instance(record: &ContainerInstance) -> Option<Instance> {
     })
 }
 
-fn claim(task: &TaskRecord, instance: &ContainerInstanceId) -> Option<Claim> {
-    (!task.is_stopped()).then(|| Claim {
+/// What a living task that has an instance takes there.
+pub(crate) fn claim(task: &TaskRecord) -> Option<Claim> {
+    let instance = task.instance.clone().filter(|_| !task.is_stopped())?;
+    Some(Claim {
         task: task.id.clone(),
-        instance: instance.clone(),
+        instance,
         group: task.group.clone(),
         family: task.family.clone(),
         demand: task.demand.clone(),
     })
 }
 
-fn insert<Owner: Clone + Ord>(map: &mut Map<Owner, Map<TaskId, ()>>, owner: &Owner, task: TaskId) {
-    let mut tasks = map.get(owner).cloned().unwrap_or_default();
-    tasks.insert_mut(task, ());
-    map.insert_mut(owner.clone(), tasks);
-}
-
-fn remove<Owner: Clone + Ord>(map: &mut Map<Owner, Map<TaskId, ()>>, owner: &Owner, task: &TaskId) {
-    let Some(mut tasks) = map.get(owner).cloned() else { return };
-    tasks.remove_mut(task);
-    if tasks.is_empty() {
-        map.remove_mut(owner);
-    } else {
-        map.insert_mut(owner.clone(), tasks);
+fn insert<Owner, Item, Value>(map: &mut Map<Owner, Map<Item, Value>>, owner: &Owner, item: Item, value: Value)
+where
+    Owner: Clone + Ord,
+    Item: Clone + Ord,
+    Value: Clone,
+{
+    match map.get_mut(owner) {
+        Some(items) => items.insert_mut(item, value),
+        None => map.insert_mut(owner.clone(), Map::new_sync().insert(item, value)),
     }
 }
 
-impl TaskRecord {
-    pub fn is_stopped(&self) -> bool {
-        self.last_status == ecs::task::LastStatus::Stopped
+/// An owner without items is not there either.
+fn remove<Owner, Item, Value>(map: &mut Map<Owner, Map<Item, Value>>, owner: &Owner, item: &Item)
+where
+    Owner: Clone + Ord,
+    Item: Clone + Ord,
+    Value: Clone,
+{
+    let Some(items) = map.get_mut(owner) else { return };
+    items.remove_mut(item);
+    if items.is_empty() {
+        map.remove_mut(owner);
     }
 }
