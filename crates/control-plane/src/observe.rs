@@ -26,7 +26,9 @@ const MAX_REASON_CHARACTERS: usize = 1024;
 /// Why an instance may not come. Another try is of no use before something is changed by a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("this control plane speaks version {PROTOCOL} of the session, not {given}; use the same build on both sides")]
+    #[error(
+        "this control plane speaks version {PROTOCOL} of the session, not {given}; use the same build on both sides"
+    )]
     Protocol { given: u32 },
     #[error("there is no cluster {cluster:?}; make it with CreateCluster, or have the instance join another one")]
     NoCluster { cluster: String },

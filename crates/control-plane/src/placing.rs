@@ -33,11 +33,7 @@ pub(crate) fn with_wanted<T>(state: &State, task: &TaskRecord, use_it: impl FnOn
 }
 
 /// The instance for a task in its cluster as it stands.
-pub(crate) fn choose(
-    state: &State,
-    task: &TaskRecord,
-    ids: &mut dyn Ids,
-) -> Result<ContainerInstanceId, Unplaceable> {
+pub(crate) fn choose(state: &State, task: &TaskRecord, ids: &mut dyn Ids) -> Result<ContainerInstanceId, Unplaceable> {
     let Some(fleet) = state.fleets.get(&task.cluster) else { return Err(Unplaceable { lacks: Vec::new() }) };
     let dice = ids.random().iter().take(8).fold(0, |dice, byte| dice << 8 | u64::from(*byte));
     with_wanted(state, task, |wanted| scheduler::place(fleet, wanted, dice)).map(|placement| placement.instance)

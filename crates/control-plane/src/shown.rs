@@ -85,9 +85,10 @@ fn connectivity(state: &State, task: &TaskRecord) -> Connectivity {
 fn containers(task: &TaskRecord, account: Account<'_>) -> Vec<Container> {
     let defined = task.definition.container_definitions.iter();
     let each = defined.map(|defined| {
-        let observed = task.observed.as_ref().and_then(|observed| {
-            observed.containers.iter().find(|container| container.name == defined.name).cloned()
-        });
+        let observed = task
+            .observed
+            .as_ref()
+            .and_then(|observed| observed.containers.iter().find(|container| container.name == defined.name).cloned());
         let mut container = observed.unwrap_or_else(|| unobserved(task, defined));
         container.container_arn = container_arn(task, &defined.name, account);
         container.task_arn = account.task(&task.cluster, &task.id);

@@ -71,14 +71,17 @@ impl State {
     }
 
     /// What is to run on an instance and is not known to have stopped.
-    pub fn living_tasks(&self, instance: &ContainerInstanceId) -> impl Iterator<Item = &Arc<TaskRecord>> {
+    pub fn living_tasks<'a>(
+        &'a self,
+        instance: &ContainerInstanceId,
+    ) -> impl Iterator<Item = &'a Arc<TaskRecord>> + use<'a> {
         self.tasks_of_instance.get(instance).into_iter().flat_map(|tasks| tasks.values())
     }
 
     /// Every task of a cluster, STOPPED ones included: first those that are to run, then the others.
-    pub fn cluster_tasks(&self, cluster: &str) -> impl Iterator<Item = &Arc<TaskRecord>> {
-        let halves = [&self.wanted_of_cluster, &self.unwanted_of_cluster];
-        halves.into_iter().filter_map(|half| half.get(cluster)).flat_map(|tasks| tasks.values())
+    pub fn cluster_tasks<'a>(&'a self, cluster: &str) -> impl Iterator<Item = &'a Arc<TaskRecord>> + use<'a> {
+        let halves = [self.wanted_of_cluster.get(cluster), self.unwanted_of_cluster.get(cluster)];
+        halves.into_iter().flatten().flat_map(|tasks| tasks.values())
     }
 
     /// When `reconcile` has to be asked again if nothing happens before. Nothing: not before something happens.

@@ -1,74 +1,51 @@
-//! Operations of tasks.
+//! Operations of tasks: making them, stopping them, showing them, and what foreign agents say of them.
 
-use ecs::operations::agent::{
-    SubmitAttachmentStateChangesRequest, SubmitAttachmentStateChangesResponse, SubmitContainerStateChangeRequest,
-    SubmitContainerStateChangeResponse, SubmitTaskStateChangeRequest, SubmitTaskStateChangeResponse,
-};
-use ecs::operations::tasks::{
-    DescribeTasksRequest, DescribeTasksResponse, ExecuteCommandRequest, ExecuteCommandResponse,
-    GetTaskProtectionRequest, GetTaskProtectionResponse, ListTasksRequest, ListTasksResponse, RunTaskRequest,
-    RunTaskResponse, StartTaskRequest, StartTaskResponse, StopTaskRequest, StopTaskResponse,
-    UpdateTaskProtectionRequest, UpdateTaskProtectionResponse,
-};
-use ecs::operations::{ApiError, ErrorCode};
+mod exec;
+mod launch;
+mod making;
+mod network;
+mod protection;
+mod reading;
+mod run;
+mod start;
+mod stop;
+mod strategy;
+mod submit;
 
-use super::{Answer, Context};
+pub use exec::execute_command;
+pub use protection::{get_protection, update_protection};
+pub use reading::{describe, list};
+pub use run::run;
+pub use start::start;
+pub use stop::stop;
+pub use submit::{submit_attachment_states, submit_container_state, submit_task_state};
 
-pub fn run(_context: &mut Context, _request: &RunTaskRequest) -> Answer<RunTaskResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
+use std::sync::Arc;
+
+use ecs::arn::Account;
+use ecs::operations::ApiError;
+use ecs::task::Task;
+
+use super::Context;
+use crate::names;
+use crate::records::{Cluster, TaskRecord};
+use crate::shown;
+use crate::state::State;
+
+/// The cluster that a request names, whether it is ACTIVE or not: its tasks outlive it for a while.
+fn any_cluster<'a>(context: &Context<'a>, given: &Option<String>) -> Result<&'a Arc<Cluster>, ApiError> {
+    let name = names::cluster_name(given.as_deref())?;
+    context.state.clusters.get(name).ok_or_else(names::cluster_not_found)
 }
 
-pub fn start(_context: &mut Context, _request: &StartTaskRequest) -> Answer<StartTaskResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
+/// The task that a request names.
+fn named<'a>(context: &Context<'a>, cluster: &str, given: &str) -> Result<&'a Arc<TaskRecord>, ApiError> {
+    let id = names::task(given, cluster)?;
+    let task = id.and_then(|id| context.state.tasks.get(&id)).filter(|task| task.cluster == cluster);
+    task.ok_or_else(|| ApiError::invalid("The referenced task was not found."))
 }
 
-pub fn stop(_context: &mut Context, _request: &StopTaskRequest) -> Answer<StopTaskResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
-}
-
-pub fn describe(_context: &mut Context, _request: &DescribeTasksRequest) -> Answer<DescribeTasksResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
-}
-
-pub fn list(_context: &mut Context, _request: &ListTasksRequest) -> Answer<ListTasksResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
-}
-
-pub fn execute_command(_context: &mut Context, _request: &ExecuteCommandRequest) -> Answer<ExecuteCommandResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
-}
-
-pub fn get_protection(
-    _context: &mut Context,
-    _request: &GetTaskProtectionRequest,
-) -> Answer<GetTaskProtectionResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
-}
-
-pub fn update_protection(
-    _context: &mut Context,
-    _request: &UpdateTaskProtectionRequest,
-) -> Answer<UpdateTaskProtectionResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
-}
-
-pub fn submit_task_state(
-    _context: &mut Context,
-    _request: &SubmitTaskStateChangeRequest,
-) -> Answer<SubmitTaskStateChangeResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
-}
-
-pub fn submit_container_state(
-    _context: &mut Context,
-    _request: &SubmitContainerStateChangeRequest,
-) -> Answer<SubmitContainerStateChangeResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
-}
-
-pub fn submit_attachment_states(
-    _context: &mut Context,
-    _request: &SubmitAttachmentStateChangesRequest,
-) -> Answer<SubmitAttachmentStateChangesResponse> {
-    Err(ApiError::new(ErrorCode::UnsupportedFeature, "Not built yet."))
+/// A new or changed task as its answer shows it, with its tags.
+fn answered(state: &State, task: &TaskRecord, account: Account<'_>) -> Task {
+    Task { tags: task.tags.clone(), ..shown::task(state, task, account) }
 }

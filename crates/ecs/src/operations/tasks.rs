@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RunTaskRequest {
     pub capacity_provider_strategy: Option<Vec<super::shapes::CapacityProviderStrategyItem>>,
