@@ -4,6 +4,8 @@
 //! The token also holds a mark of the operation and its filters ("be sure to keep the status value constant in each
 //! subsequent request", API_ListTaskDefinitions). It is no secret: who forges one learns nothing that the list does not say.
 
+use std::ops::Bound;
+
 use ecs::operations::ApiError;
 
 /// How many items one page holds.
@@ -61,6 +63,11 @@ impl Page {
     /// The key after which the page begins; nothing on the first page.
     pub fn after(&self) -> Option<&str> {
         self.after.as_deref()
+    }
+
+    /// Where the page begins and ends in a map whose keys are these.
+    pub fn bounds(&self) -> (Bound<String>, Bound<String>) {
+        (self.after.clone().map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
     }
 
     /// The page's items and the next page's token out of what is listed from `after` on, in the order of the keys.
@@ -131,7 +138,6 @@ const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
-    use std::ops::Bound;
 
     use proptest::prelude::*;
 
@@ -143,8 +149,7 @@ mod tests {
 
     fn page_of(set: &BTreeSet<String>, max: i64, token: Option<&str>) -> (Vec<String>, Option<String>) {
         let page = Page::read(asked(&[Some("x")], Some(max), token)).expect("our own token");
-        let from = page.after().map_or(Bound::Unbounded, |after| Bound::Excluded(after.to_owned()));
-        page.cut(set.range((from, Bound::Unbounded)).map(|key| (key.clone(), key.clone())))
+        page.cut(set.range(page.bounds()).map(|key| (key.clone(), key.clone())))
     }
 
     #[test]

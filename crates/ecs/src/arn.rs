@@ -12,7 +12,8 @@ pub struct Account<'a> {
 }
 
 impl Account<'_> {
-    fn arn(self, resource: &str) -> String {
+    /// For what is named by no type of its own: `task/default/…` with an id as somebody wrote it.
+    pub fn arn(self, resource: &str) -> String {
         format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account_id)
     }
 

@@ -6,11 +6,13 @@ pub mod capacity_providers;
 pub mod clusters;
 pub mod container_instances;
 pub mod discovery;
+mod instance_resources;
 pub mod tags;
 pub mod task_definitions;
 pub mod tasks;
 
 use ecs::Timestamp;
+use ecs::arn::Account;
 use ecs::operations::{ApiError, Operation, Reply};
 
 use crate::change::Changes;
@@ -82,6 +84,13 @@ pub fn answer(
         Operation::TagResource(request) => reply(tags::tag(context, request)),
         Operation::UntagResource(request) => reply(tags::untag(context, request)),
         Operation::ListTagsForResource(request) => reply(tags::list(context, request)),
+    }
+}
+
+impl Context<'_> {
+    /// Whose resources the answer names: in the region that was asked.
+    pub fn account(&self) -> Account<'_> {
+        Account { region: &self.caller.region, account_id: &self.caller.account_id }
     }
 }
 
