@@ -20,7 +20,6 @@ mod port_forward;
 mod progress;
 mod ps;
 mod recovery;
-mod registries;
 mod rm;
 mod run;
 mod secret;

@@ -1,4 +1,4 @@
-//! How registries are spoken to, and the one place that starts an async runtime: only a pull needs one.
+//! How registries are spoken to. A pull has an async runtime of its own, for nothing else of a start needs one.
 
 use std::io;
 use std::sync::Arc;
@@ -6,9 +6,10 @@ use std::sync::Arc;
 use images::{Image, Platform, Progress, PullError, PullOptions, Reference, Store};
 
 /// Hosts that are spoken to without TLS, beside loopback, with commas between them.
-pub(crate) const INSECURE_VARIABLE: &str = "CORACLE_INSECURE_REGISTRIES";
+pub const INSECURE_VARIABLE: &str = "CORACLE_INSECURE_REGISTRIES";
 
-pub(crate) fn options(platform: Option<Platform>, insecure: &[String]) -> PullOptions {
+/// As this process's environment says.
+pub fn options(platform: Option<Platform>, insecure: &[String]) -> PullOptions {
     let mut options = PullOptions { platform, ..PullOptions::from_environment() };
     let variable = std::env::var(INSECURE_VARIABLE).unwrap_or_default();
     let named = variable.split(',').map(str::trim).filter(|host| !host.is_empty()).map(str::to_owned);
@@ -16,8 +17,11 @@ pub(crate) fn options(platform: Option<Platform>, insecure: &[String]) -> PullOp
     options
 }
 
-/// The layers of the image are fetched side by side. The outer error says that no runtime could be started.
-pub(crate) fn pull(
+/// The layers of the image are fetched side by side.
+///
+/// # Errors
+/// The outer one says that no runtime could be started.
+pub fn pull(
     store: &Store,
     reference: &Reference,
     options: &PullOptions,
