@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_protocol::session::HEARTBEAT_LIMIT_MS;
+use control_plane::events::Batch;
 use control_plane::{Change, Changes, Settings, State};
 use ecs::Timestamp;
+use ecs::arn::Account;
 use serde_json::json;
 use tokio::io::DuplexStream;
 use tokio::sync::{oneshot, watch};
@@ -102,7 +104,11 @@ pub async fn open(options: &Options) -> Result<Daemon, Error> {
     }
     let state_directory = options.data_directory.join(STATE_DIRECTORY);
     files::make_directory(&state_directory)?;
-    files::make_directory(&options.run_directory)?;
+    std::fs::create_dir_all(&options.run_directory).map_err(|cause| files::Error {
+        path: options.run_directory.clone(),
+        doing: "made",
+        cause,
+    })?;
     let lock = lock::take(&state_directory)?;
     let key = keys::find_or_make(&state_directory)?;
     let listeners = Listeners::bind(options.listen, &options.run_directory.join(SOCKET)).await?;
@@ -126,7 +132,12 @@ pub async fn open(options: &Options) -> Result<Daemon, Error> {
     for target in &options.event_sinks {
         sink::open(target, events.follow()).await.map_err(|cause| Error::Sink(target.clone(), cause))?;
     }
-    let changed = Changed { sessions: sessions.clone(), events: events.clone() };
+    let changed = Changed {
+        sessions: sessions.clone(),
+        events: events.clone(),
+        region: options.region.clone(),
+        account_id: options.account_id.clone(),
+    };
     let (end, ended) = oneshot::channel();
     let thread = std::thread::Builder::new().name("control".to_owned());
     // Its end is waited for by what it sends, which comes whatever the thread's own end is.
@@ -293,13 +304,16 @@ fn tell_where(path: &Path, endpoint: &str, region: &str, authority: Option<&Path
 struct Changed {
     sessions: Sessions,
     events: Events,
+    region: String,
+    account_id: String,
 }
 
 impl Watch for Changed {
     fn changed(&mut self, before: &State, after: &State, changes: &Changes, now: Timestamp) {
         self.sessions.ring(before, changes);
         if self.events.is_followed() {
-            self.events.tell_of(before, after, changes, now);
+            let home = Account { region: &self.region, account_id: &self.account_id };
+            self.events.tell_of(&Batch { before, changes, after, now, home });
         }
     }
 }

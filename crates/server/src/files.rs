@@ -22,8 +22,11 @@ fn error(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Err
     move |cause| Error { path: path.to_owned(), doing, cause }
 }
 
-/// With those above it, where they are missing.
+/// With those above it, where they are missing: these are for everybody to go through.
 pub fn make_directory(path: &Path) -> Result<(), Error> {
+    if let Some(above) = path.parent() {
+        fs::create_dir_all(above).map_err(error(above, "made"))?;
+    }
     fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(error(path, "made"))
 }
 

@@ -116,13 +116,18 @@ pub async fn serve(
                 Err(error) => pause(&error).await,
             },
             Some(_) = connections.join_next() => {}
-            _ = ending.wait_for(|ending| *ending) => break,
+            () = told(&mut ending) => break,
         }
     }
     drop(listeners.tcp);
     // The file is the next server's once this one's lock is free.
     let _ = std::fs::remove_file(&listeners.path);
     let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
+}
+
+/// That the end has come; a sender that has gone is the same.
+async fn told(ending: &mut watch::Receiver<bool>) {
+    let _ = ending.wait_for(|ending| *ending).await;
 }
 
 fn place(front: &Front, places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
@@ -176,7 +181,7 @@ where
     tokio::select! {
         // What a client does wrong it is told, or it has gone.
         _ = &mut connection => return,
-        _ = end.wait_for(|ending| *ending) => connection.as_mut().graceful_shutdown(),
+        () = told(&mut end) => connection.as_mut().graceful_shutdown(),
     }
     let _ = timeout(FAREWELL, connection).await;
 }
@@ -200,7 +205,7 @@ where
     tokio::pin!(connection);
     tokio::select! {
         _ = &mut connection => return,
-        _ = end.wait_for(|ending| *ending) => connection.as_mut().graceful_shutdown(),
+        () = told(&mut end) => connection.as_mut().graceful_shutdown(),
     }
     let _ = timeout(FAREWELL, connection).await;
 }

@@ -3,11 +3,15 @@
 //! Delivery is at most once for a follower that reads too slowly: it misses events, is told how many, and goes on with the
 //! newest. Whoever needs all of them compares `detail.version`, as with Amazon's.
 
+pub mod sink;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use control_plane::events::{Batch, events};
 use tokio::sync::broadcast;
 
+use crate::dice;
 use crate::metrics::Metrics;
 
 /// Events that a follower may be behind.
@@ -29,10 +33,12 @@ impl Events {
         self.sender.receiver_count() > 0
     }
 
-    pub fn tell(&self, event: &serde_json::Value) {
-        self.metrics.events.fetch_add(1, Ordering::Relaxed);
-        // Nobody follows: nobody misses it.
-        let _ = self.sender.send(Arc::from(format!("{event}\n")));
+    pub fn tell_of(&self, batch: &Batch<'_>) {
+        for event in events(batch, &mut dice::bytes::<16>) {
+            self.metrics.events.fetch_add(1, Ordering::Relaxed);
+            // Nobody follows: nobody misses it.
+            let _ = self.sender.send(Arc::from(format!("{event}\n")));
+        }
     }
 
     pub fn follow(&self) -> Follower {
