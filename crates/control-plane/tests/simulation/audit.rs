@@ -1,0 +1,159 @@
+//! What must hold after every commit. The numbers are those of the invariants in the project's fault model.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use agent_protocol::session::{Assignment, Desired, Generation};
+use control_plane::records::TaskRecord;
+use control_plane::{Changes, Key, State};
+use ecs::task::DesiredStatus;
+use ecs::{ContainerInstanceId, TaskId, Timestamp};
+
+use crate::agent::{CPU, MEMORY_MIB, Truth};
+
+/// What a run came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Totals {
+    pub(crate) started: usize,
+    pub(crate) exits_told: usize,
+    pub(crate) commits: usize,
+    pub(crate) crashes: usize,
+    pub(crate) reboots: usize,
+    pub(crate) wipes: usize,
+    pub(crate) replays: usize,
+}
+
+impl Totals {
+    pub(crate) fn add(&mut self, other: &Totals) {
+        self.started += other.started;
+        self.exits_told += other.exits_told;
+        self.commits += other.commits;
+        self.crashes += other.crashes;
+        self.reboots += other.reboots;
+        self.wipes += other.wipes;
+        self.replays += other.replays;
+    }
+}
+
+type Orders = Vec<(TaskId, bool)>;
+
+#[derive(Default)]
+pub(crate) struct Audit {
+    /// Every task as it was after the last commit.
+    tasks: BTreeMap<TaskId, Arc<TaskRecord>>,
+    /// What each generation of each instance was.
+    assigned: BTreeMap<(ContainerInstanceId, Generation), Orders>,
+    newest: BTreeMap<ContainerInstanceId, Generation>,
+}
+
+impl Audit {
+    /// Only what a commit changed can have gone wrong with it.
+    pub(crate) fn check(&mut self, state: &State, changes: &Changes, truth: &Truth, now: Timestamp) {
+        let mut instances = BTreeSet::new();
+        for change in &changes.0 {
+            match change.key() {
+                Key::Task(id) => {
+                    let before = self.tasks.get(&id).cloned();
+                    let Some(task) = state.tasks.get(&id) else {
+                        panic!("V12: task {id} is gone before its time");
+                    };
+                    self.task(before.as_deref(), task, truth);
+                    let starts = truth.starts.get(&id).copied().unwrap_or(0);
+                    assert!(starts <= 1, "V2: task {id} was started {starts} times");
+                    instances.extend(before.and_then(|before| before.instance.clone()));
+                    instances.extend(task.instance.clone());
+                    self.tasks.insert(id, task.clone());
+                }
+                Key::Instance(id) => drop(instances.insert(id)),
+                _ => {}
+            }
+        }
+        for id in instances.iter().filter(|id| state.instances.contains_key(id)) {
+            self.assignment(state, id);
+            resources(state, id);
+        }
+        if let Some(at) = state.deadline(now) {
+            assert!(at > now, "a deadline that has passed would be asked for ever");
+        }
+    }
+
+    fn task(&self, before: Option<&TaskRecord>, task: &TaskRecord, truth: &Truth) {
+        let id = &task.id;
+        if let Some(before) = before {
+            assert!(task.version >= before.version, "task {id} went back in its version");
+            assert!(!before.is_stopped() || before == task, "task {id} changed after it was STOPPED");
+            let wanted_again =
+                before.desired_status == DesiredStatus::Stopped && task.desired_status == DesiredStatus::Running;
+            assert!(!wanted_again, "task {id} is wanted again");
+            assert!(before.instance.is_none() || before.instance == task.instance, "task {id} moved");
+        }
+        let containers = task.observed.iter().flat_map(|observed| &observed.containers);
+        for code in containers.filter_map(|container| container.exit_code) {
+            assert_eq!(truth.exits.get(id), Some(&code), "V10: an invented exit code of task {id}");
+        }
+        if task.is_stopped() {
+            assert!(task.stop_code.is_some() && task.stopped_at.is_some(), "task {id} stopped without saying why");
+        }
+    }
+
+    /// V14: what an instance is assigned never changes without a newer generation.
+    fn assignment(&mut self, state: &State, id: &ContainerInstanceId) {
+        let Assignment { generation, tasks } = state.assignment(id).expect("the instance is there");
+        let newest = self.newest.entry(id.clone()).or_default();
+        assert!(generation >= *newest, "V14: instance {id} went back from {newest:?} to {generation:?}");
+        *newest = generation;
+        let orders: Orders = tasks.into_iter().map(|task| (task.id, task.desired == Desired::Running)).collect();
+        let known = self.assigned.entry((id.clone(), generation)).or_insert_with(|| orders.clone());
+        assert_eq!(*known, orders, "V14: instance {id} has two assignments of {generation:?}");
+    }
+}
+
+/// V8: no instance has more than it has, and no port twice.
+fn resources(state: &State, id: &ContainerInstanceId) {
+    let (mut cpu, mut memory_mib, mut ports) = (0, 0, BTreeSet::from([22]));
+    for task in state.living_tasks(id) {
+        cpu += task.demand.cpu;
+        memory_mib += task.demand.memory_mib;
+        for port in &task.demand.tcp_ports {
+            assert!(ports.insert(*port), "V8: port {port} is held twice on instance {id}");
+        }
+    }
+    assert!(cpu <= CPU && memory_mib <= MEMORY_MIB, "V8: instance {id} has {cpu} CPU units, {memory_mib} MiB");
+}
+
+/// All that is derived from the records, in a form that can be compared.
+pub(crate) fn derived(state: &State) -> String {
+    let fleets: Vec<_> = state
+        .fleets
+        .iter()
+        .map(|(cluster, fleet)| {
+            let free: Vec<_> =
+                state.instances.keys().map(|id| (id.clone(), fleet.remaining(id), fleet.used(id).map(|used| sorted(&used)))).collect();
+            (cluster.clone(), free)
+        })
+        .collect();
+    format!(
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        state.tasks.keys().collect::<Vec<_>>(),
+        keys(&state.tasks_of_instance),
+        keys(&state.wanted_of_cluster),
+        keys(&state.unwanted_of_cluster),
+        state.users_of_definition.iter().collect::<Vec<_>>(),
+        state.waiting.keys().collect::<Vec<_>>(),
+        state.stopped.keys().collect::<Vec<_>>(),
+        state.leaving.keys().collect::<Vec<_>>(),
+        fleets,
+    )
+}
+
+/// Ports in the order of their numbers: that of their coming is nobody's business.
+fn sorted(used: &scheduler::Demand) -> scheduler::Demand {
+    let mut used = used.clone();
+    used.tcp_ports.sort_unstable();
+    used.udp_ports.sort_unstable();
+    used
+}
+
+fn keys<Owner: Clone + Ord>(map: &scheduler::Map<Owner, scheduler::Map<TaskId, Arc<TaskRecord>>>) -> Vec<(Owner, Vec<TaskId>)> {
+    map.iter().map(|(owner, tasks)| (owner.clone(), tasks.keys().cloned().collect())).collect()
+}

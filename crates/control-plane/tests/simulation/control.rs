@@ -1,0 +1,134 @@
+//! The control plane's shell without its threads: inputs are taken in batches, a batch is one commit, and nothing is
+//! answered or sent before it. A crash loses what is not committed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use control_plane::records::TaskDefinitionRecord;
+use control_plane::{Change, Changes, Input, Key, Record, Settings, State, reconcile, step};
+use ecs::Timestamp;
+use ecs::operations::registered::TaskDefinitionStatus;
+use ecs::operations::{ApiError, Reply};
+
+use crate::dice::Dice;
+
+/// `reconcile` comes to its end far sooner.
+const ROUNDS: usize = 10_000;
+
+pub(crate) struct Control {
+    pub(crate) state: State,
+    /// What the disk has.
+    store: BTreeMap<Key, Record>,
+    /// With the number of the call that waits for it.
+    pub(crate) queue: VecDeque<(Input, Option<usize>)>,
+    epoch: u64,
+}
+
+/// What a turn came to, durable by now.
+#[derive(Default)]
+pub(crate) struct Turn {
+    pub(crate) answers: Vec<(usize, Result<Reply, ApiError>)>,
+    pub(crate) changes: Changes,
+}
+
+/// Definitions that the clients run: of one container, small or with a host port, of a size that fills an instance soon.
+pub(crate) const FAMILIES: [&str; 3] = ["small", "port", "large"];
+
+impl Control {
+    pub(crate) fn new() -> Control {
+        let mut control =
+            Control { state: State::new(1, settings()), store: BTreeMap::new(), queue: VecDeque::new(), epoch: 1 };
+        let mut changes = Changes::default();
+        for family in FAMILIES {
+            changes.put(Record::TaskDefinition(Box::new(definition(family))));
+        }
+        control.commit(&changes);
+        control
+    }
+
+    /// A batch up to its commit. `crashes`: instead of the commit.
+    pub(crate) fn turn(&mut self, now: Timestamp, dice: &mut Dice, crashes: bool) -> Turn {
+        let count = 1 + dice.below(4);
+        let mut working = self.state.clone();
+        let mut all = Changes::default();
+        let mut answers = Vec::new();
+        for _ in 0..count {
+            let Some((input, call)) = self.queue.pop_front() else { break };
+            let outcome = step(&working, &input, now, &mut || dice.bytes());
+            working.apply(&outcome.changes);
+            all.0.extend(outcome.changes.0);
+            answers.extend(call.zip(outcome.answer));
+        }
+        for round in 0.. {
+            assert!(round < ROUNDS, "reconcile comes to no end");
+            let changes = reconcile(&working, now, &mut || dice.bytes());
+            if changes.is_empty() {
+                break;
+            }
+            working.apply(&changes);
+            all.0.extend(changes.0);
+        }
+        if crashes {
+            return Turn::default();
+        }
+        self.commit(&all);
+        Turn { answers, changes: all }
+    }
+
+    fn commit(&mut self, changes: &Changes) {
+        self.state.apply(changes);
+        for change in &changes.0 {
+            match change {
+                Change::Put(record) => drop(self.store.insert(record.key(), record.clone())),
+                Change::Remove(key) => drop(self.store.remove(key)),
+            }
+        }
+    }
+
+    /// Starts again from the disk, whatever the order in which its records come.
+    pub(crate) fn restart(&mut self, dice: &mut Dice) {
+        self.queue.clear();
+        self.epoch += 1;
+        self.state = self.rebuilt(dice);
+    }
+
+    pub(crate) fn rebuilt(&self, dice: &mut Dice) -> State {
+        let mut records: Vec<&Record> = self.store.values().collect();
+        for at in (1..records.len()).rev() {
+            records.swap(at, dice.below(at + 1));
+        }
+        let mut state = State::new(self.epoch, settings());
+        for record in records {
+            // As the store reads them.
+            let text = serde_json::to_string(record).expect("a record is plain data");
+            let record = serde_json::from_str(&text).expect("a record reads as it was written");
+            state.apply_one(&Change::Put(record));
+        }
+        state
+    }
+}
+
+fn settings() -> Settings {
+    Settings { stopped_task_ms: 10_000_000, stopped_tasks: 1_000, lost_instance_ms: Some(60_000), ..Settings::default() }
+}
+
+fn definition(family: &str) -> TaskDefinitionRecord {
+    let ports = if family == "port" { r#"[{"containerPort": 80, "hostPort": 8080}]"# } else { "[]" };
+    let memory = if family == "large" { 1500 } else { 200 };
+    let text = format!(
+        r#"{{"family": "{family}", "containerDefinitions": [
+            {{"name": "c", "image": "x", "memory": {memory}, "cpu": 100, "portMappings": {ports}}}]}}"#
+    );
+    TaskDefinitionRecord {
+        revision: 1,
+        definition: Arc::new(serde_json::from_str(&text).expect("a task definition")),
+        status: TaskDefinitionStatus::Active,
+        requires_attributes: Vec::new(),
+        compatibilities: vec!["EC2".to_owned(), "EXTERNAL".to_owned()],
+        registered_at: Timestamp::from_epoch_ms(0),
+        deregistered_at: None,
+        delete_requested_at: None,
+        registered_by: "arn:aws:iam::123456789012:root".to_owned(),
+        tags: Vec::new(),
+    }
+}
