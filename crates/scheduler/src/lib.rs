@@ -6,10 +6,13 @@
 pub mod demand;
 pub mod fleet;
 pub mod place;
+mod pool;
+pub mod query;
 
 pub use demand::{Demand, Wanted};
 pub use fleet::{Claim, Fleet, Instance, InstanceStatus};
-pub use place::{Lack, Placement, Unplaceable, place};
+pub use place::{BadConstraint, BadStrategy, Constraints, Lack, Placement, Strategy, Unplaceable, place};
+pub use query::{Query, QueryError};
 
 /// A persistent ordered map: copies share what they have in common, and the order of a walk never depends on chance.
 pub type Map<Key, Value> = rpds::RedBlackTreeMapSync<Key, Value>;

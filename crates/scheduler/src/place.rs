@@ -1,9 +1,20 @@
-//! The choice: which instances can take a task, and which of them does.
+//! The choice: which instances can take a task, and which of them does
+//! (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-placement-strategies.html>).
+//!
+//! Constraints bind, strategies are best effort: each narrows what the one before left, and the dice decide between equals.
+//! The strategies that people use walk an order that the fleet keeps, and so look at a few instances; any other
+//! combination looks at all.
 
-use ecs::ContainerInstanceId;
+mod fit;
+mod slow;
 
-use crate::fleet::{Fleet, InstanceStatus, Member};
-use crate::{Demand, Wanted};
+use ecs::operations::shapes::PlacementStrategy;
+use ecs::{ContainerInstanceId, TaskId};
+
+use crate::Wanted;
+use crate::fleet::{Fleet, ZONE_ATTRIBUTE};
+use crate::pool::Pool;
+pub use fit::{BadConstraint, Constraints};
 
 /// Where a task goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,12 +29,12 @@ pub enum Lack {
     AgentDisconnected,
     Cpu { needs: u32, free: u32 },
     Memory { needs_mib: u64, free_mib: u64 },
-    Port { port: u16, protocol: &'static str, held_by: Option<ecs::TaskId> },
+    Port { port: u16, protocol: &'static str, held_by: Option<TaskId> },
     Interfaces,
     Gpu { needs: u32, free: u32 },
     Attribute { name: String },
     Constraint { expression: String },
-    Distinct { task: ecs::TaskId },
+    Distinct { task: TaskId },
 }
 
 impl Lack {
@@ -50,59 +61,166 @@ pub struct Unplaceable {
     pub lacks: Vec<(ContainerInstanceId, Lack)>,
 }
 
-/// Chooses an instance. `dice` decides between equals.
+/// A strategy that has been read (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_PlacementStrategy.html>).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    Random,
+    BinpackCpu,
+    BinpackMemory,
+    /// `instanceId`, and `host`, which has the same effect.
+    SpreadInstances,
+    SpreadAttribute(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadStrategy {
+    #[error("{given:?} is no placement strategy; there are random, spread and binpack")]
+    Kind { given: String },
+    #[error("placement strategy {kind} has no field {given:?}; {wanted}")]
+    Field { kind: &'static str, given: String, wanted: &'static str },
+}
+
+impl Strategy {
+    pub fn read(given: &PlacementStrategy) -> Result<Strategy, BadStrategy> {
+        let field = given.field.as_deref().unwrap_or_default();
+        let bad = |kind, wanted| Err(BadStrategy::Field { kind, given: field.to_owned(), wanted });
+        match given.kind.as_deref().unwrap_or_default() {
+            "random" => Ok(Strategy::Random),
+            "binpack" => match field.to_ascii_lowercase().as_str() {
+                "cpu" => Ok(Strategy::BinpackCpu),
+                "memory" => Ok(Strategy::BinpackMemory),
+                _ => bad("binpack", "there are cpu and memory"),
+            },
+            "spread" => match field.strip_prefix("attribute:") {
+                Some(name) if !name.is_empty() => Ok(Strategy::SpreadAttribute(name.to_owned())),
+                None if field == "instanceId" || field == "host" => Ok(Strategy::SpreadInstances),
+                Some(_) | None => bad("spread", "there are instanceId, host and attribute:NAME"),
+            },
+            other => Err(BadStrategy::Kind { given: other.to_owned() }),
+        }
+    }
+}
+
+/// Chooses an instance. `dice` decides between equals. Strategies and constraints that cannot be read are passed over: they
+/// were refused when they came.
 ///
 /// # Errors
 /// What every instance lacks.
 pub fn place(fleet: &Fleet, wanted: &Wanted<'_>, dice: u64) -> Result<Placement, Unplaceable> {
-    let mut fitting = Vec::new();
-    let mut lacks = Vec::new();
-    for member in fleet.members() {
-        match lack(member, wanted.demand) {
-            None => fitting.push(member),
-            Some(lack) => lacks.push((member.instance.id.clone(), lack)),
+    let constraints = Constraints::read(wanted.constraints);
+    let strategies: Vec<Strategy> = wanted.strategies.iter().filter_map(|given| Strategy::read(given).ok()).collect();
+    let search = Search { fleet, wanted, constraints: &constraints, dice };
+    let found = match strategies.as_slice() {
+        [Strategy::SpreadAttribute(name), rest @ ..] if name == ZONE_ATTRIBUTE && rest.len() <= 1 => {
+            search.by_zone(rest.first().unwrap_or(&Strategy::Random))
         }
+        [] => search.first_of(&fleet.all, None, &Strategy::Random),
+        [one] if !matches!(one, Strategy::SpreadAttribute(_)) => search.first_of(&fleet.all, None, one),
+        several => slow::choose(&search, several),
+    };
+    match found {
+        Some(instance) => Ok(Placement { instance }),
+        None => Err(Unplaceable { lacks: search.lacks() }),
     }
-    if fitting.is_empty() {
-        return Err(Unplaceable { lacks });
-    }
-    let chosen = usize::try_from(dice % fitting.len() as u64).unwrap_or(0);
-    Ok(Placement { instance: fitting[chosen].instance.id.clone() })
 }
 
-fn lack(member: &Member, demand: &Demand) -> Option<Lack> {
-    let Member { instance, claims, used } = member;
-    if instance.status != InstanceStatus::Active {
-        return Some(Lack::NotActive);
+struct Search<'a> {
+    fleet: &'a Fleet,
+    wanted: &'a Wanted<'a>,
+    constraints: &'a Constraints,
+    dice: u64,
+}
+
+impl Search<'_> {
+    fn fits(&self, id: &ContainerInstanceId) -> bool {
+        let member = self.fleet.member(id);
+        member.is_some_and(|member| fit::lack(member, self.wanted, self.constraints).is_none())
     }
-    if !instance.agent_connected {
-        return Some(Lack::AgentDisconnected);
+
+    fn lacks(&self) -> Vec<(ContainerInstanceId, Lack)> {
+        let all = self.fleet.members().filter_map(|member| {
+            fit::lack(member, self.wanted, self.constraints).map(|lack| (member.instance.id.clone(), lack))
+        });
+        all.collect()
     }
-    let free = instance.cpu.saturating_sub(used.cpu);
-    if demand.cpu > free {
-        return Some(Lack::Cpu { needs: demand.cpu, free });
+
+    /// The zones with the fewest tasks of the group first. Of equal ones each offers what the other strategy finds there,
+    /// and the best of these is taken.
+    fn by_zone(&self, then: &Strategy) -> Option<ContainerInstanceId> {
+        let tasks = |zone: &String| {
+            // Instances without the attribute are in no zone; they come last.
+            if zone.is_empty() { u32::MAX } else { self.tasks_in(zone) }
+        };
+        let mut zones: Vec<(u32, &String, &Pool)> =
+            self.fleet.zones.iter().map(|(zone, pool)| (tasks(zone), zone, pool)).collect();
+        zones.sort_by_key(|(tasks, _, _)| *tasks);
+        zones.chunk_by(|one, next| one.0 == next.0).find_map(|equal| {
+            let offered = equal.iter().filter_map(|(_, zone, pool)| self.first_of(pool, Some(zone), then));
+            let members = offered.filter_map(|id| self.fleet.member(&id)).collect();
+            slow::decide(self, members, std::slice::from_ref(then))
+        })
     }
-    let free_mib = instance.memory_mib.saturating_sub(used.memory_mib);
-    if demand.memory_mib > free_mib {
-        return Some(Lack::Memory { needs_mib: demand.memory_mib, free_mib });
+
+    fn tasks_in(&self, zone: &str) -> u32 {
+        self.fleet.group_zones.get(&(self.wanted.group.to_owned(), zone.to_owned())).copied().unwrap_or(0)
     }
-    for (protocol, wanted, reserved) in [
-        ("tcp", &demand.tcp_ports, &instance.reserved_tcp_ports),
-        ("udp", &demand.udp_ports, &instance.reserved_udp_ports),
-    ] {
-        for port in wanted {
-            let holder = claims.values().find(|claim| {
-                let ports = if protocol == "tcp" { &claim.demand.tcp_ports } else { &claim.demand.udp_ports };
-                ports.contains(port)
-            });
-            if holder.is_some() || reserved.contains(port) {
-                return Some(Lack::Port { port: *port, protocol, held_by: holder.map(|claim| claim.task.clone()) });
+
+    /// The first that fits of a pool, which is the whole fleet or one zone of it, in a strategy's order.
+    fn first_of(&self, pool: &Pool, zone: Option<&str>, strategy: &Strategy) -> Option<ContainerInstanceId> {
+        let fits = |id: &&ContainerInstanceId| self.fits(id);
+        let demand = self.wanted.demand;
+        let found = match strategy {
+            Strategy::Random => pool.round_from(self.dice).find(fits),
+            // What is least free and still enough.
+            Strategy::BinpackCpu => {
+                let least = (u64::from(demand.cpu), first_id());
+                pool.by_free_cpu.range(least..).map(|((_, id), ())| id).find(fits)
             }
+            Strategy::BinpackMemory => {
+                let least = (demand.memory_mib, first_id());
+                pool.by_free_memory.range(least..).map(|((_, id), ())| id).find(fits)
+            }
+            Strategy::SpreadInstances => return self.spread(pool, zone),
+            Strategy::SpreadAttribute(_) => {
+                return slow::choose_of(self, pool, std::slice::from_ref(strategy));
+            }
+        };
+        found.cloned()
+    }
+
+    /// An instance with no task of the group, else one with the fewest.
+    fn spread(&self, pool: &Pool, zone: Option<&str>) -> Option<ContainerInstanceId> {
+        let group = self.wanted.group;
+        let has_none =
+            |id: &&ContainerInstanceId| self.fleet.member(id).is_some_and(|member| !member.groups.contains_key(group));
+        if let Some(id) = pool.round_from(self.dice).find(|id| has_none(id) && self.fits(id)) {
+            return Some(id.clone());
         }
+        // Each zone has its instances in order of their tasks; of several zones the best first ones are compared.
+        let zones: Vec<&str> = match zone {
+            Some(zone) => vec![zone],
+            None => self.fleet.zones.keys().map(String::as_str).collect(),
+        };
+        let best = zones.into_iter().filter_map(|zone| self.fewest_in(zone));
+        best.min_by_key(|(tasks, _)| *tasks).map(|(_, id)| id)
     }
-    if demand.interfaces > instance.interfaces.saturating_sub(used.interfaces) {
-        return Some(Lack::Interfaces);
+
+    fn fewest_in(&self, zone: &str) -> Option<(u32, ContainerInstanceId)> {
+        let from = (self.wanted.group.to_owned(), zone.to_owned(), 0, first_id());
+        let until = (self.wanted.group.to_owned(), zone.to_owned(), u32::MAX, first_id());
+        let mut counted = self.fleet.group_counts.range(from..until);
+        counted.find(|((_, _, _, id), ())| self.fits(id)).map(|((_, _, tasks, id), ())| (*tasks, id.clone()))
     }
-    let free = instance.gpus.saturating_sub(used.gpus);
-    (demand.gpus > free).then_some(Lack::Gpu { needs: demand.gpus, free })
+}
+
+fn first_id() -> ContainerInstanceId {
+    ContainerInstanceId::from_bytes([0; 16])
+}
+
+/// An order of numbers that the dice decide (the finalizer of SplitMix64).
+fn shuffled(number: u64, dice: u64) -> u64 {
+    let mut mixed = number.wrapping_add(dice).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

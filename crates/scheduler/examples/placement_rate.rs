@@ -1,0 +1,124 @@
+//! How many placements a second on a full-sized cluster, and what it takes:
+//! `cargo run --release -p scheduler --example placement_rate -- [INSTANCES] [TASKS]` (10000 and 1000000 by default).
+//!
+//! Each placement is the choice and its claim, as RunTask makes them; a snapshot is kept every thousandth, as the control
+//! plane publishes one a batch.
+
+use std::time::Instant as Clock;
+
+use ecs::operations::shapes::{Attribute, PlacementStrategy};
+use ecs::{ContainerInstanceId, LaunchType, TaskId, Timestamp};
+use scheduler::{Claim, Demand, Fleet, Instance, InstanceStatus, Wanted, place};
+
+const SNAPSHOT_EVERY: u32 = 1000;
+const GROUPS: u32 = 1000;
+const ZONES: [&str; 3] = ["a", "b", "c"];
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).map(|number| number.parse::<u32>().expect("a number"));
+    let instances = arguments.next().unwrap_or(10_000);
+    let tasks = arguments.next().unwrap_or(1_000_000);
+    let spread_zone = ("spread", Some("attribute:ecs.availability-zone"));
+    let table: [(&str, Vec<(&str, Option<&str>)>); 5] = [
+        ("random", vec![("random", None)]),
+        ("binpack memory", vec![("binpack", Some("memory"))]),
+        ("spread instanceId", vec![("spread", Some("instanceId"))]),
+        ("spread zone, spread instanceId", vec![spread_zone, ("spread", Some("instanceId"))]),
+        ("spread zone, binpack memory", vec![spread_zone, ("binpack", Some("memory"))]),
+    ];
+    println!("{instances} instances, {tasks} tasks in {GROUPS} groups; placements a second by tenth of the way");
+    for (name, strategies) in table {
+        let strategies: Vec<PlacementStrategy> = strategies
+            .into_iter()
+            .map(|(kind, field)| PlacementStrategy { kind: Some(kind.to_owned()), field: field.map(str::to_owned) })
+            .collect();
+        run(name, &strategies, instances, tasks);
+    }
+}
+
+fn run(name: &str, strategies: &[PlacementStrategy], instances: u32, tasks: u32) {
+    let mut fleet = Fleet::default();
+    let per_instance = tasks.div_ceil(instances) + 1;
+    for number in 0..instances {
+        fleet.put_instance(instance(number, per_instance));
+    }
+    let before = resident_kib();
+    let demand = Demand { cpu: 10, memory_mib: 16, ..Demand::default() };
+    let mut snapshot = fleet.clone();
+    let mut rates = Vec::new();
+    let tenth = (tasks / 10).max(1);
+    let mut since = Clock::now();
+    for number in 0..tasks {
+        let group = format!("service:{}", number % GROUPS);
+        let wanted = Wanted {
+            demand: &demand,
+            launch_type: LaunchType::Ec2,
+            group: &group,
+            family: "web",
+            constraints: &[],
+            strategies,
+            attributes: &[],
+        };
+        let found = place(&fleet, &wanted, mixed(u64::from(number))).expect("there is room for all");
+        let task = TaskId::from_bytes(spread(number));
+        fleet.put_claim(Claim {
+            task,
+            instance: found.instance,
+            group,
+            family: "web".to_owned(),
+            demand: demand.clone(),
+        });
+        if number % SNAPSHOT_EVERY == 0 {
+            snapshot = fleet.clone();
+        }
+        if (number + 1) % tenth == 0 {
+            rates.push((f64::from(tenth) / since.elapsed().as_secs_f64()) as u64);
+            since = Clock::now();
+        }
+    }
+    let bytes = resident_kib().saturating_sub(before) * 1024 / u64::from(tasks.max(1));
+    println!("{name}: {rates:?}, {bytes} bytes a task");
+    drop(snapshot);
+}
+
+fn instance(number: u32, tasks: u32) -> Instance {
+    let zone = Attribute {
+        name: Some("ecs.availability-zone".to_owned()),
+        value: Some(ZONES[number as usize % ZONES.len()].to_owned()),
+        ..Attribute::default()
+    };
+    Instance {
+        id: ContainerInstanceId::from_bytes(spread(number)),
+        status: InstanceStatus::Active,
+        agent_connected: true,
+        agent_version: "1".to_owned(),
+        host_name: format!("host-{number}"),
+        registered_at: Timestamp::from_epoch_ms(0),
+        attributes: vec![zone],
+        cpu: tasks * 10,
+        memory_mib: u64::from(tasks) * 16,
+        reserved_tcp_ports: Vec::new(),
+        reserved_udp_ports: Vec::new(),
+        gpus: 0,
+        interfaces: 0,
+    }
+}
+
+/// Numbers as far apart as random ones (the finalizer of SplitMix64).
+fn mixed(number: u64) -> u64 {
+    let mut mixed = number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
+}
+
+fn spread(number: u32) -> [u8; 16] {
+    (u128::from(mixed(u64::from(number))) << 64 | u128::from(number)).to_be_bytes()
+}
+
+/// Of this process (proc_pid_status(5)).
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|rest| rest.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
