@@ -9,6 +9,8 @@ use ecs::operations::container_instances::{
 use ecs::operations::shapes::{self, Attribute, Failure};
 use ecs::operations::{ApiError, ErrorCode};
 use ecs::{ContainerInstanceId, Timestamp};
+use scheduler::Query;
+use scheduler::query::Facts;
 
 use super::clusters::{Phase, phase};
 use super::{Answer, Context, attributes, instance_resources, tags};
@@ -17,6 +19,7 @@ use crate::draft::Draft;
 use crate::names;
 use crate::page::{self, Asked, Page};
 use crate::records::{ContainerInstance, InstanceStatus, TaskRecord};
+use crate::state::State;
 use crate::stopping;
 
 /// "A list of up to 100 container instance IDs".
@@ -170,21 +173,26 @@ pub fn list(context: &mut Context, request: &ListContainerInstancesRequest) -> A
             std::ops::Bound::Excluded(id)
         }
     };
-    let filtered = filter.map(|filter| matching(context, &cluster, filter)).transpose()?;
+    let query = filter.map(Query::parse).transpose();
+    let query = query.map_err(|error| ApiError::invalid(format!("Invalid filter: {error}")))?;
     let listed = context.state.instances.range((from, std::ops::Bound::Unbounded)).filter(|(id, instance)| {
         instance.cluster == cluster
             && instance.status != InstanceStatus::Inactive
             && status.is_none_or(|status| status_name(instance.status) == status)
-            && filtered.as_ref().is_none_or(|filtered| filtered.contains(id))
+            && query.as_ref().is_none_or(|query| is_true_of(context.state, query, id))
     });
     let listed = listed.map(|(id, _)| (id.to_string(), context.account().container_instance(&cluster, id)));
     let (container_instance_arns, next_token) = page.cut(listed);
     Ok((ListContainerInstancesResponse { container_instance_arns, next_token }, Changes::default()))
 }
 
-/// The instances that a statement of the cluster query language is true of.
-fn matching(_context: &Context, _cluster: &str, filter: &str) -> Result<Vec<ContainerInstanceId>, ApiError> {
-    Err(ApiError::invalid(format!("Invalid filter: {filter}")))
+/// A statement of the cluster query language about an instance as it is now.
+fn is_true_of(state: &State, query: &Query, id: &ContainerInstanceId) -> bool {
+    let fleet = state.instances.get(id).and_then(|record| state.fleets.get(&record.cluster));
+    let Some(instance) = fleet.and_then(|fleet| fleet.instance(id)) else { return false };
+    let groups: Vec<&str> = state.living_tasks(id).map(|task| task.group.as_str()).collect();
+    let running = state.living_tasks(id).filter(|task| phase(task) == Some(Phase::Running)).count();
+    query.matches(&Facts::new(instance, running, &groups))
 }
 
 pub fn update_state(
@@ -264,7 +272,7 @@ fn shown(context: &Context, record: &ContainerInstance, details: Details) -> sha
             None => {}
         }
     }
-    let used = state.fleets.get(&record.cluster).and_then(|fleet| fleet.used(&record.id)).cloned().unwrap_or_default();
+    let used = state.fleets.get(&record.cluster).and_then(|fleet| fleet.used(&record.id)).unwrap_or_default();
     let attribute = |attribute: &Attribute| Attribute { target_id: None, target_type: None, ..attribute.clone() };
     shapes::ContainerInstance {
         container_instance_arn: Some(context.account().container_instance(&record.cluster, &record.id)),
