@@ -1,7 +1,9 @@
 //! The `coracle` binary: arguments and wiring, nothing else. One file a command.
 
+mod backup;
 mod clock;
 mod copy;
+mod credentials;
 mod definition;
 mod doctor;
 mod exec;
@@ -23,6 +25,7 @@ mod recovery;
 mod rm;
 mod run;
 mod secret;
+mod serve;
 mod show;
 mod stats;
 mod stop;
@@ -72,6 +75,10 @@ enum Command {
     Volume(volume::Arguments),
     Network(network::Arguments),
     Secret(secret::Arguments),
+    Serve(serve::Arguments),
+    Credentials(credentials::Arguments),
+    Backup(backup::BackupArguments),
+    Restore(backup::RestoreArguments),
     Lint(lint::Arguments),
     Doctor(doctor::Arguments),
     #[command(hide = true)]
@@ -141,6 +148,10 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Volume(arguments) => volume::run(options, arguments),
         Command::Network(arguments) => network::run(options, arguments),
         Command::Secret(arguments) => secret::run(options, arguments),
+        Command::Serve(arguments) => serve::run(options, arguments),
+        Command::Credentials(arguments) => credentials::run(options, arguments),
+        Command::Backup(arguments) => backup::backup(options, arguments),
+        Command::Restore(arguments) => backup::restore(options, arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Doctor(arguments) => doctor::run(options, arguments),
         Command::Hello(arguments) => hello::run(arguments),

@@ -1,14 +1,13 @@
 //! `--ephemeral`: directories of its own, and the process with which they go.
 
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use agent::recovery::{self as cleanup, Network};
 use nix::unistd::getppid;
 use runtime::task_dir::{self, Roots};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::sync::oneshot;
 
 use crate::failure::{Explain, Failure};
 use crate::options::Options;
@@ -19,8 +18,8 @@ pub(super) struct Own {
     directory: PathBuf,
 }
 
-/// Whoever started this process.
-pub(super) struct Parent(Option<AsyncFd<OwnedFd>>);
+/// The end of whoever started this process.
+pub(super) struct Parent(oneshot::Receiver<()>);
 
 impl Own {
     pub(super) fn make() -> Result<Own, Failure> {
@@ -42,14 +41,21 @@ impl Own {
         })
     }
 
-    /// A parent that had gone before is as one that goes now.
+    /// One that has gone already left this process to init, whose end nobody waits for.
     pub(super) fn parent(&self) -> Result<Parent, Failure> {
-        let Some(pid) = Pid::from_raw(getppid().as_raw()).filter(|pid| !pid.is_init()) else {
-            return Ok(Parent(None));
-        };
-        let descriptor = pidfd_open(pid, PidfdFlags::empty()).doing("watching the process that started this one")?;
-        let watched = AsyncFd::register_with_interest(descriptor, Interest::READABLE);
-        Ok(Parent(Some(watched.doing("watching the process that started this one")?)))
+        let watching = "watching the process that started this one";
+        let (gone, ended) = oneshot::channel();
+        if let Some(pid) = Pid::from_raw(getppid().as_raw()).filter(|pid| !pid.is_init()) {
+            let parent = pidfd_open(pid, PidfdFlags::empty()).doing(watching)?;
+            let watch = move || {
+                // A descriptor that cannot be waited for is no reason to end.
+                while let Err(rustix::io::Errno::INTR) = poll(&mut [PollFd::new(&parent, PollFlags::IN)], None) {}
+                // Nobody waits any more.
+                let _ = gone.send(());
+            };
+            std::thread::Builder::new().name("parent".to_owned()).spawn(watch).doing(watching)?;
+        }
+        Ok(Parent(ended))
     }
 
     /// Ends what runs and takes everything away.
@@ -66,14 +72,9 @@ impl Own {
 }
 
 impl Parent {
-    pub(super) async fn ended(&self) {
-        match &self.0 {
-            // A descriptor that cannot be waited for any more is no reason to end.
-            Some(descriptor) => match descriptor.readable().await {
-                Ok(_) => {}
-                Err(_) => std::future::pending().await,
-            },
-            None => std::future::pending().await,
+    pub(super) async fn ended(self) {
+        if self.0.await.is_err() {
+            std::future::pending().await
         }
     }
 }
