@@ -202,12 +202,6 @@ pub fn left(state: &State, instance: &ContainerInstanceId, now: Timestamp) -> Ch
     changes
 }
 
-/// A control plane starts with a state that another one, or an earlier run of itself, has left: nobody is connected yet.
-pub fn restarted(state: &State, now: Timestamp) -> Changes {
-    let connected = state.instances.values().filter(|instance| instance.connected);
-    Changes(connected.flat_map(|instance| left(state, &instance.id, now).0).collect())
-}
-
 /// A task with what a report says of it. Nothing when the report is old or says nothing new.
 pub(crate) fn merged(task: &TaskRecord, report: &Task, now: Timestamp) -> Option<TaskRecord> {
     if task.is_stopped() || !is_newer(task, report) {

@@ -20,7 +20,7 @@ mod world;
 use world::World;
 
 /// In the ordinary form of this test.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 250;
 const STEPS: usize = 600;
 
 fn number(name: &str) -> Option<u64> {

@@ -127,8 +127,11 @@ pub(crate) fn derived(state: &State) -> String {
         .fleets
         .iter()
         .map(|(cluster, fleet)| {
-            let free: Vec<_> =
-                state.instances.keys().map(|id| (id.clone(), fleet.remaining(id), fleet.used(id).map(|used| sorted(&used)))).collect();
+            let free: Vec<_> = state
+                .instances
+                .keys()
+                .map(|id| (id.clone(), fleet.remaining(id), fleet.used(id).map(|used| sorted(&used))))
+                .collect();
             (cluster.clone(), free)
         })
         .collect();
@@ -154,6 +157,8 @@ fn sorted(used: &scheduler::Demand) -> scheduler::Demand {
     used
 }
 
-fn keys<Owner: Clone + Ord>(map: &scheduler::Map<Owner, scheduler::Map<TaskId, Arc<TaskRecord>>>) -> Vec<(Owner, Vec<TaskId>)> {
+fn keys<Owner: Clone + Ord>(
+    map: &scheduler::Map<Owner, scheduler::Map<TaskId, Arc<TaskRecord>>>,
+) -> Vec<(Owner, Vec<TaskId>)> {
     map.iter().map(|(owner, tasks)| (owner.clone(), tasks.keys().cloned().collect())).collect()
 }

@@ -109,7 +109,12 @@ impl Control {
 }
 
 fn settings() -> Settings {
-    Settings { stopped_task_ms: 10_000_000, stopped_tasks: 1_000, lost_instance_ms: Some(60_000), ..Settings::default() }
+    Settings {
+        stopped_task_ms: 10_000_000,
+        stopped_tasks: 1_000,
+        lost_instance_ms: Some(60_000),
+        ..Settings::default()
+    }
 }
 
 fn definition(family: &str) -> TaskDefinitionRecord {

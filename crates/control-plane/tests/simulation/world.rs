@@ -55,7 +55,10 @@ impl World {
 
     pub(crate) fn totals(&self) -> Totals {
         let told = |task: &&Arc<TaskRecord>| {
-            task.observed.iter().flat_map(|observed| &observed.containers).any(|container| container.exit_code.is_some())
+            task.observed
+                .iter()
+                .flat_map(|observed| &observed.containers)
+                .any(|container| container.exit_code.is_some())
         };
         Totals {
             started: self.truth.starts.len(),
@@ -201,7 +204,9 @@ impl World {
 
     fn deliver_up(&mut self, at: usize) {
         let message = self.agents[at].session.as_mut().and_then(|session| session.up.pop_front());
-        let (Some(FromInstance::Report { whole, tasks }), Some((id, _))) = (message, &self.sessions[at]) else { return };
+        let (Some(FromInstance::Report { whole, tasks }), Some((id, _))) = (message, &self.sessions[at]) else {
+            return;
+        };
         self.control.queue.push_back((Input::Observed { instance: id.clone(), whole, tasks }, None));
     }
 
@@ -325,7 +330,9 @@ impl World {
     /// V10: every end that somebody could see is told with its code.
     fn exits_are_told(&self) {
         for (id, code) in &self.truth.exits {
-            let Some(task) = self.control.state.tasks.get(id).filter(|_| !self.truth.unseen.contains(id)) else { continue };
+            let Some(task) = self.control.state.tasks.get(id).filter(|_| !self.truth.unseen.contains(id)) else {
+                continue;
+            };
             let lost = task.stop_code == Some(ecs::task::StopCode::TerminationNotice)
                 || task.stopped_reason.as_deref() == Some("Container instance deregistration forced by user");
             let told = task.observed.iter().flat_map(|observed| &observed.containers).find_map(|one| one.exit_code);
