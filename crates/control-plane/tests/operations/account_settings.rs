@@ -26,19 +26,22 @@ fn without_any_the_defaults_are_in_effect() {
     let mut all = values(&first);
     assert_eq!(all.len(), 10);
     all.extend(values(&rest));
-    assert_eq!(all, [
-        ("awsvpcTrunking", "disabled", ROOT),
-        ("containerInsights", "disabled", ROOT),
-        ("containerInstanceLongArnFormat", "enabled", ROOT),
-        ("defaultLogDriverMode", "non-blocking", ROOT),
-        ("fargateEventWindows", "disabled", ROOT),
-        ("fargateFIPSMode", "disabled", ROOT),
-        ("fargateTaskRetirementWaitPeriod", "7", ROOT),
-        ("guardDutyActivate", "off", ROOT),
-        ("serviceLongArnFormat", "enabled", ROOT),
-        ("tagResourceAuthorization", "on", ROOT),
-        ("taskLongArnFormat", "enabled", ROOT),
-    ]);
+    assert_eq!(
+        all,
+        [
+            ("awsvpcTrunking", "disabled", ROOT),
+            ("containerInsights", "disabled", ROOT),
+            ("containerInstanceLongArnFormat", "enabled", ROOT),
+            ("defaultLogDriverMode", "non-blocking", ROOT),
+            ("fargateEventWindows", "disabled", ROOT),
+            ("fargateFIPSMode", "disabled", ROOT),
+            ("fargateTaskRetirementWaitPeriod", "7", ROOT),
+            ("guardDutyActivate", "off", ROOT),
+            ("serviceLongArnFormat", "enabled", ROOT),
+            ("tagResourceAuthorization", "on", ROOT),
+            ("taskLongArnFormat", "enabled", ROOT),
+        ]
+    );
     assert_eq!(first["settings"][7]["type"], "aws_managed");
 }
 

@@ -93,13 +93,16 @@ fn refusals() {
             "InvalidParameterException: managedScaling.targetCapacity should be between 1 and 100, but was 0",
         ),
     ]);
-    world.refuses("DescribeCapacityProviders", &[
-        (json!({"maxResults": 11}), "InvalidParameterException: maxResults should be between 1 and 10."),
-        (
-            json!({"capacityProviders": vec!["x"; 101]}),
-            "InvalidParameterException: capacityProviders can have at most 100 items.",
-        ),
-    ]);
+    world.refuses(
+        "DescribeCapacityProviders",
+        &[
+            (json!({"maxResults": 11}), "InvalidParameterException: maxResults should be between 1 and 10."),
+            (
+                json!({"capacityProviders": vec!["x"; 101]}),
+                "InvalidParameterException: capacityProviders can have at most 100 items.",
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -116,9 +119,11 @@ fn one_that_a_cluster_has_is_not_deleted() {
     assert_eq!(names(&world.call("DescribeCapacityProviders", json!({}))), ["FARGATE", "FARGATE_SPOT"]);
     let described = world.call("DescribeCapacityProviders", json!({"capacityProviders": ["hosts"]}));
     assert_eq!(described["capacityProviders"][0]["updateStatus"], "DELETE_COMPLETE");
-    assert!(world.refused("CreateCluster", json!({"clusterName": "x", "capacityProviders": ["hosts"]})).starts_with(
-        "InvalidParameterException: The specified capacity provider 'hosts' is not in an ACTIVE state."
-    ));
+    assert!(
+        world.refused("CreateCluster", json!({"clusterName": "x", "capacityProviders": ["hosts"]})).starts_with(
+            "InvalidParameterException: The specified capacity provider 'hosts' is not in an ACTIVE state."
+        )
+    );
     world.call("CreateCapacityProvider", provider("hosts"));
 }
 
@@ -127,7 +132,10 @@ fn a_cluster_shows_its_own_ten_a_page() {
     let mut world = World::new();
     for number in 0..12 {
         let group = json!({"autoScalingGroupArn": format!("group-{number}")});
-        world.call("CreateCapacityProvider", json!({"name": format!("p{number:02}"), "autoScalingGroupProvider": group}));
+        world.call(
+            "CreateCapacityProvider",
+            json!({"name": format!("p{number:02}"), "autoScalingGroupProvider": group}),
+        );
     }
     world.call("CreateCluster", json!({"clusterName": "prod", "capacityProviders": ["p03", "FARGATE"]}));
     let of_cluster = world.call("DescribeCapacityProviders", json!({"cluster": "prod"}));

@@ -72,11 +72,14 @@ fn creating_is_refused_with_a_reason() {
 fn describing_shows_what_is_included() {
     let mut world = World::new();
     let configuration = json!({"executeCommandConfiguration": {"logging": "NONE"}});
-    world.call("CreateCluster", json!({
-        "clusterName": "prod", "tags": [{"key": "team", "value": "a"}], "configuration": configuration,
-        "capacityProviders": ["FARGATE"], "serviceConnectDefaults": {"namespace": "internal"},
-        "defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1}],
-    }));
+    world.call(
+        "CreateCluster",
+        json!({
+            "clusterName": "prod", "tags": [{"key": "team", "value": "a"}], "configuration": configuration,
+            "capacityProviders": ["FARGATE"], "serviceConnectDefaults": {"namespace": "internal"},
+            "defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE", "weight": 1}],
+        }),
+    );
     let plain = world.call("DescribeClusters", json!({"clusters": ["prod"]}));
     let plain = &plain["clusters"][0];
     assert_eq!((&plain["tags"], &plain["settings"], &plain["configuration"]), (&json!([]), &json!([]), &json!(null)));
@@ -109,10 +112,10 @@ fn what_is_not_there_is_missing() {
     for operation in ["ListContainerInstances", "ListTasks", "PutAttributes"] {
         assert_eq!(world.refused(operation, json!({})), no_cluster, "{operation}");
     }
-    world.refuses("DeleteCluster", &[
-        (json!({}), "InvalidParameterException: Cluster can not be blank."),
-        (json!({"cluster": "x"}), no_cluster),
-    ]);
+    world.refuses(
+        "DeleteCluster",
+        &[(json!({}), "InvalidParameterException: Cluster can not be blank."), (json!({"cluster": "x"}), no_cluster)],
+    );
 }
 
 #[test]
@@ -140,15 +143,21 @@ fn only_an_empty_cluster_is_deleted_and_it_comes_back_as_a_new_one() {
     );
     world.task("default", &instance);
     world.call("DeregisterContainerInstance", json!({"containerInstance": instance.to_string(), "force": true}));
-    world.call("UpdateClusterSettings", json!({
-        "cluster": "default", "settings": [{"name": "containerInsights", "value": "enhanced"}],
-    }));
+    world.call(
+        "UpdateClusterSettings",
+        json!({
+            "cluster": "default", "settings": [{"name": "containerInsights", "value": "enhanced"}],
+        }),
+    );
     world.call("TagResource", json!({"resourceArn": arn("cluster/default"), "tags": [{"key": "a", "value": "b"}]}));
     assert_eq!(world.call("DeleteCluster", delete.clone())["cluster"]["status"], "INACTIVE");
     assert_eq!(world.call("DeleteCluster", delete)["cluster"]["status"], "INACTIVE");
     assert_eq!(world.call("ListClusters", json!({}))["clusterArns"], json!([]));
     let described = world.call("DescribeClusters", json!({"include": ["TAGS"]}));
-    assert_eq!((&described["clusters"][0]["status"], &described["clusters"][0]["tags"]), (&json!("INACTIVE"), &json!([])));
+    assert_eq!(
+        (&described["clusters"][0]["status"], &described["clusters"][0]["tags"]),
+        (&json!("INACTIVE"), &json!([]))
+    );
     assert_eq!(
         world.refused("ListContainerInstances", json!({})),
         "ClientException: The referenced cluster was inactive."
@@ -161,31 +170,40 @@ fn only_an_empty_cluster_is_deleted_and_it_comes_back_as_a_new_one() {
 #[test]
 fn updates_change_what_they_name() {
     let mut world = World::with_cluster();
-    world.call("UpdateCluster", json!({
-        "cluster": "default", "settings": [{"name": "containerInsights", "value": "enabled"}],
-        "serviceConnectDefaults": {"namespace": "internal"},
-    }));
-    let updated = world.call("UpdateCluster", json!({
-        "cluster": "default", "configuration": {"managedStorageConfiguration": {"kmsKeyId": "k"}},
-    }));
+    world.call(
+        "UpdateCluster",
+        json!({
+            "cluster": "default", "settings": [{"name": "containerInsights", "value": "enabled"}],
+            "serviceConnectDefaults": {"namespace": "internal"},
+        }),
+    );
+    let updated = world.call(
+        "UpdateCluster",
+        json!({
+            "cluster": "default", "configuration": {"managedStorageConfiguration": {"kmsKeyId": "k"}},
+        }),
+    );
     assert_eq!(updated["cluster"]["settings"][0]["value"], "enabled");
     assert_eq!(updated["cluster"]["configuration"]["managedStorageConfiguration"]["kmsKeyId"], "k");
     assert_eq!(updated["cluster"]["serviceConnectDefaults"]["namespace"], "internal");
-    let removed = world.call("UpdateCluster", json!({"cluster": "default", "serviceConnectDefaults": {"namespace": ""}}));
+    let removed =
+        world.call("UpdateCluster", json!({"cluster": "default", "serviceConnectDefaults": {"namespace": ""}}));
     assert_eq!(removed["cluster"]["serviceConnectDefaults"], json!(null));
-    world.refuses("UpdateClusterSettings", &[
-        (json!({"cluster": "default", "settings": []}), "InvalidParameterException: Settings can not be empty."),
-        (json!({"settings": []}), "InvalidParameterException: Cluster can not be blank."),
-    ]);
+    world.refuses(
+        "UpdateClusterSettings",
+        &[
+            (json!({"cluster": "default", "settings": []}), "InvalidParameterException: Settings can not be empty."),
+            (json!({"settings": []}), "InvalidParameterException: Cluster can not be blank."),
+        ],
+    );
 }
 
 #[test]
 fn capacity_providers_are_replaced_as_a_whole() {
     let mut world = World::with_cluster();
-    let put = |providers, strategy| {
-        json!({"cluster": "default", "capacityProviders": providers, "defaultCapacityProviderStrategy": strategy})
-    };
-    let both = put(json!(["FARGATE", "FARGATE_SPOT"]), json!([{"capacityProvider": "FARGATE_SPOT", "weight": 3, "base": 1}]));
+    let put = |providers, strategy| json!({"cluster": "default", "capacityProviders": providers, "defaultCapacityProviderStrategy": strategy});
+    let both =
+        put(json!(["FARGATE", "FARGATE_SPOT"]), json!([{"capacityProvider": "FARGATE_SPOT", "weight": 3, "base": 1}]));
     let answer = world.call("PutClusterCapacityProviders", both);
     assert_eq!(answer["cluster"]["capacityProviders"], json!(["FARGATE", "FARGATE_SPOT"]));
     world.refuses("PutClusterCapacityProviders", &[

@@ -49,21 +49,24 @@ fn an_agent_registers_as_amazons_does() {
 fn registering_is_refused_with_the_resource() {
     let mut world = World::with_cluster();
     let of = |resource: Value| json!({"totalResources": [resource]});
-    world.refuses("RegisterContainerInstance", &[
-        (json!({"cluster": "none"}), "ClusterNotFoundException: Cluster not found."),
-        (
-            of(json!({"name": "CPU", "integerValue": -1})),
-            "InvalidParameterException: The value of the resource CPU is out of range: -1",
-        ),
-        (
-            of(json!({"name": "PORTS", "stringSetValue": ["70000"]})),
-            "InvalidParameterException: The resource PORTS holds what is no port: 70000",
-        ),
-        (
-            json!({"containerInstanceArn": TWO}),
-            "InvalidParameterException: Referenced container instance 02020202020202020202020202020202 not found.",
-        ),
-    ]);
+    world.refuses(
+        "RegisterContainerInstance",
+        &[
+            (json!({"cluster": "none"}), "ClusterNotFoundException: Cluster not found."),
+            (
+                of(json!({"name": "CPU", "integerValue": -1})),
+                "InvalidParameterException: The value of the resource CPU is out of range: -1",
+            ),
+            (
+                of(json!({"name": "PORTS", "stringSetValue": ["70000"]})),
+                "InvalidParameterException: The resource PORTS holds what is no port: 70000",
+            ),
+            (
+                json!({"containerInstanceArn": TWO}),
+                "InvalidParameterException: Referenced container instance 02020202020202020202020202020202 not found.",
+            ),
+        ],
+    );
 }
 
 #[test]
@@ -81,7 +84,10 @@ fn describing_counts_and_measures_what_is_there() {
     assert_eq!(resource(instance, "remainingResources", "MEMORY")["integerValue"], 4096 - 512);
     assert_eq!(resource(instance, "registeredResources", "PORTS")["stringSetValue"], json!(["22"]));
     assert_eq!(resource(instance, "remainingResources", "PORTS")["stringSetValue"], json!(["22", "8080"]));
-    assert_eq!((&instance["agentConnected"], &instance["versionInfo"]["agentVersion"]), (&json!(true), &json!("0.1.0")));
+    assert_eq!(
+        (&instance["agentConnected"], &instance["versionInfo"]["agentVersion"]),
+        (&json!(true), &json!("0.1.0"))
+    );
     assert_eq!(instance["healthStatus"]["overallStatus"], "OK");
     assert_eq!(instance["tags"], json!([{"key": "rack", "value": "7"}]));
     assert_eq!(instance["attributes"][0], json!({"name": "ecs.os-type", "value": "linux"}));
@@ -129,11 +135,47 @@ fn draining_and_back() {
     world.call("UpdateContainerInstancesState", update(json!([ONE]), "ACTIVE"));
     assert_eq!((list(&mut world, "DRAINING"), list(&mut world, "ACTIVE")), (0, 1));
     let one_of = "InvalidParameterException: Container instance status should be one of [ACTIVE, DRAINING]";
-    world.refuses("UpdateContainerInstancesState", &[
-        (update(json!([ONE]), "INACTIVE"), one_of),
-        (json!({"containerInstances": [ONE]}), one_of),
-        (update(json!(vec![ONE; 11]), "ACTIVE"), "InvalidParameterException: instanceIds can have at most 10 items."),
-    ]);
+    world.refuses(
+        "UpdateContainerInstancesState",
+        &[
+            (update(json!([ONE]), "INACTIVE"), one_of),
+            (json!({"containerInstances": [ONE]}), one_of),
+            (
+                update(json!(vec![ONE; 11]), "ACTIVE"),
+                "InvalidParameterException: instanceIds can have at most 10 items.",
+            ),
+        ],
+    );
+}
+
+/// The examples of <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/cluster-query-language.html>.
+#[test]
+fn listing_by_the_cluster_query_language() {
+    let mut world = World::with_cluster();
+    let id = world.instance("default", 1);
+    world.instance("default", 2);
+    world.task("default", &id);
+    let of_two = json!({"name": "stack", "value": "prod", "targetType": "container-instance", "targetId": TWO});
+    world.call("PutAttributes", json!({"attributes": [of_two]}));
+    for (filter, expected) in [
+        ("attribute:ecs.os-type == linux", vec![ONE, TWO]),
+        ("attribute:stack == prod", vec![TWO]),
+        ("attribute:stack !exists", vec![ONE]),
+        ("ec2InstanceId in ['host-2', 'host-3']", vec![TWO]),
+        ("task:group == family:task", vec![ONE]),
+        ("not(task:group == family:task) and agentConnected == true", vec![TWO]),
+        ("runningTasksCount > 0", vec![]),
+        ("", vec![ONE, TWO]),
+    ] {
+        let answer = world.call("ListContainerInstances", json!({"filter": filter}));
+        let expected: Vec<String> =
+            expected.iter().map(|id| arn(&format!("container-instance/default/{id}"))).collect();
+        assert_eq!(texts(&answer["containerInstanceArns"]), expected, "{filter}");
+    }
+    for filter in ["attribute:", "stack ==", "(", "unknown == 1"] {
+        let refused = world.refused("ListContainerInstances", json!({"filter": filter}));
+        assert!(refused.starts_with("InvalidParameterException: Invalid filter: "), "{filter}: {refused}");
+    }
 }
 
 #[test]
@@ -156,13 +198,16 @@ fn deregistering_asks_for_force_where_tasks_run() {
     assert_eq!(described["containerInstances"][0]["status"], "INACTIVE");
     let failed = world.call("UpdateContainerInstancesState", json!({"containerInstances": [ONE], "status": "ACTIVE"}));
     assert_eq!(failed["failures"][0]["reason"], "INACTIVE");
-    world.refuses("DeregisterContainerInstance", &[
-        (json!({}), "InvalidParameterException: Container instance can not be blank."),
-        (
-            json!({"containerInstance": TWO}),
-            "InvalidParameterException: Referenced container instance 02020202020202020202020202020202 not found.",
-        ),
-    ]);
+    world.refuses(
+        "DeregisterContainerInstance",
+        &[
+            (json!({}), "InvalidParameterException: Container instance can not be blank."),
+            (
+                json!({"containerInstance": TWO}),
+                "InvalidParameterException: Referenced container instance 02020202020202020202020202020202 not found.",
+            ),
+        ],
+    );
     assert_eq!(
         world.refused("RegisterContainerInstance", json!({"containerInstanceArn": ONE})),
         format!("ClientException: Container instance {ONE} is inactive.")

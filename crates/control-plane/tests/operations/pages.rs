@@ -108,12 +108,15 @@ fn a_token_is_for_the_list_that_gave_it() {
     let token = world.call("ListTaskDefinitions", json!({"maxResults": 1}))["nextToken"].clone();
     world.call("ListTaskDefinitions", json!({"nextToken": token, "maxResults": 2}));
     let foreign = "InvalidParameterException: Invalid token.";
-    world.refuses("ListTaskDefinitions", &[
-        (json!({"nextToken": token, "sort": "DESC"}), foreign),
-        (json!({"nextToken": token, "familyPrefix": "a"}), foreign),
-        (json!({"nextToken": "bm90IG91cnM="}), foreign),
-        (json!({"nextToken": ""}), foreign),
-    ]);
+    world.refuses(
+        "ListTaskDefinitions",
+        &[
+            (json!({"nextToken": token, "sort": "DESC"}), foreign),
+            (json!({"nextToken": token, "familyPrefix": "a"}), foreign),
+            (json!({"nextToken": "bm90IG91cnM="}), foreign),
+            (json!({"nextToken": ""}), foreign),
+        ],
+    );
     world.refuses("ListTaskDefinitionFamilies", &[(json!({"nextToken": token}), foreign)]);
     world.refuses("ListClusters", &[(json!({"nextToken": token}), foreign)]);
 }

@@ -9,18 +9,28 @@ fn everything_that_has_an_arn_has_tags() {
     let mut world = World::with_cluster();
     let instance = world.instance("default", 1);
     let task = world.task("default", &instance);
-    world.call("CreateCapacityProvider", json!({
-        "name": "hosts", "autoScalingGroupProvider": {"autoScalingGroupArn": "g"},
-    }));
+    world.call(
+        "CreateCapacityProvider",
+        json!({
+            "name": "hosts", "autoScalingGroupProvider": {"autoScalingGroupArn": "g"},
+        }),
+    );
     let instance = arn(&format!("container-instance/default/{instance}"));
     let resources = [
-        arn("cluster/default"), arn("task-definition/task:1"), arn("capacity-provider/hosts"),
-        arn("capacity-provider/FARGATE"), instance, task,
+        arn("cluster/default"),
+        arn("task-definition/task:1"),
+        arn("capacity-provider/hosts"),
+        arn("capacity-provider/FARGATE"),
+        instance,
+        task,
     ];
     for resource in resources {
-        world.call("TagResource", json!({"resourceArn": resource, "tags": [
-            {"key": "rack", "value": "8"}, {"key": "team", "value": "a"},
-        ]}));
+        world.call(
+            "TagResource",
+            json!({"resourceArn": resource, "tags": [
+                {"key": "rack", "value": "8"}, {"key": "team", "value": "a"},
+            ]}),
+        );
         world.call("TagResource", json!({"resourceArn": resource, "tags": [{"key": "team"}]}));
         let listed = world.call("ListTagsForResource", json!({"resourceArn": resource}));
         let expected = json!({"tags": [{"key": "rack", "value": "8"}, {"key": "team", "value": ""}]});
@@ -45,7 +55,8 @@ fn resources_that_are_not_there() {
         (arn("cluster/none"), "ClusterNotFoundException: Cluster not found.".to_owned()),
         (
             arn("cluster/old"),
-            "InvalidParameterException: The specified cluster is inactive. Specify an active cluster and try again.".to_owned(),
+            "InvalidParameterException: The specified cluster is inactive. Specify an active cluster and try again."
+                .to_owned(),
         ),
         (arn(&format!("task/default/{id}")), not_found("task")),
         (arn(&format!("container-instance/default/{id}")), not_found("container instance")),
@@ -73,18 +84,27 @@ fn limits() {
     world.call("TagResource", json!({"resourceArn": resource, "tags": fifty}));
     let tag = |key: String| json!({"resourceArn": resource, "tags": [{"key": key, "value": "v"}]});
     world.call("TagResource", tag("k7".to_owned()));
-    world.refuses("TagResource", &[
-        (
-            tag("one-more".to_owned()),
-            "LimitExceededException: The maximum number of tags per resource has been exceeded. The limit is 50.",
-        ),
-        (tag("aws:ecs:clusterName".to_owned()), "InvalidParameterException: Tag keys can't start with 'aws:', but was aws:ecs:clusterName"),
-        (json!({"resourceArn": resource, "tags": []}), "InvalidParameterException: Tags can not be empty."),
-        (json!({}), "InvalidParameterException: Resource ARN can not be blank."),
-    ]);
+    world.refuses(
+        "TagResource",
+        &[
+            (
+                tag("one-more".to_owned()),
+                "LimitExceededException: The maximum number of tags per resource has been exceeded. The limit is 50.",
+            ),
+            (
+                tag("aws:ecs:clusterName".to_owned()),
+                "InvalidParameterException: Tag keys can't start with 'aws:', but was aws:ecs:clusterName",
+            ),
+            (json!({"resourceArn": resource, "tags": []}), "InvalidParameterException: Tags can not be empty."),
+            (json!({}), "InvalidParameterException: Resource ARN can not be blank."),
+        ],
+    );
     let long = "ä".repeat(129);
     let refused = world.refused("TagResource", tag(long));
-    assert!(refused.starts_with("InvalidParameterException: Tag keys must have between 1 and 128 characters"), "{refused}");
+    assert!(
+        refused.starts_with("InvalidParameterException: Tag keys must have between 1 and 128 characters"),
+        "{refused}"
+    );
     assert_eq!(
         world.refused("UntagResource", json!({"resourceArn": resource, "tagKeys": ["aws:x"]})),
         "InvalidParameterException: Tag keys can't start with 'aws:', but was aws:x"

@@ -13,8 +13,8 @@ fn registering_answers_the_whole_definition() {
         "tags": [{"key": "team", "value": "a"}], "ofTomorrow": true,
     });
     let answer = world.call("RegisterTaskDefinition", request);
-    let attributes =
-        ["com.amazonaws.ecs.capability.task-iam-role", "ecs.capability.task-cpu-mem-limit"].map(|name| json!({"name": name}));
+    let attributes = ["com.amazonaws.ecs.capability.task-iam-role", "ecs.capability.task-cpu-mem-limit"]
+        .map(|name| json!({"name": name}));
     let expected = json!({
         "taskDefinitionArn": arn("task-definition/web:1"), "family": "web", "revision": 1, "status": "ACTIVE",
         "cpu": "512", "memory": "1024", "taskRoleArn": "arn:aws:iam::123456789012:role/web",
@@ -99,28 +99,43 @@ fn naming_is_refused_in_amazons_words() {
     let mut world = World::new();
     world.call("RegisterTaskDefinition", definition("web"));
     let named = |name: &str| json!({"taskDefinition": name});
-    world.refuses("DescribeTaskDefinition", &[
-        (json!({}), "InvalidParameterException: TaskDefinition can not be blank."),
-        (named("other"), "ClientException: Unable to describe task definition."),
-        (named("web:9"), "ClientException: Unable to describe task definition."),
-        (named("web:x"), "InvalidParameterException: Invalid revision number. Number: x"),
-    ]);
-    world.refuses("DeregisterTaskDefinition", &[
-        (named("web"), "ClientException: Revision is missing."),
-        (named("web:9"), "ClientException: Unable to describe task definition."),
-    ]);
-    world.refuses("DeleteTaskDefinitions", &[
-        (json!({}), "InvalidParameterException: size of TaskDefinition references list must be greater than 0"),
-        (
-            json!({"taskDefinitions": vec!["web:1"; 11]}),
-            "InvalidParameterException: Size of TaskDefinition references list cannot exceed 10",
-        ),
-        (json!({"taskDefinitions": ["web"]}), "ClientException: Revision is missing."),
-    ]);
-    world.refuses("ListTaskDefinitions", &[
-        (json!({"status": "GONE"}), "InvalidParameterException: status should be one of [ACTIVE,INACTIVE,DELETE_IN_PROGRESS]"),
-        (json!({"sort": "UP"}), "InvalidParameterException: sort should be one of [ASC,DESC]"),
-    ]);
+    world.refuses(
+        "DescribeTaskDefinition",
+        &[
+            (json!({}), "InvalidParameterException: TaskDefinition can not be blank."),
+            (named("other"), "ClientException: Unable to describe task definition."),
+            (named("web:9"), "ClientException: Unable to describe task definition."),
+            (named("web:x"), "InvalidParameterException: Invalid revision number. Number: x"),
+        ],
+    );
+    world.refuses(
+        "DeregisterTaskDefinition",
+        &[
+            (named("web"), "ClientException: Revision is missing."),
+            (named("web:9"), "ClientException: Unable to describe task definition."),
+        ],
+    );
+    world.refuses(
+        "DeleteTaskDefinitions",
+        &[
+            (json!({}), "InvalidParameterException: size of TaskDefinition references list must be greater than 0"),
+            (
+                json!({"taskDefinitions": vec!["web:1"; 11]}),
+                "InvalidParameterException: Size of TaskDefinition references list cannot exceed 10",
+            ),
+            (json!({"taskDefinitions": ["web"]}), "ClientException: Revision is missing."),
+        ],
+    );
+    world.refuses(
+        "ListTaskDefinitions",
+        &[
+            (
+                json!({"status": "GONE"}),
+                "InvalidParameterException: status should be one of [ACTIVE,INACTIVE,DELETE_IN_PROGRESS]",
+            ),
+            (json!({"sort": "UP"}), "InvalidParameterException: sort should be one of [ASC,DESC]"),
+        ],
+    );
 }
 
 #[test]

@@ -120,7 +120,8 @@ impl World {
     /// A task of a new definition on an instance, by StartTask. Its ARN.
     pub(crate) fn task(&mut self, cluster: &str, instance: &ContainerInstanceId) -> String {
         self.call("RegisterTaskDefinition", definition("task"));
-        let request = json!({"cluster": cluster, "taskDefinition": "task", "containerInstances": [instance.to_string()]});
+        let request =
+            json!({"cluster": cluster, "taskDefinition": "task", "containerInstances": [instance.to_string()]});
         let answer = self.call("StartTask", request);
         answer["tasks"][0]["taskArn"].as_str().unwrap_or_else(|| panic!("no task: {answer}")).to_owned()
     }
