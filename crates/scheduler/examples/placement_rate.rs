@@ -12,25 +12,28 @@ use scheduler::{Claim, Demand, Fleet, Instance, InstanceStatus, Wanted, place};
 
 const SNAPSHOT_EVERY: u32 = 1000;
 const GROUPS: u32 = 1000;
+/// A strategy's type and field.
+type Given = (&'static str, Option<&'static str>);
+
 const ZONES: [&str; 3] = ["a", "b", "c"];
 
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|number| number.parse::<u32>().expect("a number"));
     let instances = arguments.next().unwrap_or(10_000);
     let tasks = arguments.next().unwrap_or(1_000_000);
-    let spread_zone = ("spread", Some("attribute:ecs.availability-zone"));
-    let table: [(&str, Vec<(&str, Option<&str>)>); 5] = [
-        ("random", vec![("random", None)]),
-        ("binpack memory", vec![("binpack", Some("memory"))]),
-        ("spread instanceId", vec![("spread", Some("instanceId"))]),
-        ("spread zone, spread instanceId", vec![spread_zone, ("spread", Some("instanceId"))]),
-        ("spread zone, binpack memory", vec![spread_zone, ("binpack", Some("memory"))]),
+    let spread_zone: Given = ("spread", Some("attribute:ecs.availability-zone"));
+    let table: [(&str, &[Given]); 5] = [
+        ("random", &[("random", None)]),
+        ("binpack memory", &[("binpack", Some("memory"))]),
+        ("spread instanceId", &[("spread", Some("instanceId"))]),
+        ("spread zone, spread instanceId", &[spread_zone, ("spread", Some("instanceId"))]),
+        ("spread zone, binpack memory", &[spread_zone, ("binpack", Some("memory"))]),
     ];
     println!("{instances} instances, {tasks} tasks in {GROUPS} groups; placements a second by tenth of the way");
     for (name, strategies) in table {
         let strategies: Vec<PlacementStrategy> = strategies
-            .into_iter()
-            .map(|(kind, field)| PlacementStrategy { kind: Some(kind.to_owned()), field: field.map(str::to_owned) })
+            .iter()
+            .map(|(kind, field)| PlacementStrategy { kind: Some((*kind).to_owned()), field: field.map(str::to_owned) })
             .collect();
         run(name, &strategies, instances, tasks);
     }
