@@ -4,13 +4,18 @@ use agent_protocol::session::{AssignedTask, Assignment, Desired};
 use ecs::ContainerInstanceId;
 use ecs::task::{DesiredStatus, StopCode};
 
-use crate::records::TaskRecord;
+use crate::records::{InstanceStatus, TaskRecord};
 use crate::state::State;
 
 impl State {
-    /// Nothing for an instance that is not here.
+    /// Nothing for an instance that is not here, and for one that is deregistered: what runs there "remain\[s\] running
+    /// until you terminate the instance or the tasks stop through some other means" (API_DeregisterContainerInstance).
     pub fn assignment(&self, instance: &ContainerInstanceId) -> Option<Assignment> {
-        let generation = self.instances.get(instance)?.assigned;
+        let known = self.instances.get(instance)?;
+        let generation = match known.status {
+            InstanceStatus::Active | InstanceStatus::Draining => known.assigned,
+            InstanceStatus::Inactive => return None,
+        };
         let tasks = self.living_tasks(instance).map(|task| assigned(task)).collect();
         Some(Assignment { generation, tasks })
     }

@@ -72,6 +72,7 @@ impl Key {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "changes are puts but for a few; a box for each would be the dearer")]
 pub enum Change {
     Put(Record),
     Remove(Key),
