@@ -55,6 +55,8 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         ("AWS_SECRET_ACCESS_KEY", key.secret_access_key.as_str()),
         ("AWS_ENDPOINT_URL", here.endpoint.as_str()),
         ("AWS_REGION", here.region.as_str()),
+        // The name that boto3 and version 1 of the AWS CLI read; they do not know the other.
+        ("AWS_DEFAULT_REGION", here.region.as_str()),
     ];
     lines.extend(here.certificate_authority.iter().map(|path| ("AWS_CA_BUNDLE", path.as_str())));
     let text: String = lines.iter().map(|(name, value)| format!("export {name}={}\n", quoted(value))).collect();

@@ -228,7 +228,10 @@ def example(shape, depth=0):
     """The smallest value of a shape that botocore lets through: what is required, and no more."""
     kind = shape.type_name
     if kind == "structure":
-        return {name: example(shape.members[name], depth + 1) for name in shape.required_members}
+        names = shape.required_members
+        if getattr(shape, "is_tagged_union", False):
+            names = list(shape.members)[:1]
+        return {name: example(shape.members[name], depth + 1) for name in names}
     if kind == "list":
         return [example(shape.member, depth + 1)] if depth < 8 else []
     if kind == "map":

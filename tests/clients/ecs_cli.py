@@ -45,7 +45,7 @@ class Cli:
             **os.environ,
             "PATH": f"{folder}:{os.environ['PATH']}",
             "AWS_ENDPOINT_URL": endpoint,
-            "AWS_REGION": "eu-central-1",
+            "AWS_DEFAULT_REGION": "eu-central-1",
             "AWS_CONFIG_FILE": os.devnull,
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_PAGER": "",

@@ -197,7 +197,7 @@ def task_definitions(call):
 
     call.refused("ClientException", "DescribeTaskDefinition", taskDefinition="nowhere")
     call.refused("ClientException", "DeregisterTaskDefinition", taskDefinition="nowhere:1")
-    call.refused("InvalidParameterException", "DeregisterTaskDefinition", taskDefinition="model")
+    call.refused("ClientException", "DeregisterTaskDefinition", taskDefinition="model")
     call.refused("ClientException", "RegisterTaskDefinition", family="model", containerDefinitions=[])
     call.refused("ClientException", "RegisterTaskDefinition", family="no spaces", containerDefinitions=[container])
 
@@ -261,7 +261,7 @@ def instances(call):
         pass
     call.refused("ClusterContainsContainerInstancesException", "DeleteCluster", cluster="another")
     call("DeregisterContainerInstance", cluster="another", containerInstance=arn, force=True)
-    call.refused("InvalidParameterException", "DeregisterContainerInstance", cluster="another", containerInstance=arn)
+    call.refused("InvalidParameterException", "DeregisterContainerInstance", cluster="another", containerInstance="0" * 32)
 
 
 def tasks(call):
@@ -361,7 +361,8 @@ def regions(call):
 
 def not_built(call):
     """Every operation that has not been called yet says that it is not here."""
-    left = [name for name in call.model.operation_names if name not in call.answers.good]
+    called = call.answers.good.keys() | call.answers.refused.keys()
+    left = [name for name in call.model.operation_names if name not in called]
     for name in left:
         members = ecs_answers.example(call.model.operation_model(name).input_shape)
         message = call.refused("UnsupportedFeatureException", name, **members)
