@@ -5,12 +5,22 @@ use std::fmt;
 use ecs::ContainerInstanceId;
 use scheduler::{Fleet, Lack, Unplaceable, Wanted};
 
+use crate::placing;
+use crate::records::TaskRecord;
+use crate::state::State;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is there, or would go there now.
+    Fits(ContainerInstanceId),
+    Fails(Report),
+}
+
 /// What `coracle explain` prints, a line an instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Empty where the task fits somewhere, and where there are no instances.
+    /// Empty where there are no instances.
     pub lines: Vec<Line>,
-    pub instances: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,11 +33,19 @@ pub struct Line {
     pub detail: String,
 }
 
-/// Why none of a cluster's instances takes this task now; `Err` names the instance that would take it.
-pub fn explain(fleet: &Fleet, wanted: &Wanted<'_>) -> Result<Report, ContainerInstanceId> {
+/// Where a task that has no instance would go now.
+pub fn task(state: &State, task: &TaskRecord) -> Verdict {
+    match (&task.instance, state.fleets.get(&task.cluster)) {
+        (Some(instance), _) => Verdict::Fits(instance.clone()),
+        (None, Some(fleet)) => placing::with_wanted(state, task, |wanted| explain(fleet, wanted)),
+        (None, None) => Verdict::Fails(Report { lines: Vec::new() }),
+    }
+}
+
+pub fn explain(fleet: &Fleet, wanted: &Wanted<'_>) -> Verdict {
     match scheduler::place(fleet, wanted, 0) {
-        Ok(placement) => Err(placement.instance),
-        Err(unplaceable) => Ok(report(fleet, &unplaceable)),
+        Ok(placement) => Verdict::Fits(placement.instance),
+        Err(unplaceable) => Verdict::Fails(report(fleet, &unplaceable)),
     }
 }
 
@@ -38,8 +56,7 @@ pub fn report(fleet: &Fleet, unplaceable: &Unplaceable) -> Report {
         reason: lack.reason(),
         detail: detail(lack),
     };
-    let lines: Vec<Line> = unplaceable.lacks.iter().map(line).collect();
-    Report { instances: lines.len(), lines }
+    Report { lines: unplaceable.lacks.iter().map(line).collect() }
 }
 
 /// What one instance lacked, for people.

@@ -256,6 +256,10 @@ fn observation(task: &TaskRecord, report: &Task) -> Observed {
     let mut containers: Vec<_> = report.containers.iter().filter(named).cloned().collect();
     for container in &mut containers {
         container.reason = container.reason.as_deref().map(cut);
+        // Made anew for whoever asks.
+        container.container_arn.clear();
+        container.task_arn.clear();
+        container.managed_agents.clear();
     }
     Observed {
         version: report.version,

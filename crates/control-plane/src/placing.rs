@@ -7,13 +7,11 @@ use ecs::task_definition::PlacementConstraint;
 use ecs::{ContainerInstanceId, LaunchType};
 use scheduler::{Unplaceable, Wanted};
 
+use crate::answer::capacity_providers::BUILT_IN;
 use crate::input::Ids;
 use crate::observe::CAPACITY_PROVIDER_ATTRIBUTE;
 use crate::records::TaskRecord;
 use crate::state::State;
-
-/// Amazon's own: any instance that fits takes their tasks.
-pub(crate) const FARGATE_PROVIDERS: [&str; 2] = ["FARGATE", "FARGATE_SPOT"];
 
 /// Calls with all that is asked of an instance for this task.
 pub(crate) fn with_wanted<T>(state: &State, task: &TaskRecord, use_it: impl FnOnce(&Wanted<'_>) -> T) -> T {
@@ -51,7 +49,7 @@ pub(crate) fn placed(mut task: TaskRecord, instance: ContainerInstanceId) -> Tas
 
 /// An instance belongs to a capacity provider by its attribute.
 fn of_provider(task: &TaskRecord) -> Option<PlacementConstraint> {
-    let provider = task.capacity_provider.as_deref().filter(|name| !FARGATE_PROVIDERS.contains(name))?;
+    let provider = task.capacity_provider.as_deref().filter(|name| !BUILT_IN.contains(name))?;
     Some(PlacementConstraint {
         kind: Some("memberOf".to_owned()),
         expression: Some(format!("attribute:{CAPACITY_PROVIDER_ATTRIBUTE} == {provider}")),

@@ -21,7 +21,8 @@ use crate::state::State;
 
 pub const FARGATE: &str = "FARGATE";
 pub const FARGATE_SPOT: &str = "FARGATE_SPOT";
-const BUILT_IN: [&str; 2] = [FARGATE, FARGATE_SPOT];
+/// Amazon's own: any instance that fits takes their tasks.
+pub(crate) const BUILT_IN: [&str; 2] = [FARGATE, FARGATE_SPOT];
 /// "The name can't be prefixed with "aws", "ecs", or "fargate"."
 const RESERVED_PREFIXES: [&str; 3] = ["aws", "ecs", "fargate"];
 const MAX_DESCRIBED: usize = 100;

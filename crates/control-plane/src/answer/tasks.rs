@@ -15,7 +15,7 @@ mod submit;
 pub use exec::execute_command;
 pub use protection::{get_protection, update_protection};
 pub use reading::{describe, list};
-pub use run::run;
+pub use run::{explain, run};
 pub use start::start;
 pub use stop::stop;
 pub use submit::{submit_attachment_states, submit_container_state, submit_task_state};

@@ -6,10 +6,9 @@ use ecs::operations::{ApiError, ErrorCode};
 use ecs::task_definition::TaskDefinition;
 
 use super::strategy;
-use crate::placing::FARGATE_PROVIDERS;
+use crate::answer::capacity_providers::BUILT_IN;
 use crate::records::{Cluster, TaskDefinitionRecord};
 use crate::shown::FARGATE_PLATFORM;
-use crate::state::State;
 
 /// What a request for tasks says about it.
 pub(super) struct Asked<'a> {
@@ -35,12 +34,7 @@ const PLATFORM_VERSIONS: [&str; 3] = ["LATEST", "1.3.0", FARGATE_PLATFORM];
 ///
 /// # Errors
 /// InvalidParameterException, PlatformUnknownException.
-pub(super) fn of_each(
-    state: &State,
-    cluster: &Cluster,
-    asked: &Asked<'_>,
-    count: usize,
-) -> Result<Vec<Launch>, ApiError> {
+pub(super) fn of_each(cluster: &Cluster, asked: &Asked<'_>, count: usize) -> Result<Vec<Launch>, ApiError> {
     let strategy = match (asked.launch_type, asked.strategy) {
         (Some(_), []) => &[],
         (Some(_), _) => {
@@ -59,9 +53,9 @@ pub(super) fn of_each(
         let platform_version = platform(launch_type, asked.platform_version)?;
         return Ok(vec![Launch { launch_type, provider: None, platform_version }; count]);
     }
-    let shares = strategy::shares(&strategy::read(state, cluster, strategy)?, count);
+    let shares = strategy::shares(&strategy::read(cluster, strategy)?, count);
     let launch = |provider: String| {
-        let fargate = FARGATE_PROVIDERS.contains(&provider.as_str());
+        let fargate = BUILT_IN.contains(&provider.as_str());
         let launch_type = if fargate { LaunchType::Fargate } else { LaunchType::Ec2 };
         let platform_version = platform(launch_type, asked.platform_version)?;
         Ok(Launch { launch_type, provider: Some(provider), platform_version })

@@ -5,20 +5,20 @@ use ecs::operations::tasks::{RunTaskRequest, RunTaskResponse};
 use ecs::operations::{ApiError, ErrorCode};
 use ecs::task_definition::PlacementConstraint;
 use ecs::{LaunchType, TaskId};
-use scheduler::Unplaceable;
+use scheduler::{Constraints, Strategy, Unplaceable};
 
 use super::answered;
 use super::launch::{self, Asked};
 use super::making::{self, MAX_TASKS, Wish};
+use crate::answer::capacity_providers::BUILT_IN;
 use crate::answer::{Answer, Context};
 use crate::change::Record;
 use crate::draft::Draft;
-use crate::explain;
-use crate::placing::{self, FARGATE_PROVIDERS};
+use crate::explain::{self, Verdict};
+use crate::placing;
 use crate::records::{ReservedToken, TaskRecord};
 
 const MAX_STRATEGIES: usize = 5;
-const MAX_EXPRESSION_LENGTH: usize = 2_000;
 const MAX_STARTED_BY: usize = 128;
 const MAX_TOKEN_LENGTH: usize = 64;
 /// Tasks of one cluster that wait for an instance of their capacity provider.
@@ -41,7 +41,7 @@ pub fn run(context: &mut Context, request: &RunTaskRequest) -> Answer<RunTaskRes
     let mut run = Run { draft: Draft::new(state), ids: Vec::new(), failures: Vec::new(), full: Vec::new() };
     let order = making::order(state, cluster, &wish(request))?;
     let (constraints, strategies) = (constraints(request)?, strategies(request)?);
-    for launch in launch::of_each(state, cluster, &asked(request), count(request)?)? {
+    for launch in launch::of_each(cluster, &asked(request), count(request)?)? {
         if launch.launch_type == LaunchType::Fargate {
             nothing_to_choose(constraints, strategies)?;
         }
@@ -58,6 +58,20 @@ pub fn run(context: &mut Context, request: &RunTaskRequest) -> Answer<RunTaskRes
     let tasks = ids.iter().filter_map(|id| draft.state().tasks.get(id));
     let tasks = tasks.map(|task| answered(draft.state(), task, context.account())).collect();
     Ok((RunTaskResponse { tasks, failures }, draft.finish()))
+}
+
+/// Where the first task of such a RunTask would go now, or why nowhere. Nothing changes.
+///
+/// # Errors
+/// As RunTask's.
+pub fn explain(context: &mut Context, request: &RunTaskRequest) -> Result<Verdict, ApiError> {
+    let cluster = context.state.cluster(&request.cluster)?;
+    let order = making::order(context.state, cluster, &wish(request))?;
+    let (_, strategies) = (constraints(request)?, strategies(request)?);
+    let launches = launch::of_each(cluster, &asked(request), 1)?;
+    let launch = launches.first().ok_or_else(|| ApiError::invalid(NO_INSTANCES))?;
+    let task = TaskRecord { strategies: strategies.to_vec(), ..order.task(launch, context)? };
+    Ok(explain::task(context.state, &task))
 }
 
 fn wish(request: &RunTaskRequest) -> Wish<'_> {
@@ -92,24 +106,7 @@ fn count(request: &RunTaskRequest) -> Result<usize, ApiError> {
 
 fn constraints(request: &RunTaskRequest) -> Result<&[PlacementConstraint], ApiError> {
     let constraints = request.placement_constraints.as_deref().unwrap_or_default();
-    for constraint in constraints {
-        match (constraint.kind.as_deref(), constraint.expression.as_deref()) {
-            (Some("distinctInstance"), None | Some("")) => {}
-            (Some("distinctInstance"), Some(_)) => {
-                return Err(ApiError::invalid("The distinctInstance constraint does not take an expression."));
-            }
-            (Some("memberOf"), Some(expression)) if expression.chars().count() <= MAX_EXPRESSION_LENGTH => {}
-            (Some("memberOf"), Some(_)) => {
-                let words = format!("An expression can have at most {MAX_EXPRESSION_LENGTH} characters.");
-                return Err(ApiError::invalid(words));
-            }
-            (Some("memberOf"), None) => return Err(ApiError::invalid("The memberOf constraint needs an expression.")),
-            (_, _) => {
-                let words = "placementConstraints type should be one of [distinctInstance,memberOf]";
-                return Err(ApiError::invalid(words));
-            }
-        }
-    }
+    Constraints::check(constraints).map_err(|error| invalid(&error))?;
     Ok(constraints)
 }
 
@@ -120,22 +117,15 @@ fn strategies(request: &RunTaskRequest) -> Result<&[PlacementStrategy], ApiError
         return Err(ApiError::invalid(format!("placementStrategy can have at most {MAX_STRATEGIES} items.")));
     }
     for strategy in strategies {
-        let field = strategy.field.as_deref().unwrap_or_default();
-        let lower = field.to_ascii_lowercase();
-        let good = match strategy.kind.as_deref() {
-            Some("random") => field.is_empty(),
-            Some("binpack") => matches!(lower.as_str(), "cpu" | "memory"),
-            Some("spread") => matches!(lower.as_str(), "instanceid" | "host") || lower.starts_with("attribute:"),
-            Some(_) | None => {
-                return Err(ApiError::invalid("placementStrategy type should be one of [random,spread,binpack]"));
-            }
-        };
-        if !good {
-            let kind = strategy.kind.as_deref().unwrap_or_default();
-            return Err(ApiError::invalid(format!("The placement strategy {kind} does not have the field {field:?}.")));
-        }
+        Strategy::read(strategy).map_err(|error| invalid(&error))?;
     }
     Ok(strategies)
+}
+
+/// With the whole chain of causes.
+fn invalid(error: &dyn std::error::Error) -> ApiError {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    ApiError::invalid(causes.map(ToString::to_string).collect::<Vec<_>>().join(": "))
 }
 
 fn nothing_to_choose(constraints: &[PlacementConstraint], strategies: &[PlacementStrategy]) -> Result<(), ApiError> {
@@ -159,7 +149,7 @@ struct Run {
 
 impl Run {
     fn add(&mut self, context: &mut Context<'_>, task: TaskRecord) -> Result<(), ApiError> {
-        let waits = task.capacity_provider.as_deref().is_some_and(|name| !FARGATE_PROVIDERS.contains(&name));
+        let waits = task.capacity_provider.as_deref().is_some_and(|name| !BUILT_IN.contains(&name));
         if !waits && self.full.contains(&task.launch_type) {
             return Ok(());
         }

@@ -11,7 +11,7 @@ use super::launch::Launch;
 use super::making::{self, MAX_TASKS, Wish};
 use crate::answer::{Answer, Context};
 use crate::draft::Draft;
-use crate::explain;
+use crate::explain::{self, Verdict};
 use crate::names;
 use crate::placing;
 use crate::records::{InstanceStatus, TaskRecord};
@@ -89,10 +89,13 @@ fn fits(state: &State, task: &TaskRecord, id: &ContainerInstanceId) -> Result<()
     let found = placing::with_wanted(state, task, |wanted| {
         explain::explain(&alone, &Wanted { constraints: &[], strategies: &[], ..wanted.clone() })
     });
-    match found.map(|report| report.lines.into_iter().next()) {
-        Err(_) => Ok(()),
-        Ok(Some(line)) => Err(line),
-        Ok(None) => Err(explain::Line {
+    let report = match found {
+        Verdict::Fits(_) => return Ok(()),
+        Verdict::Fails(report) => report,
+    };
+    match report.lines.into_iter().next() {
+        Some(line) => Err(line),
+        None => Err(explain::Line {
             instance: id.clone(),
             host_name: String::new(),
             reason: "INACTIVE",

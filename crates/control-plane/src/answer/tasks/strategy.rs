@@ -6,15 +6,8 @@
 use ecs::operations::ApiError;
 use ecs::operations::shapes::CapacityProviderStrategyItem;
 
-use crate::names;
-use crate::placing::FARGATE_PROVIDERS;
+use crate::answer::capacity_providers;
 use crate::records::Cluster;
-use crate::state::State;
-
-/// "A capacity provider strategy can contain a maximum of 20 capacity providers."
-const MAX_ITEMS: usize = 20;
-const MAX_WEIGHT: i64 = 1_000;
-const MAX_BASE: i64 = 100_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Item {
@@ -23,56 +16,20 @@ pub(super) struct Item {
     pub(super) base: u64,
 }
 
-pub(super) fn read(
-    state: &State,
-    cluster: &Cluster,
-    given: &[CapacityProviderStrategyItem],
-) -> Result<Vec<Item>, ApiError> {
-    if given.len() > MAX_ITEMS {
-        return Err(ApiError::invalid(format!("capacityProviderStrategy can have at most {MAX_ITEMS} items.")));
-    }
-    let items = given.iter().map(item).collect::<Result<Vec<Item>, ApiError>>()?;
-    for item in &items {
-        let fargate = FARGATE_PROVIDERS.contains(&item.provider.as_str());
-        if !fargate && !state.capacity_providers.get(&item.provider).is_some_and(|provider| provider.active) {
-            let words = format!("The specified capacity provider '{}' was not found.", item.provider);
-            return Err(ApiError::invalid(words));
-        }
-        if !cluster.capacity_providers.contains(&item.provider) {
-            return Err(ApiError::invalid(
-                "The specified capacity provider strategy cannot contain a capacity provider that is not associated \
-                 with the cluster. Associate the capacity provider with the cluster and try again.",
-            ));
-        }
-    }
-    let fargate = items.iter().filter(|item| FARGATE_PROVIDERS.contains(&item.provider.as_str())).count();
-    if fargate != 0 && fargate != items.len() {
-        return Err(ApiError::invalid(
-            "A capacity provider strategy cannot contain a mix of capacity providers using Auto Scaling groups and \
-             Fargate providers. Specify one or the other and try again.",
-        ));
-    }
-    if items.iter().filter(|item| item.base > 0).count() > 1 {
-        return Err(ApiError::invalid("Only one capacity provider in a strategy can have a base defined."));
-    }
+/// "If you specify a capacity provider strategy … at least one must have a weight value greater than zero".
+pub(super) fn read(cluster: &Cluster, given: &[CapacityProviderStrategyItem]) -> Result<Vec<Item>, ApiError> {
+    let given = capacity_providers::strategy(given, &cluster.capacity_providers)?;
+    let number = |value: Option<i64>| value.and_then(|value| u64::try_from(value).ok()).unwrap_or(0);
+    let item = |item: CapacityProviderStrategyItem| Item {
+        provider: item.capacity_provider.unwrap_or_default(),
+        weight: number(item.weight),
+        base: number(item.base),
+    };
+    let items: Vec<Item> = given.into_iter().map(item).collect();
     if items.iter().all(|item| item.weight == 0) {
         return Err(ApiError::invalid("At least one capacity provider must have a weight greater than zero."));
     }
     Ok(items)
-}
-
-fn item(given: &CapacityProviderStrategyItem) -> Result<Item, ApiError> {
-    let name = names::required(&given.capacity_provider, "capacityProvider")?;
-    Ok(Item {
-        provider: names::capacity_provider(name)?.to_owned(),
-        weight: bounded(given.weight, MAX_WEIGHT, "weight")?,
-        base: bounded(given.base, MAX_BASE, "base")?,
-    })
-}
-
-fn bounded(given: Option<i64>, most: i64, member: &str) -> Result<u64, ApiError> {
-    let value = u64::try_from(given.unwrap_or(0)).ok().filter(|value| *value <= most.unsigned_abs());
-    value.ok_or_else(|| ApiError::invalid(format!("{member} should be between 0 and {most}.")))
 }
 
 /// Each task's provider: the base first; of the rest, each the one that is furthest behind its weight, of equals the first.
@@ -105,10 +62,8 @@ mod tests {
         Item { provider: provider.to_owned(), weight, base }
     }
 
-    /// "if the base value … for capacityProviderA is 1 and weights are 1 and 4": one for the base, then four of B for
-    /// each of A (API_CapacityProviderStrategyItem: "if you specify a weight of 1 for capacityProviderA and a weight of 4
-    /// for capacityProviderB, then for every one task that's run using capacityProviderA, four tasks would use
-    /// capacityProviderB").
+    /// "If you specify a weight of 1 for capacityProviderA and a weight of 4 for capacityProviderB, then for every one task
+    /// that's run using capacityProviderA, four tasks would use capacityProviderB" (API_CapacityProviderStrategyItem).
     #[test]
     fn tasks_are_shared_out_by_base_and_weight() {
         let of = |items: &[Item], count| {
