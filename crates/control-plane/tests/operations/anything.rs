@@ -6,65 +6,51 @@ use serde_json::{Map, Value, json};
 
 use crate::world::{World, arn};
 
-const MEMBERS: [&str; 58] = [
-    "attributeName",
-    "attributes",
-    "attributeValue",
-    "autoScalingGroupArn",
-    "autoScalingGroupProvider",
-    "base",
-    "capacityProvider",
+/// Members by the shape that the model gives them. What has none here is text.
+const TEXT_LISTS: [&str; 8] = [
     "capacityProviders",
+    "clusters",
+    "containerInstances",
+    "include",
+    "requiresCompatibilities",
+    "tagKeys",
+    "taskDefinitions",
+    "tasks",
+];
+const TEXTS: [&str; 25] = [
+    "attributeName",
+    "attributeValue",
+    "capacityProvider",
     "cluster",
     "clusterName",
-    "clusters",
-    "configuration",
-    "containerDefinitions",
     "containerInstance",
     "containerInstanceArn",
-    "containerInstances",
-    "cpu",
-    "defaultCapacityProviderStrategy",
-    "effectiveSettings",
     "family",
     "familyPrefix",
     "filter",
-    "force",
-    "image",
-    "include",
-    "integerValue",
-    "key",
-    "managedScaling",
-    "maxResults",
-    "memory",
+    "instanceIdentityDocument",
     "name",
     "networkMode",
     "nextToken",
-    "platformDevices",
-    "portMappings",
     "principalArn",
-    "requiresCompatibilities",
+    "reason",
     "resourceArn",
-    "serviceConnectDefaults",
-    "settings",
     "sort",
+    "startedBy",
     "status",
-    "stringSetValue",
-    "tagKeys",
-    "tags",
-    "targetCapacity",
-    "targetId",
     "targetType",
     "task",
     "taskDefinition",
-    "taskDefinitions",
-    "tasks",
-    "totalResources",
-    "type",
     "value",
-    "versionInfo",
-    "volumes",
-    "weight",
+    "wild",
+];
+const STRUCTURES: [(&str, &[&str]); 6] = [
+    ("attributes", &["name", "value", "targetType", "targetId"]),
+    ("containerDefinitions", &["name", "image", "user"]),
+    ("defaultCapacityProviderStrategy", &["capacityProvider"]),
+    ("settings", &["name", "value"]),
+    ("tags", &["key", "value"]),
+    ("totalResources", &["name", "type"]),
 ];
 
 fn texts() -> impl Strategy<Value = String> {
@@ -121,17 +107,53 @@ fn texts() -> impl Strategy<Value = String> {
     prop_oneof![9 => prop::sample::select(known), 1 => ".{0,40}"]
 }
 
-fn values() -> impl Strategy<Value = Value> {
+/// What a member of this name may well be.
+fn likely(name: &str) -> Vec<String> {
+    let instance = "01010101010101010101010101010101";
+    let texts: &[&str] = match name {
+        "cluster" | "clusters" | "clusterName" => &["default", "prod"],
+        "containerInstance" | "containerInstances" | "targetId" => &[instance],
+        "taskDefinition" | "taskDefinitions" => &["web:1", "web:2", "web:3"],
+        "capacityProvider" | "capacityProviders" => &["hosts", "FARGATE", "FARGATE_SPOT"],
+        "targetType" => &["container-instance"],
+        "status" => &["ACTIVE", "DRAINING", "INACTIVE"],
+        "sort" => &["ASC", "DESC"],
+        "include" => &["TAGS"],
+        "name" => &["containerInsights", "awsvpcTrunking", "stack", "CPU"],
+        "value" => &["enabled", "disabled"],
+        "family" | "familyPrefix" => &["web", "w"],
+        "image" | "key" | "tagKeys" | "attributeName" => &["stack", "a", "b"],
+        "filter" => &["attribute:stack == enabled", "runningTasksCount > 0"],
+        "networkMode" => &["awsvpc", "bridge"],
+        "requiresCompatibilities" => &["EC2", "FARGATE"],
+        "principalArn" => &["arn:aws:iam::123456789012:root", "arn:aws:iam::123456789012:user/x"],
+        "resourceArn" => {
+            let resources = ["cluster/default", "task-definition/web:1", "capacity-provider/hosts", "cluster/prod"];
+            let instance = arn(&format!("container-instance/default/{instance}"));
+            return resources.map(arn).into_iter().chain([instance]).collect();
+        }
+        _ => &["default"],
+    };
+    texts.iter().map(|text| (*text).to_owned()).collect()
+}
+
+fn text_of(name: &'static str) -> impl Strategy<Value = String> {
+    prop_oneof![5 => prop::sample::select(likely(name)), 1 => texts()]
+}
+
+fn wild() -> impl Strategy<Value = Value> {
+    let numbers = [json!(0), json!(1), json!(-1), json!(100), json!(i64::MAX), json!(i64::MIN), json!(1.5)];
     let leaf = prop_oneof![
-        6 => texts().prop_map(Value::from),
-        2 => prop::sample::select(vec![json!(0), json!(1), json!(-1), json!(100), json!(i64::MAX), json!(i64::MIN), json!(1.5)]),
-        1 => any::<bool>().prop_map(Value::from),
-        1 => Just(Value::Null),
+        texts().prop_map(Value::from),
+        prop::sample::select(numbers.to_vec()),
+        any::<bool>().prop_map(Value::from),
+        Just(Value::Null),
     ];
     leaf.prop_recursive(3, 24, 4, |inner| {
+        let member = prop::sample::select(&TEXTS[..]);
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((prop::sample::select(&MEMBERS[..]), inner), 0..5).prop_map(object),
+            prop::collection::vec((member, inner), 0..5).prop_map(object),
         ]
     })
 }
@@ -140,9 +162,33 @@ fn object(members: Vec<(&'static str, Value)>) -> Value {
     members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>().into()
 }
 
-/// A request of which every member has the shape that the model gives it more often than not: lists where there are some.
+/// Most members of a request, each mostly of its shape.
 fn requests() -> impl Strategy<Value = Value> {
-    prop::collection::vec((prop::sample::select(&MEMBERS[..]), values()), 0..6).prop_map(object)
+    let text = prop::sample::select(&TEXTS[..])
+        .prop_flat_map(|name| text_of(name).prop_map(move |text| (name, Value::from(text))));
+    let list = prop::sample::select(&TEXT_LISTS[..]).prop_flat_map(|name| {
+        prop::collection::vec(text_of(name), 0..3).prop_map(move |list| (name, Value::from(list)))
+    });
+    let structures = prop::sample::select(&STRUCTURES[..]).prop_flat_map(|(name, members)| {
+        prop::collection::vec(structure(members), 0..3).prop_map(move |all| (name, all.into()))
+    });
+    let number = prop::sample::select(vec!["maxResults", "count"]);
+    let number = (number, prop::sample::select(vec![1, 5, 10, 0, 100, -1])).prop_map(|(name, it)| (name, json!(it)));
+    let flag = prop::sample::select(vec!["force", "effectiveSettings"]);
+    let flag = (flag, any::<bool>()).prop_map(|(name, flag)| (name, json!(flag)));
+    let odd = (prop::sample::select(&TEXTS[..]), wild());
+    let group = texts().prop_map(|group| ("autoScalingGroupProvider", json!({"autoScalingGroupArn": group})));
+    let member = prop_oneof![60 => text, 40 => list, 40 => structures, 5 => number, 10 => flag, 1 => odd, 5 => group];
+    prop::collection::vec(member, 0..40).prop_map(object)
+}
+
+fn structure(members: &'static [&'static str]) -> impl Strategy<Value = Value> {
+    let texts: Vec<_> =
+        members.iter().map(|name| text_of(name).prop_map(move |text| (*name, Value::from(text)))).collect();
+    (texts, 1..=members.len()).prop_map(|(mut members, kept)| {
+        members.truncate(kept);
+        object(members)
+    })
 }
 
 proptest! {
@@ -158,7 +204,7 @@ proptest! {
         }));
         world.task("default", &instance);
         for (operation, request) in asked {
-            // What cannot be read never gets here.
+            // What is of the wrong type is refused where it is read.
             if !matches!(Operation::read(operation, &request), Some(Ok(_))) {
                 continue;
             }
