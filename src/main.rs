@@ -1,5 +1,6 @@
 //! The `coracle` binary: arguments and wiring, nothing else. One file a command.
 
+mod agent;
 mod backup;
 mod clock;
 mod copy;
@@ -76,6 +77,7 @@ enum Command {
     Network(network::Arguments),
     Secret(secret::Arguments),
     Serve(serve::Arguments),
+    Agent(agent::Arguments),
     Credentials(credentials::Arguments),
     Backup(backup::BackupArguments),
     Restore(backup::RestoreArguments),
@@ -149,6 +151,7 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Network(arguments) => network::run(options, arguments),
         Command::Secret(arguments) => secret::run(options, arguments),
         Command::Serve(arguments) => serve::run(options, arguments),
+        Command::Agent(arguments) => agent::run(options, arguments),
         Command::Credentials(arguments) => credentials::run(options, arguments),
         Command::Backup(arguments) => backup::backup(options, arguments),
         Command::Restore(arguments) => backup::restore(options, arguments),

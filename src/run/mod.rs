@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use agent::compose::Identity;
 use agent::driver::{self, Images, StartError, Started};
 use agent::interface::InterfaceError;
-use agent::compose::Identity;
 use agent::recovery::Network;
 use agent::wanted_images::{self, ImageError};
 use agent::{Host, Plan, compose, dice, ending};
@@ -281,7 +281,10 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
         }
         StartError::Images(
             ImageError::Name { .. }
-            | ImageError::Open { .. } | ImageError::Store { .. } | ImageError::Login { .. } | ImageError::Runtime { .. },
+            | ImageError::Open { .. }
+            | ImageError::Store { .. }
+            | ImageError::Login { .. }
+            | ImageError::Runtime { .. },
         )
         | StartError::VpcNetwork(_)
         | StartError::Environment(_)

@@ -14,8 +14,10 @@ use server::events::sink;
 use server::tls::Given;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::agent::{InstanceArguments, Prepared, beside};
 use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
 use crate::options::{Options, require_root};
+use crate::recovery;
 use own::Own;
 
 /// Where the API is unless somebody says otherwise.
@@ -75,6 +77,8 @@ pub(crate) struct Arguments {
     /// How many stopped tasks are described at most.
     #[arg(long, value_name = "NUMBER")]
     keep_stopped_count: Option<usize>,
+    #[command(flatten)]
+    instance: InstanceArguments,
     /// Seconds after which a container instance that has no connection counts as lost, with its tasks; never otherwise.
     #[arg(long, value_name = "SECONDS")]
     lost_after: Option<u64>,
@@ -88,9 +92,16 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         None => options.roots()?,
     };
     let server = server_options(&roots, arguments)?;
+    let instance = match arguments.no_agent {
+        true => None,
+        false => {
+            let host = recovery::host_of(roots)?;
+            Some(arguments.instance.prepare(host, &arguments.region, &arguments.account_id)?)
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build();
     let runtime = runtime.doing("starting the threads that answer")?;
-    let outcome = runtime.block_on(serve(&server, own.as_ref()));
+    let outcome = runtime.block_on(serve(&server, instance, own.as_ref()));
     // What is still being answered has had its time.
     runtime.shutdown_background();
     let gone = own.map_or(Ok(()), |own| own.end(options));
@@ -98,8 +109,11 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn serve(options: &daemon::Options, own: Option<&Own>) -> Result<(), Failure> {
+async fn serve(options: &daemon::Options, instance: Option<Prepared>, own: Option<&Own>) -> Result<(), Failure> {
     let daemon = daemon::open(options).await.map_err(|error| advice(error, options))?;
+    if let Some(instance) = instance {
+        beside(instance, daemon.connector())?;
+    }
     tell(&daemon, options);
     let until = end(own)?;
     daemon.run(until).await.map_err(Failure::from)
@@ -112,9 +126,8 @@ fn advice(error: daemon::Error, options: &daemon::Options) -> Failure {
         daemon::Error::Lock(server::lock::Error::Taken(_)) => Failure::from(error)
             .next("stop that daemon first, or give this one other directories: --data-dir, --run-dir"),
         daemon::Error::Listen(_) => Failure::from(error).next(format!("--listen {}:0", options.listen.ip())),
-        daemon::Error::Store(_) => {
-            Failure::from(error).next("coracle restore FILE puts a backup in its place, and keeps the old one beside it")
-        }
+        daemon::Error::Store(_) => Failure::from(error)
+            .next("coracle restore FILE puts a backup in its place, and keeps the old one beside it"),
         _ => Failure::from(error),
     }
 }
@@ -125,9 +138,10 @@ fn server_options(roots: &Roots, arguments: &Arguments) -> Result<daemon::Option
             .exit(BAD_INPUT)
             .next("twelve digits, such as 123456789012"));
     }
-    let files = arguments.events_file.iter().map(|path| {
-        Ok(sink::Target { text: path.display().to_string(), kind: sink::Kind::File(path.clone()) })
-    });
+    let files = arguments
+        .events_file
+        .iter()
+        .map(|path| Ok(sink::Target { text: path.display().to_string(), kind: sink::Kind::File(path.clone()) }));
     let webs = arguments.events_webhook.iter().map(|url| {
         let uri: Result<_, _> = url.parse();
         let uri = uri.doing(format!("--events-webhook {url:?}")).map_err(|failure| failure.exit(BAD_INPUT))?;

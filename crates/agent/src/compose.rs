@@ -109,11 +109,7 @@ pub struct Composed {
     pub secrets: Vec<ContainerSecrets>,
 }
 
-pub fn network_request(
-    plan: &Plan,
-    runtime_ids: &[String],
-    interface: Option<InterfaceRequest>,
-) -> Request {
+pub fn network_request(plan: &Plan, runtime_ids: &[String], interface: Option<InterfaceRequest>) -> Request {
     let containers = plan.definition.container_definitions.iter().zip(runtime_ids);
     Request {
         task: plan.task.id.clone(),

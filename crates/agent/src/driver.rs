@@ -123,11 +123,7 @@ pub struct Gathered {
 
 /// Fetches what a task needs. Nothing of the task exists yet, so the caller may be killed, as it may wish to be: a
 /// service that does not answer takes half a minute.
-pub fn gather<E: std::error::Error>(
-    host: &Host,
-    plan: &Plan,
-    now: Timestamp,
-) -> Result<Gathered, StartError<E>> {
+pub fn gather<E: std::error::Error>(host: &Host, plan: &Plan, now: Timestamp) -> Result<Gathered, StartError<E>> {
     let mut stages = Stages::default();
     refuse_taken_name(host, plan)?;
     // Nothing is made and nothing pulled for a task that has to be refused. `write_down` chooses for good.
@@ -157,7 +153,9 @@ where
     let Gathered { fetched, router, volumes, mut stages } = gathered;
     let ids = Ids::throw(plan).map_err(StartError::Dice)?;
     let interface = interface(host, plan)?;
-    let new = stages.measure("directories", || task_dir::create(&host.roots, &plan.task.id)).map_err(StartError::Directory)?;
+    let new = stages
+        .measure("directories", || task_dir::create(&host.roots, &plan.task.id))
+        .map_err(StartError::Directory)?;
     let pull_started_at = now();
     let wanted = interface.as_ref().map(|interface| interface.choice.request.clone());
     let (said, asked, hold) = match interface {

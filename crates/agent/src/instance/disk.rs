@@ -44,7 +44,7 @@ fn failed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> DiskErr
 /// The last assignment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Kept {
+pub(crate) struct Kept {
     /// Of the boot in which it was written.
     pub boot_id: String,
     pub assignment: Assignment,
@@ -52,14 +52,14 @@ pub struct Kept {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Identity {
+pub(crate) struct Identity {
     pub instance: ContainerInstanceId,
     pub cluster: String,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Mark {
+pub(crate) struct Mark {
     pub boot_id: String,
     /// False for a task that is to be begun again after a reboot.
     pub begun: bool,
@@ -73,26 +73,26 @@ pub struct Mark {
 /// How a task ended that has no status of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Ended {
+pub(crate) struct Ended {
     pub code: StopCode,
     pub reason: String,
     pub at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Durability {
+pub(crate) enum Durability {
     /// Survives every process's death; a power cut ends the tasks as well.
     Kernel,
     Disk,
 }
 
 #[derive(Clone, Debug)]
-pub struct Disk {
+pub(crate) struct Disk {
     data: PathBuf,
 }
 
 impl Disk {
-    pub fn open(data: &Path) -> Result<Disk, DiskError> {
+    pub(crate) fn open(data: &Path) -> Result<Disk, DiskError> {
         let disk = Disk { data: data.to_owned() };
         let tasks = disk.tasks();
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&tasks).map_err(failed(&tasks, "made"))?;
@@ -104,29 +104,29 @@ impl Disk {
     }
 
     /// With the host's key in it, where it has joined another.
-    pub fn agent(&self) -> PathBuf {
+    pub(crate) fn agent(&self) -> PathBuf {
         self.data.join(AGENT)
     }
 
-    pub fn assignment(&self) -> Result<Option<Kept>, DiskError> {
+    pub(crate) fn assignment(&self) -> Result<Option<Kept>, DiskError> {
         read(&self.data.join(ASSIGNMENT))
     }
 
     /// Durable when this returns.
-    pub fn write_assignment(&self, kept: &Kept) -> Result<(), DiskError> {
+    pub(crate) fn write_assignment(&self, kept: &Kept) -> Result<(), DiskError> {
         write(&self.data.join(ASSIGNMENT), &json(kept), Durability::Disk)
     }
 
-    pub fn identity(&self) -> Result<Option<Identity>, DiskError> {
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, DiskError> {
         read(&self.agent().join(INSTANCE))
     }
 
-    pub fn write_identity(&self, identity: &Identity) -> Result<(), DiskError> {
+    pub(crate) fn write_identity(&self, identity: &Identity) -> Result<(), DiskError> {
         write(&self.agent().join(INSTANCE), &json(identity), Durability::Disk)
     }
 
     /// A mark that cannot be read still says that its task was begun.
-    pub fn marks(&self) -> Result<BTreeMap<TaskId, Mark>, DiskError> {
+    pub(crate) fn marks(&self) -> Result<BTreeMap<TaskId, Mark>, DiskError> {
         let tasks = self.tasks();
         let mut marks = BTreeMap::new();
         for entry in fs::read_dir(&tasks).map_err(failed(&tasks, "listed"))? {
@@ -142,11 +142,11 @@ impl Disk {
         Ok(marks)
     }
 
-    pub fn mark(&self, id: &TaskId, mark: &Mark, durability: Durability) -> Result<(), DiskError> {
+    pub(crate) fn mark(&self, id: &TaskId, mark: &Mark, durability: Durability) -> Result<(), DiskError> {
         write(&self.tasks().join(id.as_str()), &json(mark), durability)
     }
 
-    pub fn unmark(&self, id: &TaskId) -> Result<(), DiskError> {
+    pub(crate) fn unmark(&self, id: &TaskId) -> Result<(), DiskError> {
         let path = self.tasks().join(id.as_str());
         match fs::remove_file(&path) {
             Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(failed(&path, "removed")(cause)),
@@ -159,7 +159,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain data with string keys")
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DiskError> {
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, DiskError> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(path, "understood")(error.into())),
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(None),

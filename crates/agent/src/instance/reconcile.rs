@@ -27,8 +27,14 @@ pub enum Step {
     /// Of a task that this host has never had.
     Start(Box<AssignedTask>),
     /// Of a task that this host has never had either: it stops without having been started.
-    NeverStart { id: TaskId, why: Why },
-    Stop { id: TaskId, why: Why },
+    NeverStart {
+        id: TaskId,
+        why: Why,
+    },
+    Stop {
+        id: TaskId,
+        why: Why,
+    },
     /// Nobody wants to hear of it any more.
     Release(TaskId),
 }
@@ -120,7 +126,8 @@ mod tests {
         ];
         for (standing, desired, expected) in table {
             let here = standing.map(|standing| (id(1), standing)).into_iter().collect();
-            let assignment: Vec<AssignedTask> = desired.clone().map(|desired| assigned(1, desired)).into_iter().collect();
+            let assignment: Vec<AssignedTask> =
+                desired.clone().map(|desired| assigned(1, desired)).into_iter().collect();
             let expected: Vec<Step> = expected.into_iter().collect();
             assert_eq!(steps(&here, &assignment), expected, "{standing:?} under {desired:?}");
         }

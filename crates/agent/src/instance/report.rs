@@ -11,7 +11,7 @@ use super::verdict;
 
 /// What a report needs besides the task itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Around<'a> {
+pub(crate) struct Around<'a> {
     /// Of the task's status before a reboot after which it was started again.
     pub versions_before: u64,
     pub boot_id: &'a str,
@@ -19,7 +19,7 @@ pub struct Around<'a> {
 }
 
 /// Of a task that has its directory.
-pub fn of_task(spec: &TaskSpec, status: Option<&TaskStatus>, around: Around<'_>) -> TaskReport {
+pub(crate) fn of_task(spec: &TaskSpec, status: Option<&TaskStatus>, around: Around<'_>) -> TaskReport {
     let mut task = crate::describe::task(spec, status);
     task.version += around.versions_before;
     if let Some(status) = status.filter(|status| was_cut_short_by_a_reboot(status, around.boot_id)) {
@@ -36,7 +36,7 @@ fn was_cut_short_by_a_reboot(status: &TaskStatus, boot_id: &str) -> bool {
 }
 
 /// Of a task without one: its start is under way, or it has `ended` before it had any.
-pub fn of_assigned(assigned: &AssignedTask, ended: Option<&Ended>, around: Around<'_>) -> TaskReport {
+pub(crate) fn of_assigned(assigned: &AssignedTask, ended: Option<&Ended>, around: Around<'_>) -> TaskReport {
     let prefix = format!("arn:aws:ecs:{}:{}", assigned.region, assigned.account_id);
     let definition = &assigned.definition;
     let task_arn = format!("{prefix}:task/{}/{}", assigned.cluster, assigned.id);

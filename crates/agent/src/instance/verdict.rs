@@ -15,9 +15,9 @@ const MAX_REASON_CHARACTERS: usize = 1024;
 pub(crate) const INTERRUPTED: &str =
     "ResourceInitializationError: the container instance's agent ended while it was starting the task";
 
-/// One that this build does not know.
-pub(crate) fn launch_type(error: &ecs::launch_type::LaunchTypeError) -> Why {
-    failed(format!("ResourceInitializationError: {error}"))
+/// Something that every task needs, this one too.
+pub(crate) fn resource(error: &dyn std::error::Error) -> Why {
+    failed(format!("ResourceInitializationError: {}", chain(error)))
 }
 
 /// Of a standalone task whose host was started again.
@@ -75,6 +75,9 @@ mod tests {
         let name = ecs::ContainerName::try_from("web".to_owned()).expect("a name");
         let cause = "Bad Name".parse::<images::Reference>().expect_err("no name");
         let why = of_start(&StartError::Images(ImageError::Name { container: name, cause }));
-        assert!(why.reason.starts_with("CannotPullContainerError: container web: its image's name is wrong: "), "{why:?}");
+        assert!(
+            why.reason.starts_with("CannotPullContainerError: container web: its image's name is wrong: "),
+            "{why:?}"
+        );
     }
 }
