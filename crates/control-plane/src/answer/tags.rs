@@ -118,7 +118,12 @@ pub fn untag(context: &mut Context, request: &UntagResourceRequest) -> Answer<Un
 }
 
 pub fn list(context: &mut Context, request: &ListTagsForResourceRequest) -> Answer<ListTagsForResourceResponse> {
-    let resource = find(context, &request.resource_arn)?;
+    // Of the three operations, this one has no ResourceNotFoundException
+    // (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTagsForResource.html#API_ListTagsForResource_Errors>).
+    let declared = |error: ApiError| {
+        if error.code == ErrorCode::ResourceNotFound { ApiError::invalid(error.message) } else { error }
+    };
+    let resource = find(context, &request.resource_arn).map_err(declared)?;
     Ok((ListTagsForResourceResponse { tags: tags_of(&resource).to_vec() }, Changes::default()))
 }
 

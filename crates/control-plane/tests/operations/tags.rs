@@ -69,9 +69,11 @@ fn resources_that_are_not_there() {
         ),
     ] {
         let request = json!({"resourceArn": resource, "tags": [{"key": "a", "value": "b"}], "tagKeys": ["a"]});
-        for operation in ["TagResource", "UntagResource", "ListTagsForResource"] {
+        for operation in ["TagResource", "UntagResource"] {
             assert_eq!(world.refused(operation, request.clone()), refusal, "{operation} {resource}");
         }
+        let listed = refusal.replace("ResourceNotFoundException", "InvalidParameterException");
+        assert_eq!(world.refused("ListTagsForResource", request), listed, "{resource}");
     }
 }
 
