@@ -69,6 +69,7 @@ fn ring(draft: &mut Draft, timer: &Timer, now: Timestamp) {
                 draft.remove(Key::Cluster(name.clone()));
             }
         }
+        Timer::CapacityProvider(name) => draft.remove(Key::CapacityProvider(name.clone())),
         Timer::TaskDefinition(family, revision) => {
             let key = (family.clone(), *revision);
             let deleting = draft

@@ -19,7 +19,7 @@ pub struct Settings {
     /// How long a clientToken of RunTask is remembered
     /// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/ECS_Idempotency.html>).
     pub client_token_ms: u64,
-    /// How long a deleted cluster, a deregistered instance and a definition under deletion are described.
+    /// How long what is deleted is described: clusters, capacity providers, definitions, deregistered instances.
     pub inactive_ms: u64,
 }
 

@@ -12,6 +12,8 @@ use crate::state::State;
 pub(crate) enum Timer {
     /// An INACTIVE cluster has been described for long enough.
     Cluster(String),
+    /// As has an INACTIVE capacity provider.
+    CapacityProvider(String),
     /// As has a definition that is to be deleted.
     TaskDefinition(String, u32),
     /// An instance has been out of touch for too long, or, INACTIVE, described for long enough.
@@ -29,6 +31,10 @@ pub(crate) fn of(state: &State, key: &Key) -> Option<(Timestamp, Timer)> {
         Key::Cluster(name) => {
             let cluster = state.clusters.get(name).filter(|cluster| !cluster.active)?;
             Some((cluster.changed_at.plus_ms(settings.inactive_ms), Timer::Cluster(name.clone())))
+        }
+        Key::CapacityProvider(name) => {
+            let provider = state.capacity_providers.get(name).filter(|provider| !provider.active)?;
+            Some((provider.changed_at.plus_ms(settings.inactive_ms), Timer::CapacityProvider(name.clone())))
         }
         Key::TaskDefinition(family, revision) => {
             let definition = state.task_definitions.get(&(family.clone(), *revision))?;
@@ -58,6 +64,6 @@ pub(crate) fn of(state: &State, key: &Key) -> Option<(Timestamp, Timer)> {
             let at = reserved.used_at.plus_ms(settings.client_token_ms);
             Some((at, Timer::Token(cluster.clone(), token.clone())))
         }
-        Key::CapacityProvider(_) | Key::Family(_) | Key::AccountSetting(..) => None,
+        Key::Family(_) | Key::AccountSetting(..) => None,
     }
 }

@@ -23,6 +23,9 @@ use crate::state::State;
 
 /// "A list of up to 100 cluster names".
 const MAX_DESCRIBED: usize = 100;
+/// "Clusters per account - 10,000" (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-quotas.html>),
+/// deleted ones that are still described among them.
+const MAX_CLUSTERS: usize = 10_000;
 const FIELDS: [&str; 5] = ["ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "STATISTICS", "TAGS"];
 /// The one cluster setting, which is an account setting as well.
 const INSIGHTS: &str = "containerInsights";
@@ -46,6 +49,9 @@ pub fn create(context: &mut Context, request: &CreateClusterRequest) -> Answer<C
         }
         let shown = shown(context, cluster, Details::all());
         return Ok((CreateClusterResponse { cluster: Some(shown) }, Changes::default()));
+    }
+    if context.state.clusters.size() >= MAX_CLUSTERS && !context.state.clusters.contains_key(name) {
+        return Err(ApiError::client("The maximum number of clusters has been exceeded."));
     }
     let shown = shown(context, &wanted, Details::all());
     let mut changes = Changes::default();

@@ -232,3 +232,43 @@ fn capacity_providers_are_replaced_as_a_whole() {
     let cleared = world.call("PutClusterCapacityProviders", put(json!([]), json!([])));
     assert_eq!(cleared["cluster"]["defaultCapacityProviderStrategy"], json!([]));
 }
+
+/// "Clusters with an INACTIVE status might remain discoverable in your account for a period of time." Here it is an hour, for
+/// everything that is deleted.
+#[test]
+fn what_is_deleted_is_described_for_a_time() {
+    const HOUR_MS: u64 = 3_600_000;
+    let mut world = World::with_cluster();
+    let instance = world.instance("default", 1);
+    let task = world.task("default", &instance);
+    let provider = json!({"name": "hosts", "autoScalingGroupProvider": {"autoScalingGroupArn": "g"}});
+    world.call("CreateCapacityProvider", provider);
+    world.call("DeleteCapacityProvider", json!({"capacityProvider": "hosts"}));
+    world.call("DeregisterTaskDefinition", json!({"taskDefinition": "task:1"}));
+    world.call("DeleteTaskDefinitions", json!({"taskDefinitions": ["task:1"]}));
+    world.call("CreateCluster", json!({"clusterName": "old"}));
+    world.call("DeleteCluster", json!({"cluster": "old"}));
+    let instance = json!({"containerInstances": [instance.to_string()]});
+    let described = |world: &mut World| {
+        let count = |answer: serde_json::Value, member: &str| answer[member].as_array().map_or(0, Vec::len);
+        [
+            count(world.call("DescribeClusters", json!({"clusters": ["old"]})), "clusters"),
+            count(
+                world.call("DescribeCapacityProviders", json!({"capacityProviders": ["hosts"]})),
+                "capacityProviders",
+            ),
+            usize::from(world.ask("DescribeTaskDefinition", json!({"taskDefinition": "task:1"})).is_ok()),
+            count(world.call("DescribeContainerInstances", instance.clone()), "containerInstances"),
+        ]
+    };
+    world.wait(HOUR_MS - 1);
+    assert_eq!(described(&mut world), [1, 1, 1, 1]);
+    // The definition has a task still, and the instance is no deregistered one.
+    world.wait(1);
+    assert_eq!(described(&mut world), [0, 0, 1, 1]);
+    let deregister = json!({"containerInstance": instance["containerInstances"][0], "force": true});
+    world.call("DeregisterContainerInstance", deregister);
+    assert_eq!(world.call("DescribeTasks", json!({"tasks": [task]}))["tasks"][0]["lastStatus"], "STOPPED");
+    world.wait(HOUR_MS);
+    assert_eq!(described(&mut world), [0, 0, 0, 0]);
+}

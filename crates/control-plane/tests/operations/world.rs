@@ -117,6 +117,18 @@ impl World {
         self.state.apply(&changes);
     }
 
+    /// Time goes by, and what changes by itself does.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        self.now = self.now.plus_ms(ms);
+        loop {
+            let changes = control_plane::reconcile(&self.state, self.now, &mut || [0xdd; 16]);
+            if changes.is_empty() {
+                return;
+            }
+            self.state.apply(&changes);
+        }
+    }
+
     /// A task of a new definition on an instance, by StartTask. Its ARN.
     pub(crate) fn task(&mut self, cluster: &str, instance: &ContainerInstanceId) -> String {
         self.call("RegisterTaskDefinition", definition("task"));
