@@ -12,6 +12,8 @@ mod audit;
 mod client;
 #[path = "simulation/control.rs"]
 mod control;
+#[path = "support/derived.rs"]
+mod derived;
 #[path = "simulation/dice.rs"]
 mod dice;
 #[path = "simulation/world.rs"]

@@ -122,7 +122,7 @@ impl Agent {
     /// The disk is lost, and with it everything that runs. `identity`: the id is kept elsewhere, as a certificate.
     pub(crate) fn wipe(&mut self, keeps_identity: bool, truth: &mut Truth) {
         self.crash();
-        let living = self.disk.tasks.iter().map(|(id, _)| id.clone());
+        let living = self.disk.tasks.keys().cloned();
         truth.unseen.extend(living);
         truth.unseen.extend(self.disk.assignment.iter().map(|task| task.id.clone()));
         let instance = self.disk.instance.take().filter(|_| keeps_identity);

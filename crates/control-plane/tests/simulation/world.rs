@@ -10,9 +10,10 @@ use ecs::task::{DesiredStatus, LastStatus};
 use ecs::{ContainerInstanceId, Timestamp};
 
 use crate::agent::{Agent, Session, Truth};
-use crate::audit::{Audit, Totals, derived};
+use crate::audit::{Audit, Totals};
 use crate::client::Clients;
 use crate::control::Control;
+use crate::derived::derived;
 use crate::dice::Dice;
 
 /// Actions without faults after which everything must have come about.
