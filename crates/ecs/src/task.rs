@@ -1,7 +1,7 @@
 //! A task as DescribeTasks shows it.
 //!
 //! Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Task.html>. Absent is absent: a member
-//! without a value is left out, as Amazon's answers leave it out.
+//! without a value is left out, as Amazon's answers leave it out. Lists that they always have are there when they are empty.
 
 use serde::{Deserialize, Serialize};
 
@@ -97,9 +97,9 @@ pub struct Task {
     pub containers: Vec<Container>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub attachments: Vec<Attachment>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub tags: Vec<crate::task_definition::Tag>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attributes: Vec<crate::operations::shapes::Attribute>,
@@ -155,7 +155,7 @@ pub struct Container {
     pub reason: Option<String>,
     #[serde(default)]
     pub network_bindings: Vec<NetworkBinding>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
     pub cpu: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]

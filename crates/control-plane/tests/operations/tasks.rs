@@ -271,7 +271,7 @@ fn overrides_and_tags_are_the_tasks() {
         {"key": "aws:ecs:clusterName", "value": "default"}]);
     assert_eq!(task["tags"], own);
     let arn = task["taskArn"].clone();
-    assert_eq!(world.call("DescribeTasks", json!({"tasks": [arn]}))["tasks"][0].get("tags"), None);
+    assert_eq!(world.call("DescribeTasks", json!({"tasks": [arn]}))["tasks"][0]["tags"], json!([]));
     let with_tags = world.call("DescribeTasks", json!({"tasks": [arn], "include": ["TAGS"]}));
     assert_eq!(with_tags["tasks"][0]["tags"], own);
     let stored = world.state.tasks.values().next().expect("it is there");
