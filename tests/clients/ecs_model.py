@@ -327,7 +327,7 @@ def ends_of_tasks(call, arns):
     call("SubmitTaskStateChange", **name, status="RUNNING")
     call("SubmitContainerStateChange", **name, containerName="web", status="RUNNING")
     attachments = [{"attachmentArn": arns[0].replace(":task/", ":attachment/"), "status": "ATTACHED"}]
-    call("SubmitAttachmentStateChanges", cluster="default", attachments=attachments)
+    call.refused("InvalidParameterException", "SubmitAttachmentStateChanges", cluster="default", attachments=attachments)
 
     for arn in arns:
         stopping = call("StopTask", task=arn, reason="the test is over")["task"]
