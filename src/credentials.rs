@@ -27,9 +27,9 @@ pub(crate) struct Arguments {
 /// What a running daemon says of itself.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Where {
-    endpoint: String,
-    region: String,
+pub(crate) struct Where {
+    pub(crate) endpoint: String,
+    pub(crate) region: String,
     certificate_authority: Option<String>,
 }
 
@@ -65,7 +65,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
 }
 
 /// Where no daemon runs: where it would be.
-fn find(path: &Path) -> Result<Where, Failure> {
+pub(crate) fn find(path: &Path) -> Result<Where, Failure> {
     let reading = || format!("reading {}", path.display());
     let Some(text) = server::files::read(path).doing(reading())? else {
         return Ok(Where {

@@ -16,7 +16,7 @@ use runtime::task_dir::{self, Roots};
 use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
 use crate::options::{Options, Output, require_root};
 use crate::show::{self, Piece, Prefixes, Printer, Times};
-use crate::{clock, output, time_text};
+use crate::{clock, output, target, time_text};
 
 /// Rendered output is written when it has this many bytes, or when there is nothing more to read.
 const BATCH_BYTES: usize = 64 << 10;
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     let read = read_options(arguments)?;
     let (mut reader, mut out) = match (&arguments.task, &arguments.group) {
         (Some(wanted), _) => {
-            let task = task_dir::find(&roots, wanted).doing("no task to read the logs of")?;
+            let task = target::here(options, wanted).doing("no task to read the logs of")?;
             let sources = Source::of_task(&task.spec, &read);
             tell_what_is_not_kept(&task, &read)?;
             if arguments.follow {

@@ -1,13 +1,18 @@
 //! The `coracle` binary: arguments and wiring, nothing else. One file a command.
 
 mod agent;
+mod api_client;
 mod backup;
 mod clock;
+mod cluster;
+mod completions;
 mod copy;
 mod credentials;
 mod definition;
 mod doctor;
+mod events;
 mod exec;
+mod explain;
 mod failure;
 mod hello;
 mod host_services;
@@ -29,6 +34,7 @@ mod secret;
 mod serve;
 mod show;
 mod stats;
+mod status;
 mod stop;
 mod target;
 mod task_supervisor;
@@ -39,7 +45,7 @@ mod volume;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Outcome;
 use options::Options;
@@ -77,12 +83,17 @@ enum Command {
     Network(network::Arguments),
     Secret(secret::Arguments),
     Serve(serve::Arguments),
+    Status(status::Arguments),
+    Events(events::Arguments),
+    Explain(explain::Arguments),
     Agent(agent::Arguments),
     Credentials(credentials::Arguments),
     Backup(backup::BackupArguments),
     Restore(backup::RestoreArguments),
     Lint(lint::Arguments),
     Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Man(completions::ManArguments),
     #[command(hide = true)]
     Hello(hello::Arguments),
 }
@@ -152,11 +163,16 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Secret(arguments) => secret::run(options, arguments),
         Command::Serve(arguments) => serve::run(options, arguments),
         Command::Agent(arguments) => agent::run(options, arguments),
+        Command::Status(arguments) => status::run(options, arguments),
+        Command::Events(arguments) => events::run(options, arguments),
+        Command::Explain(arguments) => explain::run(options, arguments),
         Command::Credentials(arguments) => credentials::run(options, arguments),
         Command::Backup(arguments) => backup::backup(options, arguments),
         Command::Restore(arguments) => backup::restore(options, arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Doctor(arguments) => doctor::run(options, arguments),
+        Command::Completions(arguments) => completions::run(arguments, CommandLine::command()),
+        Command::Man(arguments) => completions::man(arguments, CommandLine::command()),
         Command::Hello(arguments) => hello::run(arguments),
     }
 }

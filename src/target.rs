@@ -1,24 +1,98 @@
-//! Which running container a command means: `TASK [CONTAINER]`.
+//! Which task and which running container a command means: `TASK [CONTAINER]`.
 
 use agent::ending;
 use agent_protocol::{ContainerStatus, ProcessIdentity};
 use ecs::ContainerName;
 use ecs::task::ContainerLastStatus;
-use runtime::task_dir::{self, Task};
+use runtime::task_dir::{self, FindError, Task};
 
+use crate::api_client::Api;
+use crate::cluster::{self, Described, Scope};
 use crate::failure::{BAD_INPUT, Explain, Failure};
 use crate::options::Options;
 use crate::ps;
 
+/// A task, by who knows it.
+#[derive(Debug)]
+pub(crate) enum Known {
+    /// Of `coracle run`, or of a cluster whose daemon does not answer.
+    Here(Box<Task>),
+    /// The cluster's; with what this host has of it, if that is anything.
+    InCluster { api: Api, described: Box<Described>, here: Option<Box<Task>> },
+}
+
+/// The task that `wanted` means, on this host or in the cluster. Of two, the one that runs.
+pub(crate) fn known(options: &Options, scope: &Scope, wanted: &str) -> Result<Known, Failure> {
+    let api = Api::find(options, &scope.endpoint)?;
+    let here_too = api.as_ref().is_none_or(Api::is_of_this_host) && scope.cluster.is_none();
+    let here = if here_too { task_dir::find(&options.roots()?, wanted) } else { Err(not_found(wanted)) };
+    let Some(api) = api else { return Ok(Known::Here(Box::new(here?))) };
+    // This host's task is asked for by its id: a name is not known to the cluster.
+    let by_id = here.as_ref().ok().map(|task| task.spec.id.to_string());
+    let described = match &by_id {
+        Some(id) => cluster::find(&api, scope, id)?,
+        None => None,
+    };
+    if let Some(described) = described {
+        return Ok(Known::InCluster { api, described: Box::new(described), here: here.ok().map(Box::new) });
+    }
+    match (here, cluster::find(&api, scope, wanted)?) {
+        (Ok(task), None) => Ok(Known::Here(Box::new(task))),
+        (Ok(task), Some(described)) if !task.is_stopped() && !described.is_stopped() => Err(Failure::new(format!(
+            "{wanted:?} means both task {} of this host and task {} of cluster {}",
+            ps::short_id(&task),
+            cluster::short(&described.task.task_arn),
+            described.cluster
+        ))
+        .exit(BAD_INPUT)
+        .next("the id of one of them")),
+        (Ok(task), Some(_)) if !task.is_stopped() => Ok(Known::Here(Box::new(task))),
+        (Ok(_) | Err(_), Some(described)) => {
+            let here = task_dir::find(&options.roots()?, described.id()).ok().filter(|_| here_too);
+            Ok(Known::InCluster { api, described: Box::new(described), here: here.map(Box::new) })
+        }
+        (Err(error), None) => Err(error.into()),
+    }
+}
+
+fn not_found(wanted: &str) -> FindError {
+    FindError::NotFound { wanted: wanted.to_owned() }
+}
+
+/// For commands that need the task on this host: when it is not here, the cluster may know where it is.
+fn elsewhere(options: &Options, scope: &Scope, wanted: &str) -> Option<Failure> {
+    let api = Api::find(options, &scope.endpoint).ok()??;
+    let described = cluster::find(&api, scope, wanted).ok()??;
+    let id = cluster::short(&described.task.task_arn);
+    let host = cluster::ask_host_of(&api, &described).ok()?;
+    Some(match host {
+        Some(host) => {
+            Failure::new(format!("task {id} is on host {host}, and not on this one")).next("the same command there")
+        }
+        None => Failure::new(format!("task {id} is not on any host yet: {}", described.status(crate::clock::now())))
+            .next(format!("coracle explain {}", described.definition())),
+    })
+}
+
 /// The task that `wanted` means, which has not stopped.
 pub(crate) fn running(options: &Options, wanted: &str) -> Result<Task, Failure> {
-    let task = task_dir::find(&options.roots()?, wanted).doing("no such task")?;
+    let task = here(options, wanted).doing("no such task")?;
     if let Some(status) = task.status.as_ref().filter(|_| task.is_stopped()) {
         let code = ending::exit_code(&task.spec, status);
         return Err(Failure::new(format!("task {} has stopped (exit code {code})", ps::short_id(&task)))
             .next(format!("coracle logs {wanted}")));
     }
     Ok(task)
+}
+
+/// A task of this host; the error says where else it is.
+pub(crate) fn here(options: &Options, wanted: &str) -> Result<Task, Failure> {
+    match task_dir::find(&options.roots()?, wanted) {
+        Err(error @ FindError::NotFound { .. }) => {
+            Err(elsewhere(options, &Scope::default(), wanted).unwrap_or_else(|| error.into()))
+        }
+        found => Ok(found?),
+    }
 }
 
 /// The container that is named, or the only one that runs. `usage` is how a container is named in the command's line.

@@ -9,8 +9,10 @@
 //! | `POST /agent/join` | a token | a certificate for a new container instance |
 //! | `GET /data-channel/ID` | the session's own token | ECS Exec's websocket |
 //! | `POST /join-tokens`, `GET /backup` | root at the unix socket | |
+//! | `POST /explain` | root at the unix socket | why a task would go nowhere |
 
 mod content;
+mod explain;
 mod listen;
 mod operation;
 mod routes;

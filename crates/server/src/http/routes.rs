@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::operation::{self, Unread};
-use super::{Content, Door, Front};
+use super::{Content, Door, Front, explain};
 use crate::sessions::Peer;
 use crate::{backup, clock, dice, exec, join, tls};
 
@@ -44,13 +44,14 @@ pub(super) async fn answer(front: &Arc<Front>, door: &Door, request: Request<Inc
         (&Method::GET, "/agent") => agent(front, door, request),
         (&Method::POST, "/agent/join") => agent_join(front, door, request).await,
         (&Method::POST, "/join-tokens") => join_token(front, door, request.uri().query().unwrap_or_default()),
+        (&Method::POST, "/explain") => explain::explain(front, door, request).await,
         (&Method::GET, "/backup") => whole_backup(front, door),
         (&Method::GET, path) if path.starts_with(exec::PATH) => exec::websocket(&front.exec, request),
         _ => operation::answer(front, door, request).await,
     }
 }
 
-fn with(status: StatusCode, kind: &'static str, content: Content) -> Response<Content> {
+pub(super) fn with(status: StatusCode, kind: &'static str, content: Content) -> Response<Content> {
     let mut response = Response::new(content);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -69,7 +70,7 @@ fn ready(front: &Front) -> Response<Content> {
     }
 }
 
-fn only_at_the_socket(door: &Door) -> Option<Response<Content>> {
+pub(super) fn only_at_the_socket(door: &Door) -> Option<Response<Content>> {
     match door {
         Door::Socket => None,
         Door::Tcp { .. } => Some(refuse(StatusCode::FORBIDDEN, "this is asked for at the unix socket alone")),
