@@ -11,6 +11,7 @@ pub mod demand;
 mod draft;
 pub mod events;
 pub mod explain;
+mod hash;
 pub mod input;
 pub mod names;
 pub mod observe;

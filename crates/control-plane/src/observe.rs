@@ -20,8 +20,10 @@ use crate::stopping;
 
 /// An instance with this attribute belongs to the capacity provider of the attribute's value.
 pub const CAPACITY_PROVIDER_ATTRIBUTE: &str = "coracle.capacity-provider";
-/// "Container and task reason length": the agent cuts at 1,024 characters.
-const MAX_REASON_CHARACTERS: usize = 1024;
+/// Of a text that an instance gives: Amazon's agent cuts reasons at 1,024 characters.
+const MAX_CHARACTERS: usize = 1024;
+/// Of one task: it has one interface.
+const MAX_ATTACHMENTS: usize = 8;
 
 /// Why an instance may not come. Another try is of no use before something is changed by a person.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -256,6 +258,8 @@ fn observation(task: &TaskRecord, report: &Task) -> Observed {
     let mut containers: Vec<_> = report.containers.iter().filter(named).cloned().collect();
     for container in &mut containers {
         container.reason = container.reason.as_deref().map(cut);
+        container.runtime_id = container.runtime_id.as_deref().map(cut);
+        container.image_digest = container.image_digest.as_deref().map(cut);
         // Made anew for whoever asks.
         container.container_arn.clear();
         container.task_arn.clear();
@@ -264,7 +268,7 @@ fn observation(task: &TaskRecord, report: &Task) -> Observed {
     Observed {
         version: report.version,
         containers,
-        attachments: report.attachments.clone(),
+        attachments: report.attachments.iter().take(MAX_ATTACHMENTS).cloned().collect(),
         health_status: report.health_status,
         availability_zone: report.availability_zone.clone(),
         pull_started_at: report.pull_started_at,
@@ -274,6 +278,6 @@ fn observation(task: &TaskRecord, report: &Task) -> Observed {
     }
 }
 
-fn cut(reason: &str) -> String {
-    reason.chars().take(MAX_REASON_CHARACTERS).collect()
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_CHARACTERS).collect()
 }

@@ -10,6 +10,7 @@ use ecs::task_definition::{ContainerDefinition, EphemeralStorage, KeyValuePair};
 use ecs::{ContainerName, TaskId};
 use serde_json::{Value, json};
 
+use crate::hash;
 use crate::records::TaskRecord;
 use crate::state::State;
 
@@ -184,11 +185,7 @@ fn overrides(task: &TaskRecord) -> Value {
     Value::Object(shown)
 }
 
-/// FNV-1a of 128 bits over the task's id and a name (<http://www.isthe.com/chongo/tech/comp/fnv/>): an id's uniqueness is
-/// the task's, the name only tells its parts apart.
+/// Over the task's id and a name: an id's uniqueness is the task's, the name only tells its parts apart.
 fn derived(task: &TaskId, name: &str) -> [u8; 16] {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
-    let bytes = task.as_str().bytes().chain([0]).chain(name.bytes());
-    bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME)).to_be_bytes()
+    hash::fnv1a(task.as_str().bytes().chain([0]).chain(name.bytes())).to_be_bytes()
 }

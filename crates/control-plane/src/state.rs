@@ -6,6 +6,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use ecs::task_definition::TaskDefinition;
 use ecs::{ContainerInstanceId, TaskId, Timestamp};
 use scheduler::{Claim, Fleet, Instance, Map};
 
@@ -40,6 +41,9 @@ pub struct State {
     pub unwanted_of_cluster: Map<String, Map<TaskId, Arc<TaskRecord>>>,
     /// Derived: how many tasks of a definition are not STOPPED.
     pub users_of_definition: Map<(String, u32), u32>,
+    /// Derived: the definitions of tasks without overrides, so that all tasks of one share it, also when they come from a
+    /// store.
+    definitions: Map<(String, u32), Arc<TaskDefinition>>,
     /// Derived: tasks that wait for an instance, in the order of their creation.
     pub waiting: Map<(Timestamp, TaskId), Arc<TaskRecord>>,
     /// Derived: STOPPED tasks, in the order in which they were found to be.
@@ -124,6 +128,7 @@ impl State {
             Key::Family(name) => drop(self.families.remove_mut(name)),
             Key::TaskDefinition(family, revision) => {
                 self.task_definitions.remove_mut(&(family.clone(), *revision));
+                self.definitions.remove_mut(&(family.clone(), *revision));
             }
             Key::Instance(id) => {
                 if let Some(instance) = self.instances.get(id).cloned() {
@@ -181,11 +186,11 @@ impl State {
     }
 
     fn put_task(&mut self, record: &TaskRecord) {
-        let task = Arc::new(record.clone());
         let before = self.tasks.get(&record.id).cloned();
         if let Some(before) = &before {
             self.unlink(before);
         }
+        let task = Arc::new(TaskRecord { definition: self.shared(record), ..record.clone() });
         self.tasks.insert_mut(record.id.clone(), task.clone());
         insert(self.half(&task), &record.cluster, record.id.clone(), task.clone());
         let before = before.as_ref().and_then(|before| before.instance.as_ref());
@@ -205,6 +210,20 @@ impl State {
         }
         if let Some(claim) = claim(record) {
             self.change_fleet(&record.cluster, |fleet| fleet.put_claim(claim));
+        }
+    }
+
+    fn shared(&mut self, task: &TaskRecord) -> Arc<TaskDefinition> {
+        if task.overrides.is_some() {
+            return task.definition.clone();
+        }
+        let key = (task.family.clone(), task.revision);
+        match self.definitions.get(&key) {
+            Some(known) if Arc::ptr_eq(known, &task.definition) || *known == task.definition => known.clone(),
+            Some(_) | None => {
+                self.definitions.insert_mut(key, task.definition.clone());
+                task.definition.clone()
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use ecs::arn::Account;
 use ecs::operations::ApiError;
+use ecs::operations::shapes::Failure;
 use ecs::task::Task;
 
 use super::Context;
@@ -43,6 +44,12 @@ fn named<'a>(context: &Context<'a>, cluster: &str, given: &str) -> Result<&'a Ar
     let id = names::task(given, cluster)?;
     let task = id.and_then(|id| context.state.tasks.get(&id)).filter(|task| task.cluster == cluster);
     task.ok_or_else(|| ApiError::invalid("The referenced task was not found."))
+}
+
+/// What a batch's answer says of a task that it does not have, or cannot do this with.
+fn failure(context: &Context<'_>, cluster: &str, given: &str, reason: &str) -> Failure {
+    let whole = |id: &str| context.account().arn(&format!("task/{cluster}/{id}"));
+    Failure { arn: Some(names::missing_arn(given, whole)), reason: Some(reason.to_owned()), detail: None }
 }
 
 /// A new or changed task as its answer shows it, with its tags.

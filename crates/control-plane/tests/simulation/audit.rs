@@ -81,6 +81,7 @@ impl Audit {
         let id = &task.id;
         if let Some(before) = before {
             assert!(task.version >= before.version, "task {id} went back in its version");
+            assert!(task.last_status >= before.last_status, "task {id} went back in its life");
             assert!(!before.is_stopped() || before == task, "task {id} changed after it was STOPPED");
             let wanted_again =
                 before.desired_status == DesiredStatus::Stopped && task.desired_status == DesiredStatus::Running;

@@ -8,6 +8,7 @@ use ecs::operations::tasks::{
 };
 use ecs::{TaskId, Timestamp};
 
+use super::failure;
 use crate::answer::{Answer, Context};
 use crate::draft::Draft;
 use crate::names;
@@ -94,19 +95,11 @@ fn protectable<'a>(
     given: &str,
 ) -> Result<Result<&'a TaskRecord, Failure>, ApiError> {
     let id: Option<TaskId> = names::task(given, cluster)?;
-    let account = context.account();
-    let failure = |reason: &str| Failure {
-        arn: Some(names::missing_arn(given, |id| {
-            format!("{}/{id}", account.cluster(cluster).replacen(":cluster/", ":task/", 1))
-        })),
-        reason: Some(reason.to_owned()),
-        detail: None,
-    };
     let task = id.and_then(|id| context.state.tasks.get(&id)).filter(|task| task.cluster == cluster);
     Ok(match task {
-        None => Err(failure("MISSING")),
+        None => Err(failure(context, cluster, given, "MISSING")),
         Some(task) if is_protectable(task) => Ok(&**task),
-        Some(_) => Err(failure("TASK_NOT_VALID")),
+        Some(_) => Err(failure(context, cluster, given, "TASK_NOT_VALID")),
     })
 }
 

@@ -4,11 +4,10 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use ecs::operations::ApiError;
-use ecs::operations::shapes::Failure;
 use ecs::operations::tasks::{DescribeTasksRequest, DescribeTasksResponse, ListTasksRequest, ListTasksResponse};
 use ecs::{LaunchType, TaskId};
 
-use super::any_cluster;
+use super::{any_cluster, failure};
 use crate::answer::{Answer, Context};
 use crate::names;
 use crate::page::{self, Asked, Page};
@@ -43,13 +42,7 @@ pub fn describe(context: &mut Context, request: &DescribeTasksRequest) -> Answer
                 }
                 tasks.push(shown);
             }
-            None => failures.push(Failure {
-                arn: Some(names::missing_arn(one, |id| {
-                    format!("{}/{id}", account.cluster(&cluster.name).replacen(":cluster/", ":task/", 1))
-                })),
-                reason: Some("MISSING".to_owned()),
-                detail: None,
-            }),
+            None => failures.push(failure(context, &cluster.name, one, "MISSING")),
         }
     }
     Ok((DescribeTasksResponse { tasks, failures }, Default::default()))
@@ -86,10 +79,7 @@ pub fn list(context: &mut Context, request: &ListTasksRequest) -> Answer<ListTas
     };
     let tasks = half.into_iter().flat_map(|half| half.range((start, Bound::Unbounded)));
     let account = context.account();
-    let listed = tasks.filter(|(_, task)| filter.takes(task)).map(|(id, task)| {
-        // The ARN is made for those that are on the page alone.
-        (id.to_string(), task)
-    });
+    let listed = tasks.filter(|(_, task)| filter.takes(task)).map(|(id, task)| (id.to_string(), task));
     let (tasks, next_token) = page.cut(listed);
     let task_arns = tasks.into_iter().map(|task| account.task(&task.cluster, &task.id)).collect();
     Ok((ListTasksResponse { task_arns, next_token }, Default::default()))

@@ -15,6 +15,7 @@ use crate::answer::{Answer, Context};
 use crate::change::Record;
 use crate::draft::Draft;
 use crate::explain::{self, Verdict};
+use crate::hash;
 use crate::placing;
 use crate::records::{ReservedToken, TaskRecord};
 
@@ -231,11 +232,9 @@ fn repeated(
     Ok(RunTaskResponse { tasks, failures: Vec::new() })
 }
 
-/// FNV-1a of 128 bits over the members that are there, but for the token and the cluster under which it is kept
-/// (<http://www.isthe.com/chongo/tech/comp/fnv/>): the same for the same request in every version.
+/// Of the members that are there, but for the token and the cluster under which it is kept: the same for the same request in
+/// every version.
 fn fingerprint(request: &RunTaskRequest) -> Result<String, ApiError> {
-    const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
-    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
     let unwritten = |error: serde_json::Error| ApiError::new(ErrorCode::Server, error.to_string());
     let mut members = match serde_json::to_value(request).map_err(unwritten)? {
         serde_json::Value::Object(members) => members,
@@ -243,6 +242,5 @@ fn fingerprint(request: &RunTaskRequest) -> Result<String, ApiError> {
     };
     members.retain(|name, value| !value.is_null() && !matches!(name.as_str(), "clientToken" | "cluster"));
     let text = serde_json::to_string(&members).map_err(unwritten)?;
-    let hash = text.bytes().fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME));
-    Ok(format!("{hash:032x}"))
+    Ok(format!("{:032x}", hash::fnv1a(text.bytes())))
 }

@@ -28,10 +28,8 @@ pub fn start(context: &mut Context, request: &StartTaskRequest) -> Answer<StartT
     let (mut ids, mut failures) = (Vec::new(), Vec::new());
     for given in named {
         let id = names::instance(given, &cluster.name)?;
-        let account = context.account();
-        let arn = names::missing_arn(given, |id| {
-            format!("{}/{id}", account.cluster(&cluster.name).replacen(":cluster/", ":container-instance/", 1))
-        });
+        let arn = |id: &str| context.account().arn(&format!("container-instance/{}/{id}", cluster.name));
+        let arn = names::missing_arn(given, arn);
         let failure = |reason: &str, detail: Option<String>| Failure {
             arn: Some(arn.clone()),
             reason: Some(reason.to_owned()),
