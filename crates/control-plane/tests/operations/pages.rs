@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use crate::world::{World, definition};
 
+/// More than any list here has.
+const MAX_PAGES: usize = 1000;
+
 /// How often each item was listed. Between two pages, `churn` is let do something.
 fn listed(
     world: &mut World,
@@ -20,6 +23,7 @@ fn listed(
     let mut request = request;
     request["maxResults"] = json!(size);
     for page in 0.. {
+        assert!(page < MAX_PAGES, "{operation}: the pages have no end");
         let answer = world.call(operation, request.clone());
         let items = answer[member].as_array().expect("a list");
         assert!(items.len() <= usize::from(size));
