@@ -38,6 +38,7 @@ mod resources;
 mod rig;
 mod run;
 mod secrets;
+mod serve;
 mod services;
 mod shipping;
 mod storage;

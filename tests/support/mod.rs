@@ -8,6 +8,7 @@
 
 pub(crate) mod audit;
 pub(crate) mod cgroups;
+pub(crate) mod control_plane;
 pub(crate) mod definition;
 pub(crate) mod host;
 pub(crate) mod image;
