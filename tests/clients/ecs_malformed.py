@@ -38,21 +38,45 @@ NUMBERS = [0, 1, 2, 10, 11, 100, 101, 65535, 65536, -1, 2**31, 2**53, 2**63 - 1,
 ANYTHING = [None, True, False, [], {}, [[]], [None], {"": {}}, "text", 7, 1.25]
 
 
-def made(dice, shape, depth=0):
+# By the names of members, so that many requests get beyond their first check.
+LIKELY = {
+    "cluster": "default",
+    "clusters": "default",
+    "clusterName": "model",
+    "family": "model",
+    "taskDefinition": "model",
+    "taskDefinitions": "model:1",
+    "name": "web",
+    "container": "web",
+    "image": "nowhere.example/none:1",
+    "networkMode": "none",
+    "resourceArn": f"{ARN}cluster/default",
+    "nextToken": None,
+}
+DEFINITION = {
+    "family": "model",
+    "networkMode": "none",
+    "containerDefinitions": [{"name": "web", "image": "nowhere.example/none:1", "memory": 16}],
+}
+
+
+def made(dice, shape, wrongness, depth=0, member=""):
     """A value of the shape, wrong in a place here and there."""
-    if dice.random() < 0.04:
+    if dice.random() < wrongness:
         return dice.choice(ANYTHING)
+    if shape.type_name == "string" and member in LIKELY and dice.random() < 0.9:
+        return LIKELY[member]
     kind = shape.type_name
     if kind == "structure":
-        names = [name for name in shape.members if dice.random() < (0.6 if name in shape.required_members else 0.35)]
-        value = {name: made(dice, shape.members[name], depth + 1) for name in names} if depth < 9 else {}
-        if dice.random() < 0.03:
+        names = [name for name in shape.members if dice.random() < (0.9 if name in shape.required_members else 0.25)]
+        value = {name: made(dice, shape.members[name], wrongness, depth + 1, name) for name in names} if depth < 9 else {}
+        if dice.random() < wrongness:
             value["notOfTheModel"] = dice.choice(ANYTHING)
         return value
     if kind == "list":
-        return [made(dice, shape.member, depth + 1) for _ in range(dice.choice([0, 1, 1, 2, 3, 101]) if depth < 4 else 1)]
+        return [made(dice, shape.member, wrongness, depth + 1, member) for _ in range(dice.choice([0, 1, 1, 1, 2, 3, 101]) if depth < 3 else 1)]
     if kind == "map":
-        return {dice.choice(TEXTS): made(dice, shape.value, depth + 1) for _ in range(dice.choice([0, 1, 3]))}
+        return {dice.choice(TEXTS): made(dice, shape.value, wrongness, depth + 1) for _ in range(dice.choice([0, 1, 3]))}
     if kind == "string":
         enum = getattr(shape, "enum", None)
         return dice.choice(enum if enum and dice.random() < 0.8 else TEXTS)
@@ -108,9 +132,11 @@ def main():
             return found
 
         send("CreateCluster", b'{"clusterName":"default"}')
+        send("RegisterTaskDefinition", json.dumps(DEFINITION).encode())
         for number in range(count):
             operation = dice.choice(model.operation_names)
-            body = json.dumps(made(dice, model.operation_model(operation).input_shape)).encode()
+            wrongness = dice.choice([0, 0, 0.02, 0.1])
+            body = json.dumps(made(dice, model.operation_model(operation).input_shape, wrongness)).encode()
             if number % 10 == 0:
                 body = broken(dice, body)
             before = len(answers.wrong)

@@ -281,6 +281,7 @@ def tasks(call):
     run = call("RunTask", **asked)
     arns = [task["taskArn"] for task in run["tasks"]]
     call.expect("tasks", (len(arns), run["failures"]), (2, []))
+    call.expect("tasks that are not seen at once", call("DescribeTasks", tasks=arns)["failures"], [])
     call.expect("the same request again", [task["taskArn"] for task in call("RunTask", **asked)["tasks"]], arns)
     call.refused("ConflictException", "RunTask", **{**asked, "count": 1})
     call.client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
