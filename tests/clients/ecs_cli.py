@@ -13,22 +13,12 @@ import os
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 import serving
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-DEFINITION = {
-    "family": "cli",
-    "networkMode": "none",
-    "containerDefinitions": [
-        {
-            "name": "web",
-            "image": "coracle/hello:latest",
-            "memory": 64,
-            "environment": [{"name": "PORT", "value": "8080"}, {"name": "WHO", "value": "the CLI"}],
-        }
-    ],
-}
+EXAMPLE = os.path.join(HERE, "..", "..", "examples", "hello.json")
 
 
 class Cli:
@@ -72,22 +62,29 @@ def expect(what, found, wanted):
 
 
 def drive(cli):
+    with open(EXAMPLE) as file:
+        example = json.load(file)
+    # Any port that is free here.
+    example["containerDefinitions"][0]["portMappings"][0]["hostPort"] = 0
     definition = os.path.join(cli.folder, "definition.json")
     with open(definition, "w") as out:
-        json.dump(DEFINITION, out)
+        json.dump(example, out)
     made = cli.ask("register-task-definition", "--cli-input-json", f"file://{definition}")["taskDefinition"]
-    expect("its ARN", made["taskDefinitionArn"], "arn:aws:ecs:eu-central-1:123456789012:task-definition/cli:1")
-    run = cli.ask("run-task", "--task-definition", "cli", "--enable-execute-command", "--started-by", "cli-test")
+    expect("its ARN", made["taskDefinitionArn"], "arn:aws:ecs:eu-central-1:123456789012:task-definition/hello:1")
+    run = cli.ask("run-task", "--task-definition", "hello", "--enable-execute-command", "--started-by", "cli-test")
     expect("failures", run["failures"], [])
     task = run["tasks"][0]["taskArn"]
     cli.run("wait", "tasks-running", "--tasks", task)
     described = cli.ask("describe-tasks", "--tasks", task, "--include", "TAGS")["tasks"][0]
     expect("its status", described["lastStatus"], "RUNNING")
+    port = described["containers"][0]["networkBindings"][0]["hostPort"]
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
+        expect("what the container serves", page.status, 200)
     expect("when it started is a number", isinstance(described["startedAt"], float), True)
     expect("tasks", cli.ask("list-tasks", "--started-by", "cli-test")["taskArns"], [task])
     expect("pages", cli.ask("list-task-definitions", "--page-size", "1")["taskDefinitionArns"], [made["taskDefinitionArn"]])
 
-    exec_into = ["execute-command", "--task", task, "--container", "web", "--interactive"]
+    exec_into = ["execute-command", "--task", task, "--container", "hello", "--interactive"]
     said = cli.run(*exec_into, "--command", "/coracle --version")
     expect("what exec printed", "coracle" in said, True)
 
@@ -95,7 +92,7 @@ def drive(cli):
     cli.run("wait", "tasks-stopped", "--tasks", task)
     ended = cli.ask("describe-tasks", "--tasks", task)["tasks"][0]
     expect("how it ended", (ended["lastStatus"], ended["stoppedReason"]), ("STOPPED", "done"))
-    cli.ask("deregister-task-definition", "--task-definition", "cli:1")
+    cli.ask("deregister-task-definition", "--task-definition", "hello:1")
     # What errors of the service end with in version 1 of the CLI.
     said = cli.run("describe-task-definition", "--task-definition", "nowhere", code=255)
     expect("an error", "(ClientException)" in said and "Unable to describe task definition" in said, True)
