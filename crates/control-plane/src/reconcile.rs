@@ -7,7 +7,7 @@ use std::ops::Bound;
 use ecs::operations::registered::TaskDefinitionStatus;
 use ecs::{ContainerInstanceId, TaskId, Timestamp};
 
-use crate::change::{Changes, Key, Record};
+use crate::change::{Changes, Key};
 use crate::draft::Draft;
 use crate::input::Ids;
 use crate::placing;
@@ -27,29 +27,16 @@ pub fn reconcile(state: &State, now: Timestamp, ids: &mut dyn Ids) -> Changes {
         .range((Bound::Unbounded, Bound::Included(&now)))
         .flat_map(|(_, timers)| timers.keys().cloned())
         .collect();
-    if due.is_empty() && state.waiting.is_empty() && state.leaving.is_empty() && !has_old_tasks(state, now) {
+    if due.is_empty() && state.waiting.is_empty() && !has_old_tasks(state, now) {
         return Changes::default();
     }
     let mut draft = Draft::new(state);
-    for id in state.leaving.keys() {
-        leave(&mut draft, id, now);
-    }
     for timer in &due {
         ring(&mut draft, timer, now);
     }
     place_waiting(&mut draft, ids);
     forget_old_tasks(&mut draft, now);
     draft.finish()
-}
-
-/// An instance that is deregistered: its tasks have ended as far as anybody here will ever know.
-fn leave(draft: &mut Draft, id: &ContainerInstanceId, now: Timestamp) {
-    end_all(draft, id, &stopping::deregistered(), now);
-    if let Some(instance) = draft.state().instances.get(id).filter(|instance| instance.inactive_since.is_none()) {
-        let mut instance = (**instance).clone();
-        instance.inactive_since = Some(now);
-        draft.put(Record::Instance(Box::new(instance)));
-    }
 }
 
 fn end_all(draft: &mut Draft, instance: &ContainerInstanceId, cause: &Cause, now: Timestamp) {

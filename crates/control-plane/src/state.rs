@@ -48,8 +48,6 @@ pub struct State {
     pub waiting: Map<(Timestamp, TaskId), Arc<TaskRecord>>,
     /// Derived: STOPPED tasks, in the order in which they were found to be.
     pub stopped: Map<(Timestamp, TaskId), ()>,
-    /// Derived: INACTIVE instances that have tasks yet, or are not known since when they are.
-    pub leaving: Map<ContainerInstanceId, ()>,
     /// Derived: the instances of each cluster with what is free on them.
     pub fleets: Map<String, Arc<Fleet>>,
     /// Derived: what is to be looked at again, and when.
@@ -135,12 +133,10 @@ impl State {
                     self.change_fleet(&instance.cluster, |fleet| fleet.remove_instance(id));
                 }
                 self.instances.remove_mut(id);
-                self.note_leaving(id);
             }
             Key::Task(id) => {
                 if let Some(task) = self.tasks.get(id).cloned() {
                     self.unlink(&task);
-                    task.instance.iter().for_each(|instance| self.note_leaving(instance));
                 }
                 self.tasks.remove_mut(id);
             }
@@ -163,7 +159,6 @@ impl State {
     fn put_instance(&mut self, record: &ContainerInstance) {
         let before = self.instances.get(&record.id).cloned();
         self.instances.insert_mut(record.id.clone(), Arc::new(record.clone()));
-        self.note_leaving(&record.id);
         if let Some(before) = before.as_ref().filter(|before| before.cluster != record.cluster) {
             self.change_fleet(&before.cluster, |fleet| fleet.remove_instance(&record.id));
         }
@@ -186,15 +181,12 @@ impl State {
     }
 
     fn put_task(&mut self, record: &TaskRecord) {
-        let before = self.tasks.get(&record.id).cloned();
-        if let Some(before) = &before {
-            self.unlink(before);
+        if let Some(before) = self.tasks.get(&record.id).cloned() {
+            self.unlink(&before);
         }
         let task = Arc::new(TaskRecord { definition: self.shared(record), ..record.clone() });
         self.tasks.insert_mut(record.id.clone(), task.clone());
         insert(self.half(&task), &record.cluster, record.id.clone(), task.clone());
-        let before = before.as_ref().and_then(|before| before.instance.as_ref());
-        before.into_iter().for_each(|instance| self.note_leaving(instance));
         if record.is_stopped() {
             self.stopped.insert_mut(stopped_key(record), ());
             return;
@@ -206,7 +198,6 @@ impl State {
         }
         if let Some(instance) = &record.instance {
             insert(&mut self.tasks_of_instance, instance, record.id.clone(), task);
-            self.note_leaving(instance);
         }
         if let Some(claim) = claim(record) {
             self.change_fleet(&record.cluster, |fleet| fleet.put_claim(claim));
@@ -245,18 +236,6 @@ impl State {
         if let Some(instance) = &task.instance {
             remove(&mut self.tasks_of_instance, instance, &task.id);
             self.change_fleet(&task.cluster, |fleet| fleet.remove_claim(instance, &task.id));
-        }
-    }
-
-    fn note_leaving(&mut self, id: &ContainerInstanceId) {
-        let leaves = self.instances.get(id).is_some_and(|instance| {
-            let inactive = instance.status == InstanceStatus::Inactive;
-            inactive && (instance.inactive_since.is_none() || self.tasks_of_instance.contains_key(id))
-        });
-        if leaves {
-            self.leaving.insert_mut(id.clone(), ());
-        } else {
-            self.leaving.remove_mut(id);
         }
     }
 

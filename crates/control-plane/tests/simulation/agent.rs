@@ -7,9 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use agent_protocol::session::{
     AssignedTask, Assignment, Desired, FromInstance, Generation, Hello, PROTOCOL, TaskReport, ToInstance,
 };
+use control_plane::observe::CAPACITY_PROVIDER_ATTRIBUTE;
+use ecs::operations::shapes::Attribute;
 use ecs::task::{Container, ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, StopCode, Task};
 use ecs::{ContainerInstanceId, TaskId, Timestamp};
 
+use crate::control::PROVIDER;
 use crate::dice::Dice;
 
 pub(crate) const CPU: u32 = 2048;
@@ -88,7 +91,7 @@ impl Agent {
             reserved_ports_udp: Vec::new(),
             gpu_ids: Vec::new(),
             interfaces: 4,
-            attributes: Vec::new(),
+            attributes: vec![member_of_provider()],
             tags: Vec::new(),
             host_name: format!("host-{}", self.name),
             written: self.disk.written,
@@ -264,6 +267,14 @@ impl Agent {
 
     fn reports(&self) -> Vec<TaskReport> {
         self.disk.tasks.values().map(Supervised::report).collect()
+    }
+}
+
+fn member_of_provider() -> Attribute {
+    Attribute {
+        name: Some(CAPACITY_PROVIDER_ATTRIBUTE.to_owned()),
+        value: Some(PROVIDER.to_owned()),
+        ..Attribute::default()
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use agent_protocol::session::{Assignment, Desired, Generation};
-use control_plane::records::TaskRecord;
+use control_plane::records::{InstanceStatus, TaskRecord};
 use control_plane::{Changes, Key, State};
 use ecs::task::DesiredStatus;
 use ecs::{ContainerInstanceId, TaskId, Timestamp};
@@ -44,6 +44,8 @@ pub(crate) struct Audit {
     /// What each generation of each instance was.
     assigned: BTreeMap<(ContainerInstanceId, Generation), Orders>,
     newest: BTreeMap<ContainerInstanceId, Generation>,
+    /// Tasks that ended without their instance saying so: with an instance that was lost, or that had lost them.
+    pub(crate) given_up: BTreeSet<TaskId>,
 }
 
 impl Audit {
@@ -58,6 +60,7 @@ impl Audit {
                         panic!("V12: task {id} is gone before its time");
                     };
                     self.task(before.as_deref(), task, truth);
+                    self.giving_up(state, before.as_deref(), task);
                     let starts = truth.starts.get(&id).copied().unwrap_or(0);
                     assert!(starts <= 1, "V2: task {id} was started {starts} times");
                     instances.extend(before.and_then(|before| before.instance.clone()));
@@ -95,6 +98,21 @@ impl Audit {
         if task.is_stopped() {
             assert!(task.stop_code.is_some() && task.stopped_at.is_some(), "task {id} stopped without saying why");
         }
+    }
+
+    /// Nobody gives up a task of an instance that is there and has it.
+    fn giving_up(&mut self, state: &State, before: Option<&TaskRecord>, task: &TaskRecord) {
+        let version = |task: &TaskRecord| task.observed.as_ref().map(|observed| observed.version);
+        let Some(before) = before.filter(|before| !before.is_stopped()) else { return };
+        if !task.is_stopped() || version(before) != version(task) {
+            return;
+        }
+        self.given_up.insert(task.id.clone());
+        let instance = task.instance.as_ref().and_then(|id| state.instances.get(id));
+        let there = instance.is_some_and(|instance| instance.connected && instance.status == InstanceStatus::Active);
+        let forgotten = task.stopped_reason.as_deref().is_some_and(|reason| reason.contains("no longer has this task"));
+        let asked = before.desired_status == DesiredStatus::Stopped;
+        assert!(!there || forgotten || asked, "task {} is given up although its instance is there", task.id);
     }
 
     /// V14: what an instance is assigned never changes without a newer generation.

@@ -52,6 +52,7 @@ impl Clients {
             task_definition: Some(FAMILIES[dice.below(FAMILIES.len())].to_owned()),
             count: Some(1 + dice.below(3) as i64),
             client_token: Some(token.clone()),
+            launch_type: dice.percent(50).then(|| "EC2".to_owned()),
             ..RunTaskRequest::default()
         };
         self.calls.push(Call { operation: Operation::RunTask(request), token: Some(token), answered: false });

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use control_plane::records::TaskDefinitionRecord;
+use control_plane::records::{CapacityProvider, Cluster, TaskDefinitionRecord};
 use control_plane::{Change, Changes, Input, Key, Record, Settings, State, reconcile, step};
 use ecs::Timestamp;
 use ecs::operations::registered::TaskDefinitionStatus;
+use ecs::operations::shapes::CapacityProviderStrategyItem;
 use ecs::operations::{ApiError, Reply};
 
 use crate::dice::Dice;
@@ -39,6 +40,8 @@ impl Control {
         let mut control =
             Control { state: State::new(1, settings()), store: BTreeMap::new(), queue: VecDeque::new(), epoch: 1 };
         let mut changes = Changes::default();
+        changes.put(Record::CapacityProvider(provider()));
+        changes.put(Record::Cluster(cluster()));
         for family in FAMILIES {
             changes.put(Record::TaskDefinition(Box::new(definition(family))));
         }
@@ -113,7 +116,37 @@ fn settings() -> Settings {
         stopped_task_ms: 10_000_000,
         stopped_tasks: 1_000,
         lost_instance_ms: Some(60_000),
+        provisioning_ms: 20_000,
         ..Settings::default()
+    }
+}
+
+/// Tasks without a launch type are its, and wait for one of its instances.
+pub(crate) const PROVIDER: &str = "metal";
+
+fn provider() -> CapacityProvider {
+    CapacityProvider {
+        name: PROVIDER.to_owned(),
+        active: true,
+        auto_scaling_group: None,
+        tags: Vec::new(),
+        changed_at: Timestamp::from_epoch_ms(0),
+    }
+}
+
+fn cluster() -> Cluster {
+    let item =
+        CapacityProviderStrategyItem { capacity_provider: Some(PROVIDER.to_owned()), weight: Some(1), base: None };
+    Cluster {
+        name: "default".to_owned(),
+        active: true,
+        settings: Vec::new(),
+        configuration: None,
+        service_connect_namespace: None,
+        capacity_providers: vec![PROVIDER.to_owned()],
+        default_strategy: vec![item],
+        tags: Vec::new(),
+        changed_at: Timestamp::from_epoch_ms(0),
     }
 }
 

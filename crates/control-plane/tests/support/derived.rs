@@ -24,7 +24,7 @@ pub(crate) fn derived(state: &State) -> String {
         deadlines.push(next);
     }
     format!(
-        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         state.tasks.keys().collect::<Vec<_>>(),
         keys(&state.tasks_of_instance),
         keys(&state.wanted_of_cluster),
@@ -32,7 +32,6 @@ pub(crate) fn derived(state: &State) -> String {
         state.users_of_definition.iter().collect::<Vec<_>>(),
         state.waiting.keys().collect::<Vec<_>>(),
         state.stopped.keys().collect::<Vec<_>>(),
-        state.leaving.keys().collect::<Vec<_>>(),
         fleets,
         deadlines,
     )
