@@ -2,7 +2,7 @@
 
 use ecs::Timestamp;
 use ecs::operations::{NOT_HERE, Operation};
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
 use http::{HeaderName, Method};
 
@@ -50,7 +50,10 @@ pub fn decode(head: &Parts, body: &[u8], auth: &Auth<'_>, now: Timestamp) -> Res
 
 fn check_size(head: &Parts, body: &[u8]) -> Result<(), Refusal> {
     let headers: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    if headers > limits::HEADER_BYTES || head.headers.len() > limits::HEADERS {
+    if head.headers.len() > limits::HEADERS {
+        return Err(Refusal::TooManyHeaders);
+    }
+    if headers > limits::HEADER_BYTES {
         return Err(Refusal::TooLarge { what: "headers", limit: limits::HEADER_BYTES });
     }
     let uri = head.uri.path_and_query().map_or(0, |uri| uri.as_str().len());
@@ -76,6 +79,8 @@ fn caller(head: &Parts, body: &[u8], auth: &Auth<'_>, now: Timestamp) -> Result<
                 principal_arn: signed.principal_arn,
             })
         }
+        // A browser says whose page asks, also after the page's name has been made to mean this host.
+        Auth::AnyKey { .. } if head.headers.contains_key(ORIGIN) => Err(Refusal::WebPage),
         Auth::AnyKey { principal_arn } => {
             let scope = sigv4::scope(&request, &rules)?;
             Ok(Caller {

@@ -43,6 +43,11 @@ pub enum Refusal {
     InvalidParameter(String),
     #[error("The request's {what} must have at most {limit} bytes")]
     TooLarge { what: &'static str, limit: usize },
+    #[error("The request must have at most {} headers", limits::HEADERS)]
+    TooManyHeaders,
+    /// Where any key is good, a web page that a browser of this host shows could do everything.
+    #[error("Requests of web pages are not accepted where every access key is")]
+    WebPage,
 }
 
 impl Refusal {
@@ -61,14 +66,15 @@ impl Refusal {
             Refusal::NotHere { .. } => "UnsupportedFeatureException",
             Refusal::Serialization(_) => "SerializationException",
             Refusal::InvalidParameter(_) => "InvalidParameterException",
-            Refusal::TooLarge { .. } => "RequestEntityTooLargeException",
+            Refusal::TooLarge { .. } | Refusal::TooManyHeaders => "RequestEntityTooLargeException",
+            Refusal::WebPage => "AccessDeniedException",
         }
     }
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {
-            Refusal::TooLarge { .. } => 413,
+            Refusal::TooLarge { .. } | Refusal::TooManyHeaders => 413,
             Refusal::MissingAuthenticationToken
             | Refusal::IncompleteSignature(_)
             | Refusal::SignatureDoesNotMatch
@@ -80,7 +86,8 @@ impl Refusal {
             | Refusal::UnknownOperation(_)
             | Refusal::NotHere { .. }
             | Refusal::Serialization(_)
-            | Refusal::InvalidParameter(_) => 400,
+            | Refusal::InvalidParameter(_)
+            | Refusal::WebPage => 400,
         }
     }
 }
