@@ -118,6 +118,13 @@ fn a_whole_report_without_a_task_that_was_written_down_ends_it() {
     world.input(Input::Arrived { instance: task.instance.clone(), hello: Box::new(back) });
     let newest = world.state.assignment(&task.instance).expect("it is there").generation;
     assert!(newest > written, "a new connection has a new generation");
+    // After a restored backup the instance may be ahead: what it is assigned next is newer all the same.
+    let ahead = Generation { epoch: 7, generation: 70 };
+    let restored = hello(&world, &task.instance, ahead);
+    let mut other = world.state.clone();
+    let arrived = Input::Arrived { instance: task.instance.clone(), hello: Box::new(restored) };
+    other.apply(&step(&world.state, &arrived, world.now, &mut || [0; 16]).changes);
+    assert!(other.assignment(&task.instance).expect("it is there").generation > ahead);
     world.input(Input::Observed { instance: task.instance.clone(), whole: true, tasks: Vec::new() });
     let shown = described(&mut world, &task.arn);
     assert_eq!((&shown["lastStatus"], &shown["stopCode"]), (&json!("STOPPED"), &json!("TerminationNotice")));

@@ -117,7 +117,8 @@ impl Audit {
 
     /// V14: what an instance is assigned never changes without a newer generation.
     fn assignment(&mut self, state: &State, id: &ContainerInstanceId) {
-        let Assignment { generation, tasks } = state.assignment(id).expect("the instance is there");
+        // A deregistered instance is told nothing any more.
+        let Some(Assignment { generation, tasks }) = state.assignment(id) else { return };
         let newest = self.newest.entry(id.clone()).or_default();
         assert!(generation >= *newest, "V14: instance {id} went back from {newest:?} to {generation:?}");
         *newest = generation;

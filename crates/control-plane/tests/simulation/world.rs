@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use agent_protocol::session::{Assignment, FromInstance, Generation, ToInstance};
-use control_plane::records::{ContainerInstance, TaskRecord};
+use control_plane::records::{ContainerInstance, InstanceStatus, TaskRecord};
 use control_plane::{Changes, Input, observe};
 use ecs::task::{DesiredStatus, LastStatus};
 use ecs::{ContainerInstanceId, Timestamp};
@@ -176,6 +176,11 @@ impl World {
         if !agent.runs {
             agent.start(&mut self.truth, &mut self.dice);
             return;
+        }
+        // Nobody keeps a connection with an instance that is deregistered.
+        let gone = self.sessions[at].as_ref().and_then(|(id, _)| self.control.state.instances.get(id));
+        if gone.is_some_and(|instance| instance.status == InstanceStatus::Inactive) {
+            return self.break_off(at);
         }
         // One at a time: the last connection's end is known before the next begins.
         if agent.session.is_some() || self.sessions[at].is_some() {
