@@ -35,7 +35,7 @@ impl ControlPlane {
         let stream = wait_for("an agent to come", || self.listener.accept().ok()).0;
         stream.set_nonblocking(false).expect("a socket can be made so");
         stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
-        let mut session = Session { stream, hello: None, tasks: BTreeMap::new(), runtime_ids: BTreeSet::new() };
+        let mut session = Session { stream, hello: None, tasks: BTreeMap::new(), runtime_ids: BTreeMap::new() };
         session.upgrade();
         match session.hear() {
             FromInstance::Hello(hello) => session.hello = Some(*hello),
@@ -99,13 +99,18 @@ pub(crate) struct Session {
     hello: Option<Hello>,
     /// How each task stood when it was last told.
     tasks: BTreeMap<TaskId, Task>,
-    /// Of all containers that were ever reported: a second start of a task has others.
-    pub(crate) runtime_ids: BTreeSet<String>,
+    /// Of all its containers that were ever reported: a second start of a task has others.
+    runtime_ids: BTreeMap<TaskId, BTreeSet<String>>,
 }
 
 impl Session {
     pub(crate) fn hello(&self) -> &Hello {
         self.hello.as_ref().expect("an accepted session has said it")
+    }
+
+    /// How often a task of one container has been begun, as far as reports tell.
+    pub(crate) fn starts_of(&self, id: &TaskId) -> usize {
+        self.runtime_ids.get(id).map_or(0, BTreeSet::len)
     }
 
     fn upgrade(&mut self) {
@@ -139,8 +144,10 @@ impl Session {
         self.stream.read_exact(&mut body).expect("a whole frame");
         let message = serde_json::from_slice(&body).expect("a message");
         if let FromInstance::Report { tasks, .. } = &message {
-            let containers = tasks.iter().flat_map(|report| &report.task.containers);
-            self.runtime_ids.extend(containers.filter_map(|container| container.runtime_id.clone()));
+            for report in tasks {
+                let known = self.runtime_ids.entry(report.id.clone()).or_default();
+                known.extend(report.task.containers.iter().filter_map(|container| container.runtime_id.clone()));
+            }
         }
         if let FromInstance::Report { tasks, .. } = &message {
             self.tasks.extend(tasks.iter().map(|report| (report.id.clone(), (*report.task).clone())));
