@@ -163,7 +163,9 @@ def host_state(coracle):
     rules = [f"rule {re.sub(COUNTED, '', line).strip()}" for line in shown("nft", "list", "ruleset").splitlines() if line.strip()]
     # The fifth word is how many seconds a flow is still remembered.
     words = [line.split() for line in shown("cat", "/proc/net/nf_conntrack").splitlines()]
-    flows = [f"flow {' '.join(line[:4] + [word for word in line[5:] if not word.startswith('use=')])}" for line in words]
+    # What the host tells multicast routers (IGMP) is nobody's.
+    flows = [f"flow {' '.join(line[:4] + [word for word in line[5:] if not word.startswith('use=')])}" for line in words
+             if "dst=224.0.0.22" not in line]
     # Some cannot be read; grep says so by its exit status.
     settings = shown("sh", "-c", "cd /proc/sys/net; grep -rs '' ipv[46]/conf/all ipv[46]/conf/default ipv4/ip_forward; true")
     parent, run_dir = f"/{coracle.environment['CORACLE_CGROUP_PARENT']}/", coracle.run_dir
@@ -175,8 +177,9 @@ def host_state(coracle):
         *(f"setting {line}" for line in settings.splitlines()),
         *(f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines()
           if str(run_dir) in line or f"{coracle.data}/" in line),
-        *(f"cgroup {folder}" for folder, _, _ in os.walk("/sys/fs/cgroup") if parent in f"{folder}/"),
-        *(f"file {file.relative_to(run_dir)}" for file in run_dir.rglob("*")),
+        *(f"cgroup {folder}" for folder, _, _ in os.walk("/sys/fs/cgroup") if parent in folder),
+        # One process serves all tasks; killed, it leaves its lock and its log to the next.
+        *(f"file {file.relative_to(run_dir)}" for file in run_dir.rglob("*") if not file.name.startswith("host-services.")),
     ])
 
 

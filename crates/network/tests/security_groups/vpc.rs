@@ -282,7 +282,7 @@ fn raw_icmp(to: IpAddr) -> OwnedFd {
     socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap()
 }
 
-fn checksum(message: &[u8]) -> u16 {
+pub fn checksum(message: &[u8]) -> u16 {
     let words = message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
