@@ -18,6 +18,7 @@ pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod silent;
 pub(crate) mod tar;
+pub(crate) mod trace;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
