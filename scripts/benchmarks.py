@@ -17,7 +17,7 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +125,11 @@ class Coracle:
 
     def clean_up(self):
         shutil.rmtree(self.run_dir, ignore_errors=True)
+        # Shared by all tasks, and now empty; that of another loop of the same name is not.
+        parent = self.environment["CORACLE_CGROUP_PARENT"]
+        for folder in [*Path("/sys/fs/cgroup").glob(f"*/{parent}"), Path("/sys/fs/cgroup") / parent]:
+            with suppress(OSError):
+                folder.rmdir()
         if self.namespace:
             return
         # The bridge and the table are shared by all tasks, so the last task leaves them; these were ours alone.
