@@ -434,7 +434,7 @@ fn an_exec_ends_with_its_program_though_its_helper_is_slow() {
     let start = || host.start(["exec", &task, "--", "/bin/probe", "exit", "7"]);
     let (exec, held) = trace::hold_a_forking_child(supervisor(&host, &task), start);
     exec.wait().expect_code(7);
-    assert!(held, "the helper was to end last");
+    assert!(held, "no helper was seen");
     host.coracle(["stop", &task]).ok();
     remove(&host, &task);
     host.finish();
