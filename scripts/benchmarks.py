@@ -9,6 +9,7 @@ import os
 import platform
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import tarfile
 import tempfile
 import time
 from collections import Counter
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -107,6 +109,7 @@ class Coracle:
 
     def __init__(self, data, name, namespace=None):
         self.namespace = namespace
+        self.data = data
         self.run_dir = Path("/run") / f"coracle-{name}-{os.getpid()}"
         self.environment = {
             **os.environ, "CORACLE_DATA_DIR": str(data), "CORACLE_RUN_DIR": str(self.run_dir), "NO_COLOR": "1",
@@ -122,6 +125,11 @@ class Coracle:
 
     def clean_up(self):
         shutil.rmtree(self.run_dir, ignore_errors=True)
+        # Shared by all tasks, and now empty; that of another loop of the same name is not.
+        parent = self.environment["CORACLE_CGROUP_PARENT"]
+        for folder in [*Path("/sys/fs/cgroup").glob(f"*/{parent}"), Path("/sys/fs/cgroup") / parent]:
+            with suppress(OSError):
+                folder.rmdir()
         if self.namespace:
             return
         # The bridge and the table are shared by all tasks, so the last task leaves them; these were ours alone.
@@ -129,19 +137,55 @@ class Coracle:
         subprocess.run(["nft", "delete", "table", "inet", self.environment["CORACLE_NFT_TABLE"]], stderr=subprocess.DEVNULL)
 
 
-def network_state(coracle):
-    """Every line that describes the network of a namespace, without what counts time or packets."""
+# A shell's words for a container: it calls the host, so that flows of each protocol are followed, and one stays.
+CALL_PORT = 7
+CALL_THE_HOST = ("host=$(ip route | awk '/^default/ { print $3 }'); ping -c 1 -W 1 $host >/dev/null; "
+                 f"nslookup x $host >/dev/null 2>&1 & nc -w 1 $host 9 </dev/null 2>/dev/null; "
+                 f"sleep 1000 | nc $host {CALL_PORT} & ")
+
+
+@contextmanager
+def called_host(namespace):
+    """What containers call with `CALL_THE_HOST`; a connection ends here when it ends there."""
+    server = subprocess.Popen(namespace.inside(["busybox", "nc", "-ll", "-p", CALL_PORT, "-e", "cat"]), start_new_session=True)
+    try:
+        yield
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def host_state(coracle):
+    """A line for each thing of a network namespace, and each mount, cgroup and file of one coracle, without what counts
+    time or packets, and without a task's log and state."""
     def shown(*command):
         return run(coracle.inside(command))
 
-    links = [f"link {link['ifname']} {link['operstate']}" for link in json.loads(shown("ip", "-j", "link"))]
-    addresses = [f"address {line}" for line in shown("ip", "-o", "-br", "address").splitlines()]
+    # Links are the same when they have been made anew; whose other end they have is no number of theirs.
+    links = [{name: value for name, value in link.items() if name not in ("ifindex", "link_index")}
+             for link in json.loads(shown("ip", "-j", "link"))]
     routes = [f"route {line}" for family in "46" for line in shown("ip", f"-{family}", "route", "show", "table", "all").splitlines()]
-    neighbours = [f"neighbour {line}" for line in shown("ip", "neighbour", "show", "nud", "permanent").splitlines()]
     rules = [f"rule {re.sub(COUNTED, '', line).strip()}" for line in shown("nft", "list", "ruleset").splitlines() if line.strip()]
-    held = [f"namespace {file.name}" for file in (coracle.run_dir / "netns").glob("*")]
-    flows = shown("cat", "/proc/sys/net/netfilter/nf_conntrack_count").strip()
-    return Counter([*links, *addresses, *routes, *neighbours, *rules, *held, f"flows {flows}"])
+    # The fifth word is how many seconds a flow is still remembered.
+    words = [line.split() for line in shown("cat", "/proc/net/nf_conntrack").splitlines()]
+    # What the host tells multicast routers (IGMP) is nobody's.
+    flows = [f"flow {' '.join(line[:4] + [word for word in line[5:] if not word.startswith('use=')])}" for line in words
+             if "dst=224.0.0.22" not in line]
+    # Some cannot be read; grep says so by its exit status.
+    settings = shown("sh", "-c", "cd /proc/sys/net; grep -rs '' ipv[46]/conf/all ipv[46]/conf/default ipv4/ip_forward; true")
+    parent, run_dir = f"/{coracle.environment['CORACLE_CGROUP_PARENT']}/", coracle.run_dir
+    return Counter([
+        *(f"link {json.dumps(link)}" for link in links), *routes, *rules, *flows,
+        *(f"address {line}" for line in shown("ip", "-o", "-br", "address").splitlines()),
+        *(f"neighbour {line}" for line in shown("ip", "neighbour", "show", "nud", "permanent").splitlines()),
+        *(f"peer namespace {line}" for line in shown("ip", "netns", "list-id").splitlines()),
+        *(f"setting {line}" for line in settings.splitlines()),
+        *(f"mount {line.split()[4]}" for line in Path("/proc/self/mountinfo").read_text().splitlines()
+          if str(run_dir) in line or f"{coracle.data}/" in line),
+        *(f"cgroup {folder}" for folder, _, _ in os.walk("/sys/fs/cgroup") if parent in folder),
+        # One process serves all tasks; killed, it leaves its lock and its log to the next.
+        *(f"file {file.relative_to(run_dir)}" for file in run_dir.rglob("*") if not file.name.startswith("host-services.")),
+    ])
 
 
 # Built into the binary: a small web server on port 80.

@@ -3,7 +3,9 @@
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 MACHINE=$(uname -m)
 MUSL_TARGET=$MACHINE-unknown-linux-musl
-RELEASE=$ROOT/target/$MUSL_TARGET/release/coracle
+# The binary that is shipped, which every script and test here runs; Cargo.toml says what its profile is.
+PROFILE=dist
+RELEASE=$ROOT/target/$MUSL_TARGET/$PROFILE/coracle
 export CARGO_BUILD_TARGET=$MUSL_TARGET
 PATH=$PATH:/usr/sbin:/sbin
 if ! command -v cargo >/dev/null && [ -f "$HOME/.cargo/env" ]; then . "$HOME/.cargo/env"; fi

@@ -17,7 +17,7 @@ use clap::Args;
 use images::tree::{Copied, Destination, Devices, Links, TreeError, What, pack, unpack};
 use runtime::container_root::{self, ContainerRoot};
 use runtime::task_dir::{self, FindError};
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
@@ -318,9 +318,7 @@ fn clean(path: &str) -> String {
 }
 
 fn look(inside: &Inside, path: &[u8], flags: OFlags) -> Result<Stands, Failure> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
-    match rustix::fs::openat2(inside.root.descriptor(), path, flags, Mode::empty(), resolve) {
+    match images::inside::open(inside.root.descriptor(), path, OFlags::PATH | flags) {
         Ok(found) => {
             let kind = rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(found).map_err(io::Error::from)?.st_mode);
             Ok(if kind == rustix::fs::FileType::Directory { Stands::Directory } else { Stands::File })
@@ -337,14 +335,10 @@ fn look(inside: &Inside, path: &[u8], flags: OFlags) -> Result<Stands, Failure> 
 
 /// The file that a link to a file leads to, by its path in the container.
 fn through_links(inside: &Inside, path: &str) -> Result<String, Failure> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let Ok(found) = rustix::fs::openat2(inside.root.descriptor(), path.as_str(), flags, Mode::empty(), resolve)
-        else {
-            break;
-        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let Ok(found) = images::inside::open(inside.root.descriptor(), path.as_str(), flags) else { break };
         let Ok(target) = rustix::fs::readlinkat(found, "", Vec::new()) else { break };
         let target = target.to_string_lossy().into_owned();
         let parent = path.rsplit_once('/').map_or("", |(parent, _)| parent);

@@ -23,6 +23,9 @@ use crate::{output, ps, recovery};
 /// Amazon's reason of a stop by hand that gave none.
 pub(crate) const STOPPED_BY_USER: &str = "Task stopped by user";
 
+/// Between two looks for a last status.
+const LAST_STATUS_LOOK: Duration = Duration::from_millis(2);
+
 /// Stop tasks: the stop signal, each container's stopTimeout, then SIGKILL
 #[derive(Args, Debug)]
 #[command(
@@ -101,43 +104,35 @@ fn stop(task: &Task, arguments: &Arguments) -> Result<(), Failure> {
     if task.is_stopped() {
         return Ok(());
     }
-    let Some(seconds) = arguments.timeout else {
-        let asked = ask(task, |client| client.stop(StopCode::UserInitiated, &arguments.reason))?;
-        return if asked { wait(task) } else { Ok(()) };
-    };
-    if seconds == 0 {
+    if arguments.timeout == Some(0) {
         return kill_and_wait(task);
     }
-    if !ask(task, |client| client.stop(StopCode::UserInitiated, &arguments.reason))? {
-        return Ok(());
-    }
+    ask(task, |client| client.stop(StopCode::UserInitiated, &arguments.reason))?;
+    let Some(seconds) = arguments.timeout else { return wait(task) };
     let (ended, end) = std::sync::mpsc::channel();
     let waiting = task.clone();
     std::thread::spawn(move || ended.send(wait(&waiting)));
-    match end.recv_timeout(std::time::Duration::from_secs(seconds)) {
+    match end.recv_timeout(Duration::from_secs(seconds)) {
         Ok(result) => result,
         Err(_) => kill_and_wait(task),
     }
 }
 
 pub(crate) fn kill_and_wait(task: &Task) -> Result<(), Failure> {
-    if ask(task, |client| client.kill(STOPPED_BY_USER))? {
-        wait(task)?;
-    }
-    Ok(())
+    ask(task, |client| client.kill(STOPPED_BY_USER))?;
+    wait(task)
 }
 
-/// Whether the task was still there to be asked.
-fn ask(task: &Task, request: impl FnOnce(&mut client::Client) -> Result<(), ClientError>) -> Result<bool, Failure> {
+/// One that cannot be asked any more is ending, or has ended.
+fn ask(task: &Task, request: impl FnOnce(&mut client::Client) -> Result<(), ClientError>) -> Result<(), Failure> {
     let doing = || format!("asking the supervisor of task {}", ps::short_id(task));
     let mut client = match client::connect(&task.spec.places) {
         Ok(client) => client,
-        Err(ClientError::Gone { .. }) => return Ok(false),
+        Err(ClientError::Gone { .. }) => return Ok(()),
         Err(error) => return Err(Failure::from(error).doing(doing())),
     };
     match request(&mut client) {
-        Ok(()) => Ok(true),
-        Err(ClientError::Ended) => Ok(false),
+        Ok(()) | Err(ClientError::Ended) => Ok(()),
         Err(error) => Err(Failure::from(error).doing(doing())),
     }
 }
@@ -146,7 +141,7 @@ fn ask(task: &Task, request: impl FnOnce(&mut client::Client) -> Result<(), Clie
 fn wait(task: &Task) -> Result<(), Failure> {
     let watch = match client::connect(&task.spec.places) {
         Ok(client) => client.watch()?,
-        Err(ClientError::Gone { .. }) => return Ok(()),
+        Err(ClientError::Gone { .. }) => return wait_for_the_last_status(task),
         Err(error) => return Err(error.into()),
     };
     let mut told = false;
@@ -159,8 +154,18 @@ fn wait(task: &Task) -> Result<(), Failure> {
             eprintln!("coracle: still waiting for {name}: {}", output::printable(reason));
         }
         if last_status == LastStatus::Stopped {
-            break;
+            return Ok(());
         }
+    }
+    wait_for_the_last_status(task)
+}
+
+/// A supervisor cannot be asked any more while it takes the task's network and files away, before its last word. One
+/// that was killed says none: that is left to recovery.
+fn wait_for_the_last_status(task: &Task) -> Result<(), Failure> {
+    let state = &task.spec.places.state;
+    while !task_dir::is_stopped(state) && task_dir::supervised(state).doing("looking for the task's supervisor")? {
+        std::thread::sleep(LAST_STATUS_LOOK);
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use agent_protocol::command::DebugTools;
 use images::{Reference, Store};
 use runtime::busybox::{self, BusyboxError};
 use runtime::debug_mounts;
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 
 use super::Arguments;
 use crate::failure::{BAD_INPUT, Explain, Failure};
@@ -96,8 +96,7 @@ fn in_image(options: &Options, name: &str) -> Result<Vec<PathBuf>, Failure> {
 
 fn in_layer(layer: &Path, place: &str) -> io::Result<Option<PathBuf>> {
     let root = rustix::fs::open(layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    match rustix::fs::openat2(root, place, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+    match images::inside::open(root, place, OFlags::PATH) {
         Ok(file) => fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).map(Some),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => Ok(None),
         Err(error) => Err(error.into()),

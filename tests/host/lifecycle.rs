@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::hardening::{container_processes, the_only_task};
+use super::hardening::{container_processes, supervisor, the_only_task};
 use crate::support::silent::Silent;
-use crate::support::{Host, cgroups, definition, wait_for};
+use crate::support::{Host, cgroups, definition, trace, wait_for};
 
 fn depends_on(name: &str, condition: &str) -> Value {
     json!({ "dependsOn": [{ "containerName": name, "condition": condition }] })
@@ -422,6 +422,21 @@ fn nothing_of_a_container_outlives_its_first_process_in_a_shared_pid_namespace()
         host.audit();
         remove(&host, &task);
     }
+    host.finish();
+}
+
+/// Two processes are made for an exec: one joins the container, the other becomes the program. Whichever ends first.
+#[test]
+fn an_exec_ends_with_its_program_though_its_helper_is_slow() {
+    let host = Host::new();
+    host.import_probe();
+    let task = host.detach(&definition::probe(&["wait"]), &[]);
+    let start = || host.start(["exec", &task, "--", "/bin/probe", "exit", "7"]);
+    let (exec, held) = trace::hold_a_forking_child(supervisor(&host, &task), start);
+    exec.wait().expect_code(7);
+    assert!(held, "no helper was seen");
+    host.coracle(["stop", &task]).ok();
+    remove(&host, &task);
     host.finish();
 }
 

@@ -8,6 +8,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod attacks;
 mod awsvpc;
 mod bad_input;
 mod confinement;

@@ -316,7 +316,7 @@ fn a_connection_of_two_tasks_is_nobodys() {
 }
 
 #[test]
-fn credentials_come_from_the_hosts_store_and_protection_is_kept() {
+fn credentials_come_from_the_hosts_store_and_protection_is_for_services() {
     let host = Host::new();
     host.import_probe();
     let task = host.detach(&with_role("bridge"), &[]);
@@ -329,8 +329,13 @@ fn credentials_come_from_the_hosts_store_and_protection_is_kept() {
     put_credentials(&host);
     let found = get(&host, &task, CREDENTIALS);
     assert_eq!((&found["RoleArn"], &found["Token"]), (&json!(ROLE), &json!("token")));
+    // No service started it.
     let asked = exec(&host, &task, &["ask", "PUT", PROTECTION, r#"{"ProtectionEnabled":true}"#]);
-    assert_eq!(asked["body"]["protection"]["ProtectionEnabled"], true, "{asked}");
+    assert_eq!(
+        (&asked["status"], &asked["body"]["failure"]["Reason"]),
+        (&json!(200), &json!("TASK_NOT_VALID")),
+        "{asked}"
+    );
     assert_eq!(get(&host, &task, PROTECTION), asked["body"]);
     let without = host.detach(&waiting("bridge", &Value::Null), &[]);
     let answers = ask(&host, &without, &[PROTECTION, CREDENTIALS]);

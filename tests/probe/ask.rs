@@ -29,6 +29,32 @@ pub(crate) fn ask_on(name: &str) -> i32 {
     0
 }
 
+/// Until it is killed: a new name and a word without meaning to the resolver, and connections that say nothing to both
+/// services, as many at a time as the limit of open files allows. Says once that it is well under way.
+pub(crate) fn flood() -> i32 {
+    const AT_A_TIME: usize = 500;
+    const WELL_UNDER_WAY: u32 = 5000;
+    let Ok(socket) = UdpSocket::bind("0.0.0.0:0") else { return 1 };
+    let mut held = std::collections::VecDeque::new();
+    for round in 0_u32.. {
+        let name = format!("n{round}.example");
+        // What does not fit is lost.
+        let _ = socket.send_to(&query(&name, round as u16), SocketAddrV4::new(ADDRESS, 53));
+        let _ = socket.send_to(&round.to_be_bytes(), SocketAddrV4::new(ADDRESS, 53));
+        if round % 8 == 0 {
+            let port = if round % 16 == 0 { 80 } else { 53 };
+            held.extend(TcpStream::connect_timeout(&SocketAddrV4::new(ADDRESS, port).into(), WAIT / 20));
+            if held.len() > AT_A_TIME {
+                held.pop_front();
+            }
+        }
+        if round == WELL_UNDER_WAY {
+            say(&["flooding"]);
+        }
+    }
+    0
+}
+
 fn again_and_again(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     let mut last = io::Error::other("never tried");
     for _ in 0..TRIES {
@@ -43,10 +69,8 @@ fn again_and_again(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()
     Err(last)
 }
 
-/// An A query (RFC 1035, 4.1), which must have an answer.
-fn resolve(name: &str, id: u16) -> io::Result<()> {
-    let socket = UdpSocket::bind("0.0.0.0:0")?;
-    socket.set_read_timeout(Some(WAIT))?;
+/// For A records (RFC 1035, 4.1).
+fn query(name: &str, id: u16) -> Vec<u8> {
     let mut query = id.to_be_bytes().to_vec();
     query.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.') {
@@ -54,7 +78,14 @@ fn resolve(name: &str, id: u16) -> io::Result<()> {
         query.extend(label.as_bytes());
     }
     query.extend([0, 0, 1, 0, 1]);
-    socket.send_to(&query, SocketAddrV4::new(ADDRESS, 53))?;
+    query
+}
+
+/// A query which must have an answer.
+fn resolve(name: &str, id: u16) -> io::Result<()> {
+    let socket = UdpSocket::bind("0.0.0.0:0")?;
+    socket.set_read_timeout(Some(WAIT))?;
+    socket.send_to(&query(name, id), SocketAddrV4::new(ADDRESS, 53))?;
     let mut reply = [0; 512];
     let (length, from) = socket.recv_from(&mut reply)?;
     let reply = &reply[..length];

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -117,6 +119,24 @@ fn writable_control_files() -> Vec<String> {
     }
     candidates.retain(|path| outcome(fs::OpenOptions::new().write(true).open(path)) == 0);
     candidates
+}
+
+/// Tries to connect to sockets of the host: by their paths, through the root and the working directory of every process
+/// that can be seen, and by their names as if they were abstract.
+pub(crate) fn reach_sockets(paths: &[&str]) -> Value {
+    let mut reached = BTreeSet::new();
+    let processes = others();
+    let roots = processes.iter().flat_map(|pid| [format!("/proc/{pid}/root"), format!("/proc/{pid}/cwd")]);
+    let roots: Vec<String> = [String::new()].into_iter().chain(roots).collect();
+    for path in paths {
+        reached
+            .extend(roots.iter().map(|root| format!("{root}{path}")).filter(|path| UnixStream::connect(path).is_ok()));
+        let name = SocketAddr::from_abstract_name(path).expect("a short name");
+        if UnixStream::connect_addr(&name).is_ok() {
+            reached.insert(format!("@{path}"));
+        }
+    }
+    json!({ "reached": reached, "processes": processes.len(), "unix_sockets": crate::identity::lines("/proc/net/unix") })
 }
 
 /// CVE-2019-5736: waits for processes whose executable is not our own, keeps a handle to each such executable and

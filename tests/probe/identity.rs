@@ -51,7 +51,7 @@ pub(crate) fn report() -> Value {
     })
 }
 
-fn lines(path: &str) -> Vec<String> {
+pub(crate) fn lines(path: &str) -> Vec<String> {
     fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 

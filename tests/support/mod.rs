@@ -19,6 +19,7 @@ pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod silent;
 pub(crate) mod tar;
+pub(crate) mod trace;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,14 +31,19 @@ pub(crate) use process::{Finished, Running};
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks again and again until there is an answer; the test fails when `PATIENCE` is over.
-pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    wait_at_most(PATIENCE, what, look)
+}
+
+/// As `wait_for`, for what is much work.
+pub(crate) fn wait_at_most<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + patience;
     loop {
         if let Some(answer) = look() {
             return answer;
         }
-        assert!(Instant::now() < end, "waited {PATIENCE:?} for {what}");
+        assert!(Instant::now() < end, "waited {patience:?} for {what}");
         std::thread::park_timeout(BETWEEN_LOOKS);
     }
 }

@@ -31,6 +31,11 @@ impl Namespace {
         Self { file: made.join().expect("a network namespace can be made") }
     }
 
+    /// That of a process.
+    pub(crate) fn of_process(pid: i32) -> Self {
+        Self { file: File::open(format!("/proc/{pid}/ns/net")).expect("the process runs") }
+    }
+
     pub(crate) fn descriptor(&self) -> RawFd {
         self.file.as_raw_fd()
     }

@@ -1,15 +1,15 @@
 //! Task scale-in protection, as a task asks for it at `$ECS_AGENT_URI/task-protection/v1/state`
 //! (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-scale-in-protection-endpoint.html>).
 //!
-//! The state lies in the task's directory and outlives every process. Amazon's agent passes a request on to ECS, which
-//! protects tasks of services alone (`TASK_NOT_VALID` for others); here every task may ask, and `of` is what whoever
-//! stops tasks of services reads.
+//! The state lies in the task's directory and outlives every process; `of` is what whoever stops tasks of services reads.
+//! Amazon's agent passes a request on to ECS, which protects tasks of services alone.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use agent_protocol::TaskSpec;
 use ecs::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -50,6 +50,21 @@ impl Protection {
             "TaskArn": task_arn,
         }})
     }
+}
+
+/// ECS gives the tasks that a service starts the group `service:<name>`, and no others.
+const GROUP_OF_SERVICE: &str = "service:";
+
+/// Whether this is a task that ECS protects.
+pub(crate) fn is_offered(task: &TaskSpec) -> bool {
+    task.group.starts_with(GROUP_OF_SERVICE)
+}
+
+/// "The specified task is not part of an Amazon ECS service"
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_failures_messages.html>); the agent tells a failure
+/// with status 200.
+pub(crate) fn refused(task_arn: &str) -> Value {
+    json!({"failure": {"Arn": task_arn, "Detail": null, "Reason": "TASK_NOT_VALID"}})
 }
 
 /// What a request asks for.

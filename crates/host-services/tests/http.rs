@@ -39,9 +39,11 @@ fn id(number: usize) -> TaskId {
 }
 
 fn task(number: usize, state: &Path) -> Task {
+    // The task 2 was started by hand.
+    let group = if number == 2 { "family:shop" } else { "service:shop" };
     let spec = json!({
         "format": 1, "id": id(number), "family": "shop", "revision": 1, "cluster": "default",
-        "account_id": "111122223333", "region": "us-west-2", "group": "family:shop", "launch_type": "EXTERNAL",
+        "account_id": "111122223333", "region": "us-west-2", "group": group, "launch_type": "EXTERNAL",
         "created_at": number, "network_mode": "bridge", "pids_limit": 64,
         "containers": [{
             "definition": {"name": "web", "image": "busybox"},
@@ -260,7 +262,7 @@ fn credentials_are_the_tasks_own() {
 
 #[test]
 fn protection_is_asked_for_seen_and_given_back() {
-    let served = Served::new(2);
+    let served = Served::new(3);
     let path = |number: usize| format!("/api/endpoint-{number}/task-protection/v1/state");
     let arn = |number: usize| agent::describe::task_arn(&served.tasks[number].spec);
     let state = |number: usize| &served.tasks[number].spec.places.state;
@@ -296,7 +298,12 @@ fn protection_is_asked_for_seen_and_given_back() {
     let denied = error(Some(arn(1)), "AccessDeniedException", text);
     assert_eq!(served.get(1, &path(1)), (403, denied.clone()));
     assert_eq!(served.ask(1, "PUT", &path(1), r#"{"ProtectionEnabled": true}"#), (403, denied));
-    assert!(!state(1).join(protection::FILE_NAME).exists());
+    let no_service = json!({"failure": {"Arn": arn(2), "Detail": null, "Reason": "TASK_NOT_VALID"}});
+    assert_eq!(served.ask(2, "PUT", &path(2), r#"{"ProtectionEnabled": true}"#), (200, no_service.clone()));
+    assert_eq!(served.get(2, &path(2)), (200, no_service));
+    for without in [1, 2] {
+        assert!(!state(without).join(protection::FILE_NAME).exists());
+    }
     let (status, body) = served.ask(0, "POST", "/api/endpoint-0/fault/v1/network-latency/start", "{}");
     assert_eq!(status, 400);
     assert!(body["Error"].as_str().is_some_and(|text| text.contains("enableFaultInjection is not enabled")), "{body}");

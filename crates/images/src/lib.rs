@@ -14,6 +14,7 @@ pub mod hello;
 pub mod https;
 mod import;
 mod ingest;
+pub mod inside;
 mod layer;
 mod lease;
 pub mod limits;

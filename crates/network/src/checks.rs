@@ -141,18 +141,39 @@ fn bridged_packets() -> Check {
     }
 }
 
+const CONNECTION_TRACKING: &str = "connection tracking";
+/// Of the kernel's room for connections.
+const NEARLY_FULL_PERCENT: u64 = 90;
+
 fn connections() -> Check {
-    const NAME: &str = "connection tracking";
+    const NAME: &str = CONNECTION_TRACKING;
     let available = netfilter().and_then(|mut socket| conntrack::is_available(&mut socket));
     let cure = "a kernel with CONFIG_NF_CT_NETLINK (modprobe nf_conntrack_netlink)";
     match available {
-        Ok(true) => Check::ok(NAME, "stale flows to published ports can be forgotten"),
+        Ok(true) => {
+            let number = |name| sysctl::read(name).ok().flatten().and_then(|text| text.parse().ok());
+            room(number(sysctl::CONNECTIONS).unwrap_or(0), number(sysctl::MOST_CONNECTIONS).unwrap_or(u64::MAX))
+        }
         Ok(false) => {
             let found = "the kernel cannot list connections: UDP clients may go on talking to a stopped container";
             Check::warn(NAME, found, cure)
         }
         Err(error) => Check::warn(NAME, chain(&error), cure),
     }
+}
+
+/// The kernel forgets flows that nobody answered when it needs room; connections that stand it keeps, and drops new ones.
+fn room(followed: u64, most: u64) -> Check {
+    // No limit is written as 0.
+    if most == 0 || followed.saturating_mul(100) < most.saturating_mul(NEARLY_FULL_PERCENT) {
+        return Check::ok(CONNECTION_TRACKING, "stale flows to published ports can be forgotten");
+    }
+    let found = format!("{followed} connections are followed and there is room for {most}: new ones may be dropped");
+    Check::warn(
+        CONNECTION_TRACKING,
+        found,
+        "find who has them (/proc/net/nf_conntrack), or raise net.netfilter.nf_conntrack_max",
+    )
 }
 
 fn dynamic_ports(settings: &Settings) -> Check {
@@ -191,4 +212,23 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_connections_is_nearly_full_at_nine_tenths() {
+        for (followed, most, expected) in [
+            (0, 262_144, Outcome::Ok),
+            (235_929, 262_144, Outcome::Ok),
+            (235_930, 262_144, Outcome::Warn),
+            (262_144, 262_144, Outcome::Warn),
+            (9, 10, Outcome::Warn),
+            (1_000_000, 0, Outcome::Ok),
+        ] {
+            assert_eq!(room(followed, most).outcome, expected, "{followed} of {most}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub(crate) const IP_FORWARD: &str = "net.ipv4.ip_forward";
 pub(crate) const IP6_FORWARD: &str = "net.ipv6.conf.all.forwarding";
 /// How many connections the kernel remembers now.
 pub(crate) const CONNECTIONS: &str = "net.netfilter.nf_conntrack_count";
+pub(crate) const MOST_CONNECTIONS: &str = "net.netfilter.nf_conntrack_max";
 pub(crate) const LOCAL_PORT_RANGE: &str = "net.ipv4.ip_local_port_range";
 /// Ports of that range that nobody is given.
 pub(crate) const RESERVED_PORTS: &str = "net.ipv4.ip_local_reserved_ports";

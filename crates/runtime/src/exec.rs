@@ -323,6 +323,9 @@ impl Joining<'_> {
         match joined {
             Ok(((_, mut go), Fork::Parent { pid })) => {
                 report.send(&Progress::Created { pid, stages_us: Vec::new() });
+                // The process's copy is the last from here on: it closes before the process can have ended, however
+                // late this one ends. An end that came first would be nobody's.
+                drop(report);
                 // It may have been killed already.
                 let _ = go.write_all(b"g");
             }

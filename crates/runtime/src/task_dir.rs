@@ -381,7 +381,7 @@ pub(crate) fn is_retired(state: &Path) -> bool {
 }
 
 /// An unreadable status is no STOPPED: such a task is cleaned, and gets a readable one.
-pub(crate) fn is_stopped(state: &Path) -> bool {
+pub fn is_stopped(state: &Path) -> bool {
     let status = status_file::read(state).unwrap_or(None);
     status.is_some_and(|status| status.last_status == LastStatus::Stopped)
 }

@@ -18,7 +18,7 @@ pub(super) const TASK_ROLE: Member = Member {
     here: Here::Mapped(
         "no role is assumed: the task gets the credentials that this host's store of secrets has under the role's ARN",
     ),
-    shown_by: Some("tests/host/metadata.rs: credentials_come_from_the_hosts_store_and_protection_is_kept"),
+    shown_by: Some("tests/host/metadata.rs: credentials_come_from_the_hosts_store_and_protection_is_for_services"),
 };
 
 pub static TASK_DEFINITION: Shape = Shape {

@@ -274,6 +274,9 @@ async fn protection(task: Task, endpoint: &str, method: &Method, body: Incoming)
         Ok(wanted) => wanted,
         Err(bad) => return bad_update(Some(&arn), bad),
     };
+    if !protection::is_offered(&task.spec) {
+        return answer::good(&protection::refused(&arn));
+    }
     let state = task.spec.places.state.clone();
     let done = spawn_blocking(move || match wanted {
         Some(wanted) => protection::update(&state, wanted, now()),

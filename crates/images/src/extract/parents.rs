@@ -2,10 +2,11 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{ExtractError, cannot, refused};
+use crate::inside;
 
 /// Archives list a directory's members together, so the walk from the root to the last parent is kept open.
 pub(crate) struct Parents {
@@ -76,9 +77,7 @@ impl Parents {
     }
 
     fn through_link(&self, path: &[u8], of: &[u8]) -> Result<OwnedFd, ExtractError> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        match rustix::fs::openat2(&self.root, path, flags, Mode::empty(), resolve) {
+        match inside::open(&self.root, path, OFlags::PATH | OFlags::DIRECTORY) {
             Ok(directory) => Ok(directory),
             Err(Errno::NOTDIR) => Err(refused(of, "a file stands where it needs a directory")),
             Err(Errno::NOENT) => Err(refused(of, "its path leads through a link to nothing")),

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{Copied, TreeError};
 use crate::extract::{ExtractError, cannot, refused, shown, xattr};
+use crate::inside;
 use crate::limits::{BUFFER_BYTES, MAX_PATH_BYTES, MAX_PATH_DEPTH, MAX_XATTR_BYTES};
 use crate::tar::{Entry, Kind, Time, Xattrs, encode, write};
 
@@ -66,9 +67,8 @@ impl Packer<'_> {
     fn top(&mut self, root: BorrowedFd<'_>, what: &What) -> Result<(), ExtractError> {
         let path = &what.path[..];
         let found = |flags| {
-            let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
             let path: &[u8] = if path.is_empty() { b"." } else { path };
-            rustix::fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
+            inside::open(root, path, flags)
         };
         let keep = if what.links == Links::Keep { OFlags::NOFOLLOW } else { OFlags::empty() };
         let top = found(OFlags::PATH | keep).map_err(cannot("find", path))?;

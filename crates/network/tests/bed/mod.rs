@@ -120,6 +120,12 @@ pub fn ruleset() -> String {
     run("nft", &["list", "ruleset"])
 }
 
+/// Whether a text has this address as a whole: 10.0.1.12 is the beginning of 10.0.1.128, and is not meant by it.
+pub fn names_address(text: &str, address: std::net::Ipv4Addr) -> bool {
+    let address = address.to_string();
+    text.split(|character: char| !character.is_ascii_digit() && character != '.').any(|found| found == address)
+}
+
 pub fn nft(script: &str) {
     run("nft", &[script]);
 }

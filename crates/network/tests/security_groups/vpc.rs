@@ -147,7 +147,9 @@ impl Vpc {
 
 impl Drop for Vpc {
     fn drop(&mut self) {
-        for number in 1..=40 {
+        // Only those that are there: each detach keeps a socket for as long as this process lives.
+        let held = |number: &u8| self.settings.namespaces.join(task(*number).to_string()).exists();
+        for number in (1..=40).filter(held) {
             network::detach(&self.settings, &task(number));
         }
         let _ = fs::remove_dir_all(&self.directory);
@@ -280,7 +282,7 @@ fn raw_icmp(to: IpAddr) -> OwnedFd {
     socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol).unwrap()
 }
 
-fn checksum(message: &[u8]) -> u16 {
+pub fn checksum(message: &[u8]) -> u16 {
     let words = message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)])));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {
