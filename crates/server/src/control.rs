@@ -221,8 +221,10 @@ impl Loop {
             watch.changed(&before, &self.state, &changes, self.now);
         }
         for (done, answer) in answers {
-            // Who asked may have hung up.
-            done.map(|done| done.send(answer));
+            if let Some(done) = done {
+                // Who asked may have hung up.
+                drop(done.send(answer));
+            }
         }
         Ok(())
     }
