@@ -36,13 +36,16 @@ pub(crate) fn options(directory: &Path) -> Options {
     }
 }
 
+/// How the daemon's own task ends.
+type Ended = JoinHandle<Result<(), daemon::Error>>;
+
 pub(crate) struct Rig {
     pub(crate) directory: TempDir,
     pub(crate) options: Options,
     pub(crate) address: String,
     pub(crate) socket: PathBuf,
     pub(crate) key: server::keys::RootKey,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<(), daemon::Error>>)>,
+    running: Option<(oneshot::Sender<()>, Ended)>,
 }
 
 impl Rig {
