@@ -367,18 +367,83 @@ fn what_was_never_begun_starts_from_the_disk_and_a_standalone_task_of_an_earlier
     harbour.finish(agent);
 }
 
+/// What a reboot leaves: directories of tasks whose supervisors are gone, all of another boot.
+#[test]
+fn after_a_reboot_a_services_task_runs_again_and_a_standalone_one_does_not() {
+    let harbour = Harbour::new();
+    let data = harbour.host.places.data_dir();
+    let agent = harbour.agent();
+    let (mut session, _) = harbour.plane.welcome();
+    let standalone = running(&task_id(1), &waits());
+    let mut service = running(&task_id(2), &waits());
+    service.service = Some("web".to_owned());
+    session.assign(assignment(1, vec![standalone.clone(), service.clone()]));
+    let before = [&standalone, &service].map(|task| session.reported(&task.id, LastStatus::Running));
+    process::kill(agent.pid());
+    drop((agent, session));
+    for task in [&standalone, &service] {
+        // A supervisor's identity, and its container's: both die with the power.
+        let status = data.join("tasks").join(task.id.as_str()).join("status.json");
+        let read: Value = serde_json::from_slice(&fs::read(&status).expect("a status")).expect("JSON");
+        process::kill(read["supervisor"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).expect("a process"));
+        for process in harbour.processes(&task.id, "main") {
+            process::kill(process);
+        }
+        let boot_id = read["supervisor"]["boot_id"].as_str().expect("a boot").to_owned();
+        for file in [status, data.join("agent/tasks").join(task.id.as_str()), data.join("assignment.json")] {
+            let text = fs::read_to_string(&file).expect("it is there");
+            fs::write(&file, text.replace(&boot_id, "an-earlier-boot")).expect("written");
+        }
+    }
+    let agent = harbour.agent();
+    let (mut session, _) = harbour.plane.welcome();
+    let ended = session.reported(&standalone.id, LastStatus::Stopped);
+    assert_eq!(ended.stop_code, Some(StopCode::TerminationNotice), "{ended:?}");
+    assert!(ended.stopped_reason.as_deref().is_some_and(|reason| reason.starts_with("Host EC2 (instance ")));
+    let again = session.reported(&service.id, LastStatus::Running);
+    assert_eq!(again.last_status, LastStatus::Running, "{again:?}");
+    assert_ne!(again.containers[0].runtime_id, before[1].containers[0].runtime_id);
+    assert!(again.version > before[1].version, "what is reported now is newer than what was");
+    session.assign(assignment(2, vec![stopped(service.clone())]));
+    session.reported(&service.id, LastStatus::Stopped);
+    harbour.finish(agent);
+}
+
+#[test]
+fn starts_are_left_alone_by_the_commands_that_clean_up() {
+    let harbour = Harbour::new();
+    let agent = harbour.agent();
+    let (mut session, _) = harbour.plane.welcome();
+    let tasks: Vec<_> = (1..=12).map(|number| running(&task_id(number), &waits())).collect();
+    session.assign(assignment(1, tasks.clone()));
+    let own = definition::task(&[definition::container("main", &["exit", "0"], &Value::Null)]);
+    for _ in 0..6 {
+        harbour.host.coracle(["ps"]).ok();
+        harbour.host.run(&own, &[]).ok();
+    }
+    for task in &tasks {
+        let reported = session.reported(&task.id, LastStatus::Running);
+        assert_eq!(reported.last_status, LastStatus::Running, "{reported:?}");
+    }
+    session.assign(assignment(2, tasks.iter().cloned().map(stopped).collect()));
+    for task in &tasks {
+        assert_eq!(exit_code(&session.reported(&task.id, LastStatus::Stopped)), Some(7));
+    }
+    harbour.finish(agent);
+}
+
 /// `coracle serve`, asked over its socket as root of the host asks.
-struct Served {
-    daemon: Running,
+pub(crate) struct Served {
+    pub(crate) daemon: Running,
     socket: PathBuf,
 }
 
 impl Served {
-    fn start(host: &Host) -> Self {
+    pub(crate) fn start(host: &Host) -> Self {
         Self::start_with(host, &["--dev", "--listen", "127.0.0.1:0"])
     }
 
-    fn start_with(host: &Host, words: &[&str]) -> Self {
+    pub(crate) fn start_with(host: &Host, words: &[&str]) -> Self {
         let mut command = host.command([&["-v", "serve"], words].concat());
         command.env("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached");
         let daemon = Running::start(&mut command);
@@ -389,7 +454,7 @@ impl Served {
         Self { socket: PathBuf::from(socket), daemon }
     }
 
-    fn ask(&self, operation: &str, body: &Value) -> Value {
+    pub(crate) fn ask(&self, operation: &str, body: &Value) -> Value {
         let target = format!("x-amz-target: AmazonEC2ContainerServiceV20141113.{operation}\r\n");
         self.post("/", &format!("content-type: application/x-amz-json-1.1\r\n{target}"), &body.to_string())
     }
@@ -410,14 +475,14 @@ impl Served {
         value
     }
 
-    fn described(&self, arn: &str, status: &str) -> Value {
+    pub(crate) fn described(&self, arn: &str, status: &str) -> Value {
         wait_for(&format!("{arn} to be {status}"), || {
             let task = self.ask("DescribeTasks", &json!({"tasks": [arn]}))["tasks"][0].clone();
             (task["lastStatus"] == status).then_some(task)
         })
     }
 
-    fn run_task(&self, definition: &Value) -> String {
+    pub(crate) fn run_task(&self, definition: &Value) -> String {
         self.ask("RegisterTaskDefinition", definition);
         let run = self.ask("RunTask", &json!({"taskDefinition": definition["family"]}));
         run["tasks"][0]["taskArn"].as_str().unwrap_or_else(|| panic!("no task: {run}")).to_owned()

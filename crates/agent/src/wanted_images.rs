@@ -16,12 +16,10 @@ use crate::host::Host;
 use crate::resolve::resolved;
 use crate::{Plan, registries};
 
-/// A registry that could not be reached is not asked again for so long where the image is here.
-const UNREACHABLE_FOR: Duration = Duration::from_secs(60);
-/// Where the image is here, a registry has this long to take a connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(3);
-/// And the pause before it is tried again is this.
-const RETRY_AFTER: Duration = Duration::from_millis(20);
+/// A registry that did not answer is not asked again for so long where the image is here.
+const UNREACHABLE_FOR: Duration = Duration::from_secs(300);
+/// Where the image is here, a registry has this long to say what is newest.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
 
 /// When a registry is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,29 +210,41 @@ impl Wanted {
     fn newest(&self, wish: &Wish) -> Result<Image, ImageError> {
         let host = wish.reference.host();
         let failed = |cause| ImageError::Store { image: Box::new(wish.clone()), cause };
-        let mut options = registries::options(None, &[]);
+        let options = registries::options(None, &[]);
         let Some(here) = self.store()?.find(&wish.reference).map_err(failed)? else {
             return self.pull_one(wish, options);
         };
         if self.unreachable.is_known(host) {
             return Ok(here);
         }
-        options.deadlines.connect = CONNECT_LIMIT;
-        options.deadlines.retry = RETRY_AFTER;
-        self.pull_one(wish, options).or_else(|error| {
-            if let ImageError::Pull { cause: PullError::Unreachable { .. } | PullError::Stalled { .. }, .. } = &error {
-                self.unreachable.learn(host);
+        let options = self.with_login(wish, options)?;
+        let pulled = registries::pull_if_answered(self.store()?, &wish.reference, &options, ANSWER_LIMIT);
+        let why = match pulled.map_err(|cause| ImageError::Runtime { cause })? {
+            Some(Ok(image)) => return Ok(image),
+            Some(Err(error)) => {
+                if let PullError::Unreachable { .. } | PullError::Stalled { .. } = &error {
+                    self.unreachable.learn(host);
+                }
+                crate::recovery::chain(&error)
             }
-            let why = crate::recovery::chain(&error);
-            tracing::info!(image = %wish.reference, why, "an image cannot be pulled; the one that is here is used");
-            Ok(here)
-        })
+            None => {
+                self.unreachable.learn(host);
+                format!("registry {host} did not answer within {} s", ANSWER_LIMIT.as_secs())
+            }
+        };
+        tracing::info!(image = %wish.reference, why, "an image cannot be pulled; the one that is here is used");
+        Ok(here)
     }
 
-    fn pull_one(&self, wish: &Wish, mut options: PullOptions) -> Result<Image, ImageError> {
+    fn with_login(&self, wish: &Wish, mut options: PullOptions) -> Result<PullOptions, ImageError> {
         let login = environment::registry_login(&self.secrets, &wish.definition)
             .map_err(|cause| ImageError::Login { image: Box::new(wish.clone()), cause })?;
         options.login = login.map(|login| GivenLogin { user: login.username, password: login.password });
+        Ok(options)
+    }
+
+    fn pull_one(&self, wish: &Wish, options: PullOptions) -> Result<Image, ImageError> {
+        let options = self.with_login(wish, options)?;
         match registries::pull(self.store()?, &wish.reference, &options, &self.progress) {
             Ok(Ok(image)) => Ok(image),
             Ok(Err(cause)) => Err(ImageError::Pull { image: Box::new(wish.clone()), cause }),

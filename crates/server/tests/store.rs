@@ -56,7 +56,7 @@ fn a_newer_schema_is_refused_and_left_alone() {
     assert!(matches!(refused, Error::Newer { found, .. } if found == SCHEMA + 1), "{refused}");
 }
 
-/// One record of every kind, in a file that the first build of this schema wrote.
+/// One record of every kind, in a store and a backup that the first build of this schema wrote.
 #[test]
 fn stores_of_older_builds_open() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
@@ -80,9 +80,9 @@ fn stores_of_older_builds_open() {
         "token",
     ];
     assert_eq!(kinds, all);
-    let text = std::fs::read_to_string(golden.join("schema-1.json")).expect("read");
-    let written: Vec<Record> = serde_json::from_str(&text).expect("records");
-    assert_eq!((loaded.epoch, loaded.records), (3, written));
+    let backup = std::fs::File::open(golden.join("schema-1.backup")).expect("opened");
+    let backup = server::backup::read(BufReader::new(backup)).expect("whole");
+    assert_eq!((loaded.epoch, loaded.records), (backup.epoch, backup.records));
 }
 
 #[test]
@@ -135,7 +135,11 @@ fn killed_while_it_commits_and_while_it_opens_it_keeps_what_it_acknowledged() {
     let mut acknowledged = 0;
     for round in 0..60_u64 {
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
-            .args(["--exact", "killed_while_it_commits_and_while_it_opens_it_keeps_what_it_acknowledged", "--nocapture"])
+            .args([
+                "--exact",
+                "killed_while_it_commits_and_while_it_opens_it_keeps_what_it_acknowledged",
+                "--nocapture",
+            ])
             .env(CHILD, &path)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

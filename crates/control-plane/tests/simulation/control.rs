@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use control_plane::records::{CapacityProvider, Cluster, TaskDefinitionRecord};
 use control_plane::{Change, Changes, Input, Key, Record, Settings, State, reconcile, step};
-use ecs::Timestamp;
 use ecs::operations::registered::TaskDefinitionStatus;
 use ecs::operations::shapes::CapacityProviderStrategyItem;
 use ecs::operations::{ApiError, Reply};
+use ecs::{ContainerInstanceId, Timestamp};
 
 use crate::dice::Dice;
 
@@ -30,6 +30,7 @@ pub(crate) struct Control {
 pub(crate) struct Turn {
     pub(crate) answers: Vec<(usize, Result<Reply, ApiError>)>,
     pub(crate) changes: Changes,
+    pub(crate) arrived: Vec<ContainerInstanceId>,
 }
 
 /// Definitions that the clients run: of one container, small or with a host port, of a size that fills an instance soon.
@@ -54,13 +55,16 @@ impl Control {
         let count = 1 + dice.below(4);
         let mut working = self.state.clone();
         let mut all = Changes::default();
-        let mut answers = Vec::new();
+        let (mut answers, mut arrived) = (Vec::new(), Vec::new());
         for _ in 0..count {
             let Some((input, call)) = self.queue.pop_front() else { break };
             let outcome = step(&working, &input, now, &mut || dice.bytes());
             working.apply(&outcome.changes);
             all.0.extend(outcome.changes.0);
             answers.extend(call.zip(outcome.answer));
+            if let Input::Arrived { instance, .. } = input {
+                arrived.push(instance);
+            }
         }
         for round in 0.. {
             assert!(round < ROUNDS, "reconcile comes to no end");
@@ -75,7 +79,7 @@ impl Control {
             return Turn::default();
         }
         self.commit(&all);
-        Turn { answers, changes: all }
+        Turn { answers, changes: all, arrived }
     }
 
     fn commit(&mut self, changes: &Changes) {

@@ -1,6 +1,6 @@
 //! Everything together: one action of chance after the other, and at the end a time without faults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use agent_protocol::session::{Assignment, FromInstance, Generation, ToInstance};
@@ -28,6 +28,8 @@ pub(crate) struct World {
     /// By agent: who it is, and what it was last sent.
     sessions: Vec<Option<(ContainerInstanceId, Generation)>>,
     agents: Vec<Agent>,
+    /// Arrivals that are in the queue: before the last of them is durable, nothing is sent.
+    arrivals: BTreeMap<ContainerInstanceId, usize>,
     clients: Clients,
     truth: Truth,
     audit: Audit,
@@ -46,6 +48,7 @@ impl World {
             control: Control::new(),
             sessions: vec![None; count],
             agents: (0..count).map(Agent::new).collect(),
+            arrivals: BTreeMap::new(),
             clients: Clients::default(),
             truth: Truth::default(),
             audit: Audit::default(),
@@ -119,6 +122,11 @@ impl World {
         if !turn.changes.is_empty() {
             self.committed(&turn.changes);
         }
+        for id in &turn.arrived {
+            if let Some(waiting) = self.arrivals.get_mut(id) {
+                *waiting = waiting.saturating_sub(1);
+            }
+        }
         for at in 0..self.agents.len() {
             self.send_assignment(at);
         }
@@ -140,6 +148,9 @@ impl World {
 
     fn send_assignment(&mut self, at: usize) {
         let Some((id, sent)) = &mut self.sessions[at] else { return };
+        if self.arrivals.get(id).is_some_and(|waiting| *waiting > 0) {
+            return;
+        }
         let newer = |instance: &&Arc<ContainerInstance>| instance.connected && instance.assigned > *sent;
         if self.control.state.instances.get(id).filter(newer).is_none() {
             return;
@@ -195,6 +206,7 @@ impl World {
         }
         agent.session = Some(Session::default());
         self.sessions[at] = Some((id.clone(), Generation::default()));
+        *self.arrivals.entry(id.clone()).or_default() += 1;
         self.control.queue.push_back((Input::Arrived { instance: id, hello: Box::new(hello) }, None));
     }
 
@@ -272,6 +284,7 @@ impl World {
             self.control.turn(self.now, &mut self.dice, true);
         }
         self.control.restart(&mut self.dice);
+        self.arrivals.clear();
         for at in 0..self.agents.len() {
             self.agents[at].session = None;
             self.sessions[at] = None;
