@@ -163,7 +163,7 @@ fn killed_while_it_commits_and_while_it_opens_it_keeps_what_it_acknowledged() {
         child.wait().expect("waited for");
         let mut rest = String::new();
         out.read_to_string(&mut rest).expect("read");
-        acknowledged = rest.lines().filter_map(told).last().unwrap_or(acknowledged);
+        acknowledged = rest.lines().filter_map(told).next_back().unwrap_or(acknowledged);
         if round % 2 == 0 {
             // The next child opens what this one has left, without anybody having looked at it.
             continue;
