@@ -10,7 +10,7 @@ use agent_protocol::TaskStatus;
 use clap::Args;
 use ecs::task::{LastStatus, StopCode};
 use runtime::client::{self, ClientError};
-use runtime::task_dir::Task;
+use runtime::task_dir::{self, Task};
 use serde_json::json;
 
 use crate::api_client::Api;
