@@ -10,6 +10,7 @@ mod support;
 
 mod awsvpc;
 mod bad_input;
+mod cli;
 mod confinement;
 mod debug_shell;
 mod debugging;
