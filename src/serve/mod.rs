@@ -105,18 +105,24 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     // What is still being answered has had its time.
     runtime.shutdown_background();
     let gone = own.map_or(Ok(()), |own| own.end(options));
-    outcome.and_then(|()| gone)?;
+    outcome.and(gone)?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(options: &daemon::Options, instance: Option<Prepared>, own: Option<&Own>) -> Result<(), Failure> {
     let daemon = daemon::open(options).await.map_err(|error| advice(error, options))?;
-    if let Some(instance) = instance {
-        beside(instance, daemon.connector())?;
-    }
     tell(&daemon, options);
-    let until = end(own)?;
-    daemon.run(until).await.map_err(Failure::from)
+    let (until, connector) = (end(own)?, daemon.connector());
+    let running = tokio::spawn(daemon.run(until));
+    if let Some(instance) = instance {
+        // Whoever waits for the first answer does not wait for what the agent finds on this host.
+        tokio::task::yield_now().await;
+        beside(instance, connector)?;
+    }
+    match running.await {
+        Ok(ended) => ended.map_err(Failure::from),
+        Err(broken) => Err(Failure::from(broken)),
+    }
 }
 
 /// What to do about what can be done something about.
