@@ -102,7 +102,7 @@ impl Api {
     pub(crate) fn own(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let headers = [("content-type", JSON)];
         self.ask(&Exchange { method: "POST", path, headers: &headers, body: body.to_string().as_bytes() })
-            .doing(format!("asking for {path}"))
+            .doing(format!("asking the daemon for {path}"))
     }
 
     fn ask(&self, exchange: &Exchange<'_>) -> Result<Value, Failure> {

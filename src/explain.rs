@@ -50,7 +50,8 @@ enum LaunchType {
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     let question = question(arguments)?;
     let api = Api::need(options, &Endpoint::default(), "explain")?;
-    let told = api.own("/explain", &question)?;
+    // What is wrong with the question is told apart from a task that has no place.
+    let told = api.own("/explain", &question).map_err(|failure| failure.exit(BAD_INPUT))?;
     if arguments.output.is_json() {
         output::print_json(&told)?;
     } else {

@@ -130,7 +130,7 @@ mod tests {
         let text = table_within(50, &["TASK", "DEFINITION", "CONTAINERS"], rows.clone());
         assert_eq!(
             text,
-            "TASK           DEFINITION         CONTAINERS\n1f2e3d4c5b6a   a long definit…   main, sidecar,…\n"
+            "TASK           DEFINITION         CONTAINERS\n1f2e3d4c5b6a   a long definiti…   main, sidecar, …\n"
         );
         assert!(text.lines().all(|line| line.chars().count() <= 50));
         assert!(!table_within(80, &["TASK", "DEFINITION", "CONTAINERS"], rows).contains('…'));

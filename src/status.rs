@@ -223,7 +223,7 @@ fn is_problem(task: &Described) -> bool {
     }
 }
 
-/// `512/2048 (25%)`: what tasks have reserved of what is registered.
+/// `900/3900 MiB`: what tasks have reserved of what is registered.
 fn used(instance: &ContainerInstance, name: &str, unit: &str) -> String {
     let value = |resources: &[Resource]| {
         resources
@@ -233,9 +233,7 @@ fn used(instance: &ContainerInstance, name: &str, unit: &str) -> String {
     };
     match (value(&instance.registered_resources), value(&instance.remaining_resources)) {
         (Some(registered), Some(remaining)) => {
-            let used = registered.saturating_sub(remaining);
-            let percent = if registered > 0 { used.saturating_mul(100) / registered } else { 0 };
-            format!("{used}/{registered}{unit} ({percent}%)")
+            format!("{}/{registered}{unit}", registered.saturating_sub(remaining))
         }
         (Some(registered), None) => format!("{registered}{unit}"),
         (None, _) => "-".to_owned(),
@@ -284,8 +282,8 @@ The API is at http://127.0.0.1:4870 and /run/coracle/coracle.sock (us-east-1)
 CLUSTER   STATUS   INSTANCES   RUNNING   PENDING
 default   ACTIVE   1           1         0
 
-INSTANCE       HOST    STATUS         CPU              MEMORY               TASKS
-9f2e3d4c5b6a   alpha   ACTIVE, gone   512/2048 (25%)   900/3900 MiB (23%)   1
+INSTANCE       HOST    STATUS         CPU        MEMORY         TASKS
+9f2e3d4c5b6a   alpha   ACTIVE, gone   512/2048   900/3900 MiB   1
 
 Tasks: 1 RUNNING, 7 STOPPED
 

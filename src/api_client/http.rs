@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn an_answers_head_ends_where_its_body_begins() {
-        let (status, mut body) = answer(&b"HTTP/1.1 400 Bad Request\r\na: b\r\n\r\n{\"x\":1}\n"[..]).expect("an answer");
+        let (status, mut body) =
+            answer(&b"HTTP/1.1 400 Bad Request\r\na: b\r\n\r\n{\"x\":1}\n"[..]).expect("an answer");
         let mut text = String::new();
         body.read_to_string(&mut text).expect("memory");
         assert_eq!((status, text.as_str()), (400, "{\"x\":1}\n"));

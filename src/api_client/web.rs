@@ -67,7 +67,7 @@ impl Web {
         patience: Option<Duration>,
     ) -> Result<Box<dyn Stream + Send>, Failure> {
         let doing = || format!("reaching {}", self.url.authority);
-        let tcp = self.connect().doing(doing())?;
+        let tcp = self.connect().doing(doing()).next("start it there with: sudo coracle serve --listen ADDR:PORT")?;
         tcp.set_nodelay(true).doing(doing())?;
         tcp.set_read_timeout(patience).doing(doing())?;
         let mut stream: Box<dyn Stream + Send> =

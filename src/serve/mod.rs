@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use control_plane::Settings;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use runtime::task_dir::Roots;
 use server::daemon::{self, Daemon};
 use server::events::sink;
@@ -27,6 +28,8 @@ const ACCOUNT_ID: &str = "123456789012";
 /// Requests are answered by these; the control loop has a thread of its own.
 const WORKERS: usize = 2;
 const SECOND_MS: u64 = 1_000;
+/// Descriptors for the API's connections and for what the container instance does; containers have limits of their own.
+const DESCRIPTORS: u64 = 16_384;
 
 /// Run the control plane and its API, and this host as a container instance
 #[derive(Args, Debug)]
@@ -92,6 +95,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         None => options.roots()?,
     };
     let server = server_options(&roots, arguments)?;
+    raise_descriptors()?;
     let instance = match arguments.no_agent {
         true => None,
         false => {
@@ -105,18 +109,32 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
     // What is still being answered has had its time.
     runtime.shutdown_background();
     let gone = own.map_or(Ok(()), |own| own.end(options));
-    outcome.and_then(|()| gone)?;
+    outcome.and(gone)?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(options: &daemon::Options, instance: Option<Prepared>, own: Option<&Own>) -> Result<(), Failure> {
     let daemon = daemon::open(options).await.map_err(|error| advice(error, options))?;
-    if let Some(instance) = instance {
-        beside(instance, daemon.connector())?;
-    }
     tell(&daemon, options);
-    let until = end(own)?;
-    daemon.run(until).await.map_err(Failure::from)
+    let (until, connector) = (end(own)?, daemon.connector());
+    let running = tokio::spawn(daemon.run(until));
+    if let Some(instance) = instance {
+        // Whoever waits for the first answer does not wait for what the agent finds on this host.
+        tokio::task::yield_now().await;
+        beside(instance, connector)?;
+    }
+    match running.await {
+        Ok(ended) => ended.map_err(Failure::from),
+        Err(broken) => Err(Failure::from(broken)),
+    }
+}
+
+/// As far as the hard limit lets it; a shell's soft limit is for programs that use select(2).
+fn raise_descriptors() -> Result<(), Failure> {
+    let doing = "raising the limit of open files";
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(doing)?;
+    let wanted = DESCRIPTORS.min(hard);
+    if wanted > soft { setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).doing(doing) } else { Ok(()) }
 }
 
 /// What to do about what can be done something about.

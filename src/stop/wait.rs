@@ -38,7 +38,8 @@ fn told_of_end(events: impl Read, id: &str) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    Err(Failure::new("the daemon has ended before the task did; it is being stopped all the same").next("coracle ps --all"))
+    Err(Failure::new("the daemon has ended before the task did; it is being stopped all the same")
+        .next("coracle ps --all"))
 }
 
 #[cfg(test)]
@@ -46,9 +47,12 @@ mod tests {
     use super::*;
 
     const EVENTS: &str = concat!(
-        r#"{"detail-type":"ECS Container Instance State Change","detail":{"status":"ACTIVE"}}"#, "\n",
-        r#"{"detail-type":"ECS Task State Change","detail":{"taskArn":"arn:x:task/default/aa","lastStatus":"STOPPED"}}"#, "\n",
-        r#"{"detail-type":"ECS Task State Change","detail":{"taskArn":"arn:x:task/default/bb","lastStatus":"RUNNING"}}"#, "\n",
+        r#"{"detail-type":"ECS Container Instance State Change","detail":{"status":"ACTIVE"}}"#,
+        "\n",
+        r#"{"detail-type":"ECS Task State Change","detail":{"taskArn":"arn:x:task/default/aa","lastStatus":"STOPPED"}}"#,
+        "\n",
+        r#"{"detail-type":"ECS Task State Change","detail":{"taskArn":"arn:x:task/default/bb","lastStatus":"RUNNING"}}"#,
+        "\n",
     );
 
     #[test]

@@ -11,6 +11,7 @@ mod support;
 mod attacks;
 mod awsvpc;
 mod bad_input;
+mod cli;
 mod confinement;
 mod debug_shell;
 mod debugging;

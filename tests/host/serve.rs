@@ -459,7 +459,7 @@ impl Served {
         self.post("/", &format!("content-type: application/x-amz-json-1.1\r\n{target}"), &body.to_string())
     }
 
-    fn post(&self, path: &str, headers: &str, body: &str) -> Value {
+    pub(crate) fn post(&self, path: &str, headers: &str, body: &str) -> Value {
         let mut stream = UnixStream::connect(&self.socket).expect("the socket listens");
         let length = body.len();
         write!(

@@ -92,7 +92,14 @@ pub fn records(state: &State) -> impl Iterator<Item = Record> {
     let tasks = state.tasks.values().map(|one| Record::Task(Box::new((**one).clone())));
     let settings = state.account_settings.values().map(|one| Record::AccountSetting((**one).clone()));
     let tokens = state.tokens.values().map(|one| Record::Token((**one).clone()));
-    clusters.chain(providers).chain(families).chain(definitions).chain(instances).chain(tasks).chain(settings).chain(tokens)
+    clusters
+        .chain(providers)
+        .chain(families)
+        .chain(definitions)
+        .chain(instances)
+        .chain(tasks)
+        .chain(settings)
+        .chain(tokens)
 }
 
 /// Line by line into `out`.
@@ -140,7 +147,8 @@ pub fn read(mut from: impl BufRead) -> Result<Backup, Error> {
             return Err(if number == 1 { Error::NoBackup } else { Error::Short(number - 1) });
         }
         let line = serde_json::from_slice(&text);
-        let line = line.map_err(|cause| if number == 1 { Error::NoBackup } else { Error::Line { line: number, cause } })?;
+        let line =
+            line.map_err(|cause| if number == 1 { Error::NoBackup } else { Error::Line { line: number, cause } })?;
         match (line, &mut backup) {
             (Line::Begin { coracle, format, epoch }, None) if coracle == "backup" => {
                 if format > FORMAT {

@@ -244,11 +244,8 @@ fn tell(state: &str) {
 }
 
 fn load(options: &Options, state_directory: &Path) -> Result<(Box<dyn Store>, State), Error> {
-    let store: Box<dyn Store> = if options.ephemeral {
-        Box::new(Memory)
-    } else {
-        Box::new(Disk::open(&state_directory.join(store::FILE))?)
-    };
+    let store: Box<dyn Store> =
+        if options.ephemeral { Box::new(Memory) } else { Box::new(Disk::open(&state_directory.join(store::FILE))?) };
     let loaded = store.load()?;
     let mut state = State::new(loaded.epoch, options.settings.clone());
     for record in loaded.records {

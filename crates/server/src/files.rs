@@ -44,8 +44,13 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let beside = directory.join(format!(".{}.new", path.file_name().unwrap_or_default().to_string_lossy()));
     let mut options = fs::OpenOptions::new();
-    let mut file =
-        options.write(true).create(true).truncate(true).mode(FILE_MODE).open(&beside).map_err(error(&beside, "made"))?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(FILE_MODE)
+        .open(&beside)
+        .map_err(error(&beside, "made"))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(error(&beside, "written"))?;
     fs::rename(&beside, path).map_err(error(path, "put in its place"))?;
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(error(directory, "synced"))

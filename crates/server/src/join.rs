@@ -85,7 +85,8 @@ mod tests {
         let now = Timestamp::from_epoch_ms(1_000);
         let (token, expires_at) = create(directory.path(), 60, now).expect("made");
         assert_eq!(expires_at, now.plus_ms(60_000));
-        let file = std::fs::read_dir(directory.path().join(DIRECTORY)).expect("listed").next().expect("one").expect("it");
+        let file =
+            std::fs::read_dir(directory.path().join(DIRECTORY)).expect("listed").next().expect("one").expect("it");
         assert!(!file.file_name().to_string_lossy().contains(&token), "the token itself is nowhere");
         assert!(!consume(directory.path(), "another", now).expect("read"));
         assert!(consume(directory.path(), &token, now).expect("read"));

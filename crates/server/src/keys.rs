@@ -42,7 +42,8 @@ pub enum Error {
 pub fn find(state_directory: &Path) -> Result<Option<RootKey>, Error> {
     let path = state_directory.join(FILE);
     let Some(bytes) = files::read(&path)? else { return Ok(None) };
-    let key = serde_json::from_slice(&bytes).map_err(|cause| Error::NoKey { path: path.display().to_string(), cause })?;
+    let key =
+        serde_json::from_slice(&bytes).map_err(|cause| Error::NoKey { path: path.display().to_string(), cause })?;
     Ok(Some(key))
 }
 

@@ -205,6 +205,8 @@ mod tests {
         let certificate = CertificateDer::from_pem_slice(pem.as_bytes()).expect("PEM");
         assert!(is_of(&certificate, &ids[0]) && !is_of(&certificate, &ids[1]));
         assert!(matches!(authority.certify(&ids[0], b"short"), Err(Error::PublicKey)));
-        authority.server(&["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()], None).expect("configured");
+        authority
+            .server(&["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()], None)
+            .expect("configured");
     }
 }

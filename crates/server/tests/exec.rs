@@ -208,7 +208,10 @@ async fn a_command_runs_in_the_plugins_terminal() {
     plugin.greet(session["tokenValue"].as_str().expect("a token")).await;
     plugin.shake_hands().await;
     let open = opened(&mut agent).await;
-    assert_eq!((open.command.as_slice(), open.container.as_str()), (&["sh", "-c", "echo hi"].map(str::to_owned)[..], "web"));
+    assert_eq!(
+        (open.command.as_slice(), open.container.as_str()),
+        (&["sh", "-c", "echo hi"].map(str::to_owned)[..], "web")
+    );
     let session = open.session;
     agent.say(&FromInstance::ExecOpened { session: session.clone(), refused: None }).await;
     plugin.input(3, br#"{"cols":132,"rows":43}"#).await;

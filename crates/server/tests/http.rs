@@ -67,8 +67,7 @@ fn signed(key: &server::keys::RootKey, operation: &str, body: &str) -> Vec<u8> {
         hex(digest(&SHA256, body.as_bytes()).as_ref())
     );
     let scope = format!("{}/eu-central-1/ecs/aws4_request", &date[..8]);
-    let text =
-        format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(digest(&SHA256, canonical.as_bytes()).as_ref()));
+    let text = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(digest(&SHA256, canonical.as_bytes()).as_ref()));
     let mac = |key: &[u8], text: &str| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
     let secret = format!("AWS4{}", key.secret_access_key).into_bytes();
     let signing = scope.split('/').fold(secret, |key, part| mac(&key, part).as_ref().to_vec());
@@ -147,7 +146,10 @@ async fn bodies_and_heads_have_their_limits() {
     // In chunks nobody says before how much there will be.
     let mut stream = rig.tcp().await;
     let head = String::from_utf8(request("ListClusters", "")).expect("text");
-    stream.write_all(head.replace("Content-Length: 0", "Transfer-Encoding: chunked").as_bytes()).await.expect("written");
+    stream
+        .write_all(head.replace("Content-Length: 0", "Transfer-Encoding: chunked").as_bytes())
+        .await
+        .expect("written");
     let chunk = format!("{:x}\r\n{}\r\n", 65_536, "x".repeat(65_536));
     for _ in 0..3 {
         // It may have been told to stop by now.
@@ -190,10 +192,12 @@ async fn a_thousand_clients_are_served_at_once() {
         .enumerate()
         .map(|(number, mut stream)| {
             tokio::spawn(async move {
-                let (made, answer) = ask(&mut stream, "CreateCluster", &json!({"clusterName": format!("c{number}")})).await;
+                let (made, answer) =
+                    ask(&mut stream, "CreateCluster", &json!({"clusterName": format!("c{number}")})).await;
                 assert_eq!(made, 200, "{answer}");
                 // What was answered is there for the next one.
-                let (_, found) = ask(&mut stream, "DescribeClusters", &json!({"clusters": [format!("c{number}")]})).await;
+                let (_, found) =
+                    ask(&mut stream, "DescribeClusters", &json!({"clusters": [format!("c{number}")]})).await;
                 assert_eq!(found["clusters"][0]["status"], "ACTIVE");
             })
         })
@@ -261,7 +265,12 @@ async fn no_malformed_request_is_the_servers_fault() {
         let _ = stream.shutdown().await;
         if let Some(answer) = response(&mut stream).await {
             let said = String::from_utf8_lossy(&answer.body).into_owned();
-            assert!(answer.status < 500, "round {round}: {} {said}\n{}", answer.status, String::from_utf8_lossy(&bytes));
+            assert!(
+                answer.status < 500,
+                "round {round}: {} {said}\n{}",
+                answer.status,
+                String::from_utf8_lossy(&bytes)
+            );
         }
     }
     assert_eq!(rig.ask("ListClusters", json!({})).await.0, 200);

@@ -64,7 +64,10 @@ async fn post(rig: &Rig, path: &str, body: &str) -> (u16, Value) {
 
 async fn token(rig: &Rig) -> String {
     let mut stream = rig.unix().await;
-    stream.write_all(b"POST /join-tokens?life_s=60 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.expect("written");
+    stream
+        .write_all(b"POST /join-tokens?life_s=60 HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        .await
+        .expect("written");
     let answer = response(&mut stream).await.expect("an answer");
     let answer: Value = serde_json::from_slice(&answer.body).expect("JSON");
     assert!(answer["certificateAuthority"].as_str().expect("a certificate").contains("BEGIN CERTIFICATE"));
@@ -79,7 +82,8 @@ async fn http_2_is_spoken_and_signatures_are_asked_for() {
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("HTTP/2");
     tokio::spawn(connection);
     for (path, status) in [("/healthz", StatusCode::OK), ("/events", StatusCode::BAD_REQUEST)] {
-        let request = Request::get(format!("https://127.0.0.1{path}")).body(Full::<Bytes>::default()).expect("a request");
+        let request =
+            Request::get(format!("https://127.0.0.1{path}")).body(Full::<Bytes>::default()).expect("a request");
         let answer = sender.send_request(request).await.expect("an answer");
         assert_eq!(answer.status(), status, "{path}");
         answer.into_body().collect().await.expect("a body");
@@ -118,9 +122,7 @@ async fn a_host_joins_once_and_is_itself_from_then_on() {
     };
     let id = joined["containerInstance"].as_str().expect("an id");
     let stranger = "00000000000000000000000000000000";
-    for (identity, said, status) in
-        [(identity(), id, 101), (identity(), stranger, 403), (None, id, 403)]
-    {
+    for (identity, said, status) in [(identity(), id, 101), (identity(), stranger, 403), (None, id, 403)] {
         let mut stream = connect(&rig, identity, b"http/1.1").await;
         let asked = format!(
             "GET /agent HTTP/1.1\r\nHost: here\r\nConnection: upgrade\r\nUpgrade: coracle-agent\r\n\

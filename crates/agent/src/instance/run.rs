@@ -1,5 +1,7 @@
 //! The loop of a container instance, which owns all that is known of its tasks.
 
+mod tasks;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::convert::Infallible;
 use std::io;
@@ -7,47 +9,35 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_protocol::session::{AssignedTask, Assignment, FromInstance, Generation, Hello, TaskReport, ToInstance};
-use agent_protocol::{Command, TaskSpec, TaskStatus};
-use ecs::task::LastStatus;
+use agent_protocol::{TaskSpec, TaskStatus};
 use ecs::{ContainerInstanceId, TaskId};
-use runtime::task_dir;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::adopt::{self, Found};
+use super::adopt::Found;
+use super::clock;
 use super::connection::{self, Heard, Peer, Refused};
-use super::ctl::{self, CtlError};
 use super::disk::{Disk, DiskError, Ended, Identity, Kept};
 use super::exec;
-use super::here::{self, End, Here};
+use super::here::{self, Here};
 use super::introspection::Shown;
-use super::reconcile::{self, Standing, Step, Why};
+use super::reconcile::{self, Standing, Step};
 use super::register::{self, FactsError, Settings};
 use super::report::Around;
-use super::start::{Cancel, Starter, ended};
-use super::{clock, verdict};
+use super::start::Starter;
 use crate::host::Host;
 use crate::recovery::{self, Network, chain};
 use crate::wanted_images::Unreachable;
 
-/// At one time: each has a thread, and may be pulling.
-const STARTS: usize = 16;
 /// What happens here and has not been looked at.
 const EVENTS: usize = 1_024;
 /// What the control plane has said and has not been looked at.
 const HEARD: usize = 64;
 /// Tasks of one report, but for the first, which has all.
 const REPORTED: usize = 512;
-/// ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION's default.
-const RETENTION: Duration = Duration::from_secs(3 * 3_600);
-/// Of stopped tasks; the oldest go before their time.
-const KEPT: usize = 1_000;
 /// After something could not be done that a full disk or a lack of descriptors may have stopped.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
-const STOP_ATTEMPTS: u32 = 5;
-/// A task whose logs are still being shipped is removed later.
-const REMOVE_AGAIN: Duration = Duration::from_secs(60);
 
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -367,242 +357,6 @@ impl Instance {
         self.start_more();
     }
 
-    fn carry_out(&mut self, steps: impl Iterator<Item = Step>) {
-        for step in steps {
-            match step {
-                Step::Start(task) => {
-                    self.waiting.push_back(task.id.clone());
-                    self.here.insert(task.id.clone(), Here::Waiting(task));
-                }
-                Step::NeverStart { id, why } => self.never_start(id, why),
-                Step::Stop { id, why } => self.stop(id, why),
-                Step::Release(id) => self.release(id),
-            }
-        }
-    }
-
-    fn never_start(&mut self, id: TaskId, why: Why) {
-        let ended = ended(why);
-        // It was not begun, so that nothing but this mark says that it is not to be.
-        self.starter.write_end(&id, self.versions_before(&id), &ended);
-        self.settle(id, End::Untold(ended));
-    }
-
-    fn versions_before(&self, id: &TaskId) -> u64 {
-        self.versions_before.get(id).copied().unwrap_or(0)
-    }
-
-    fn stop(&mut self, id: TaskId, why: Why) {
-        tracing::info!(task = %id, reason = why.reason, "a task is asked to stop");
-        match self.here.get_mut(&id) {
-            Some(Here::Waiting(_)) => {
-                self.waiting.retain(|waiting| *waiting != id);
-                self.never_start(id, why);
-            }
-            Some(Here::Starting { cancel, stop }) => {
-                cancel.set(why.clone());
-                *stop = Some(why);
-            }
-            Some(Here::Settling { stop }) => *stop = Some(why),
-            Some(Here::Living { stop, .. }) => {
-                *stop = Some(why.clone());
-                self.tell_stop(&id, why);
-            }
-            Some(Here::Stopped(_)) | None => {}
-        }
-    }
-
-    fn tell_stop(&self, id: &TaskId, why: Why) {
-        let (id, places) = (id.clone(), self.starter.host.roots.places(id));
-        tokio::spawn(async move {
-            let command = Command::Stop { stop_code: why.code, reason: why.reason };
-            for _ in 0..STOP_ATTEMPTS {
-                match ctl::tell(&places, &command).await {
-                    // It is ending or has ended; the watch tells.
-                    Ok(()) | Err(CtlError::Gone(_)) => return,
-                    Err(error) => tracing::warn!(task = %id, error = chain(&error), "a task cannot be asked to stop"),
-                }
-                tokio::time::sleep(TRY_AGAIN).await;
-            }
-        });
-    }
-
-    fn start_more(&mut self) {
-        while self.starting < STARTS
-            && let Some(id) = self.waiting.pop_front()
-        {
-            let Some(Here::Waiting(assigned)) = self.here.remove(&id) else { continue };
-            let cancel = Cancel::default();
-            let (starter, events) = (Arc::clone(&self.starter), self.events.clone());
-            let (before, theirs) = (self.versions_before(&id), cancel.clone());
-            self.here.insert(id.clone(), Here::Starting { cancel, stop: None });
-            let work = move || {
-                let outcome = starter.start(&assigned, before, &theirs);
-                // Where nobody listens any more, the next process finds what has become of it.
-                events.blocking_send(Event::Started { id: assigned.id.clone(), outcome }).ok();
-            };
-            self.starting += 1;
-            if let Err(error) = std::thread::Builder::new().name("start".to_owned()).spawn(work) {
-                self.starting -= 1;
-                self.never_start(id, verdict::resource(&error));
-            }
-        }
-    }
-
-    fn happened(&mut self, event: Event) {
-        match event {
-            Event::Started { id, outcome } => self.started(id, outcome),
-            Event::Status { id, status } => self.status(id, status),
-            Event::WatchEnded { id } => {
-                if let Some(Here::Living { stop, .. }) = self.here.get_mut(&id) {
-                    let stop = stop.take();
-                    self.here.insert(id.clone(), Here::Settling { stop });
-                    self.find(id);
-                }
-            }
-            Event::Found { id, found } => self.found(id, found),
-            Event::Removed { id, outcome } => self.removed(id, outcome),
-        }
-    }
-
-    fn started(&mut self, id: TaskId, outcome: Result<Box<TaskSpec>, Ended>) {
-        self.starting -= 1;
-        match outcome {
-            Ok(spec) => {
-                let stop = match self.here.get_mut(&id) {
-                    Some(Here::Starting { stop, .. }) => stop.take(),
-                    _ => None,
-                };
-                self.live(id, spec, stop);
-            }
-            Err(ended) => self.settle(id, End::Untold(ended)),
-        }
-        self.start_more();
-    }
-
-    fn live(&mut self, id: TaskId, spec: Box<TaskSpec>, stop: Option<Why>) {
-        if let Some(why) = &stop {
-            self.tell_stop(&id, why.clone());
-        }
-        self.here.insert(id.clone(), Here::Living { spec, status: None, stop });
-        self.watch(id);
-    }
-
-    fn watch(&self, id: TaskId) {
-        let (events, places) = (self.events.clone(), self.starter.host.roots.places(&id));
-        tokio::spawn(async move {
-            if let Err(error) = watched(&id, &places, &events).await {
-                tracing::debug!(task = %id, error = chain(&error), "a supervisor's socket cannot be watched");
-            }
-            events.send(Event::WatchEnded { id }).await.ok();
-        });
-    }
-
-    fn status(&mut self, id: TaskId, new: Box<TaskStatus>) {
-        let Some(Here::Living { status, .. }) = self.here.get_mut(&id) else { return };
-        let has_stopped = new.last_status == LastStatus::Stopped;
-        *status = Some(new);
-        self.changed.insert(id.clone());
-        if has_stopped && let Some(Here::Living { spec, status: Some(status), .. }) = self.here.remove(&id) {
-            self.settle(id, End::Told(spec, status));
-        }
-    }
-
-    /// It has stopped, and is told so until nobody asks.
-    fn settle(&mut self, id: TaskId, end: End) {
-        self.here.insert(id.clone(), Here::Stopped(end));
-        self.changed.insert(id.clone());
-        if !self.places.contains_key(&id) {
-            self.release(id);
-        }
-    }
-
-    fn find(&self, id: TaskId) {
-        let (starter, events, theirs) = (Arc::clone(&self.starter), self.events.clone(), id.clone());
-        let spawned = std::thread::Builder::new().name("find".to_owned()).spawn(move || {
-            let found = adopt::find(&starter.host, &theirs);
-            events.blocking_send(Event::Found { id: theirs, found }).ok();
-        });
-        if let Err(error) = spawned {
-            self.find_later(id, &error.to_string());
-        }
-    }
-
-    fn find_later(&self, id: TaskId, why: &str) {
-        tracing::warn!(task = %id, why, "how a task stands is not known; it is asked again");
-        let events = self.events.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(TRY_AGAIN).await;
-            events.send(Event::Found { id, found: Found::Unclear(String::new()) }).await.ok();
-        });
-    }
-
-    fn found(&mut self, id: TaskId, found: Found) {
-        let Some(Here::Settling { stop }) = self.here.get_mut(&id) else { return };
-        match found {
-            Found::Living(spec) => {
-                let stop = stop.take();
-                self.live(id, spec, stop);
-            }
-            Found::Stopped(spec, status) => self.settle(id, End::Told(spec, status)),
-            Found::Nothing => {
-                let ended = ended(verdict::interrupted());
-                self.starter.write_end(&id, self.versions_before(&id), &ended);
-                self.settle(id, End::Untold(ended));
-            }
-            // A turn of its own comes from `find_later`, with nothing to say.
-            Found::Unclear(why) if why.is_empty() => self.find(id),
-            Found::Unclear(why) => self.find_later(id, &why),
-        }
-    }
-
-    /// Its directory goes after a time; beyond a number of them, the oldest go first.
-    fn release(&mut self, id: TaskId) {
-        if self.released.contains_key(&id) {
-            return;
-        }
-        let now = Instant::now();
-        self.remove_at(id, now + RETENTION);
-        if self.removals.len() > KEPT
-            && let Some((_, oldest)) = self.removals.pop_first()
-        {
-            self.remove_at(oldest, now);
-        }
-    }
-
-    fn remove_at(&mut self, id: TaskId, at: Instant) {
-        self.released.insert(id.clone(), at);
-        self.removals.insert((at, id));
-    }
-
-    fn remove_due(&mut self) {
-        let now = Instant::now();
-        while self.removals.first().is_some_and(|(at, _)| *at <= now)
-            && let Some((_, id)) = self.removals.pop_first()
-        {
-            let (starter, events) = (Arc::clone(&self.starter), self.events.clone());
-            tokio::task::spawn_blocking(move || {
-                let outcome = remove(&starter, &id);
-                events.blocking_send(Event::Removed { id, outcome }).ok();
-            });
-        }
-    }
-
-    fn removed(&mut self, id: TaskId, outcome: Result<(), String>) {
-        match outcome {
-            Ok(()) => {
-                self.released.remove(&id);
-                self.here.remove(&id);
-                self.versions_before.remove(&id);
-                self.changed.remove(&id);
-            }
-            Err(why) => {
-                tracing::info!(task = %id, why, "a stopped task cannot be removed yet");
-                self.remove_at(id, Instant::now() + REMOVE_AGAIN);
-            }
-        }
-    }
-
     fn open_exec(&mut self, open: agent_protocol::session::OpenExec) {
         let Some(outgoing) = self.outgoing.clone() else { return };
         match self.here.get(&open.task) {
@@ -662,26 +416,4 @@ async fn at(when: Option<Instant>) {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
     }
-}
-
-async fn watched(
-    id: &TaskId,
-    places: &agent_protocol::task_spec::Places,
-    events: &mpsc::Sender<Event>,
-) -> Result<(), CtlError> {
-    let mut watch = ctl::watch(places).await?;
-    while let Some(status) = watch.next().await? {
-        if events.send(Event::Status { id: id.clone(), status }).await.is_err() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// The mark last: it is what says that there is something to remove.
-fn remove(starter: &Starter, id: &TaskId) -> Result<(), String> {
-    if starter.host.roots.places(id).state.exists() {
-        task_dir::remove(&starter.host.roots, id).map_err(|error| chain(&error))?;
-    }
-    starter.disk.unmark(id).map_err(|error| chain(&error))
 }

@@ -276,8 +276,7 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
             "AcknowledgedMessageSequenceNumber": received.sequence,
             "IsSequentialMessage": true,
         });
-        let mut message =
-            Message::new(message::ACKNOWLEDGE, 0, 0, content.to_string().into_bytes(), clock::now());
+        let mut message = Message::new(message::ACKNOWLEDGE, 0, 0, content.to_string().into_bytes(), clock::now());
         // First and last at once.
         message.flags = 3;
         Ok(websocket::write(&mut self.writer, Outgoing::Binary, &message.bytes()).await?)

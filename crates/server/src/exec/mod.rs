@@ -17,9 +17,7 @@ use ecs::operations::tasks::{ExecuteCommandRequest, ExecuteCommandResponse};
 use ecs::operations::{ApiError, ErrorCode, Operation, Reply};
 use ecs::{ContainerInstanceId, ContainerName, TaskId};
 use hyper::body::Incoming;
-use hyper::header::{
-    CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
+use hyper::header::{CONNECTION, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use ring::digest::{SHA256, digest};
@@ -81,8 +79,7 @@ impl Invitations {
         let (instance, task, container) = self.target(control, &response).ok_or_else(unreachable)?;
         let session = format!("ecs-execute-command-{}", &dice::hex::<9>()[..17]);
         let token = dice::hex::<32>();
-        let open =
-            OpenExec { session: session.clone(), task, container, command, rows: ROWS, columns: COLUMNS };
+        let open = OpenExec { session: session.clone(), task, container, command, rows: ROWS, columns: COLUMNS };
         self.invite(Invitation {
             until: Instant::now() + INVITATION,
             token: digest(&SHA256, token.as_bytes()).as_ref().to_vec(),

@@ -202,7 +202,11 @@ mod tests {
 
     #[tokio::test]
     async fn lengths_are_written_as_short_as_they_can_be() {
-        for (length, head) in [(5, vec![0x82, 5]), (126, vec![0x82, 126, 0, 126]), (70_000, vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70])] {
+        for (length, head) in [
+            (5, vec![0x82, 5]),
+            (126, vec![0x82, 126, 0, 126]),
+            (70_000, vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]),
+        ] {
             let mut written = Vec::new();
             write(&mut written, Outgoing::Binary, &vec![7; length]).await.expect("memory");
             assert_eq!((&written[..head.len()], written.len()), (&head[..], head.len() + length));

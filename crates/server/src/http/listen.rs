@@ -210,10 +210,6 @@ where
     let _ = timeout(FAREWELL, connection).await;
 }
 
-async fn answer(
-    front: &Arc<Front>,
-    door: &Door,
-    request: Request<Incoming>,
-) -> Result<Response<Content>, Infallible> {
+async fn answer(front: &Arc<Front>, door: &Door, request: Request<Incoming>) -> Result<Response<Content>, Infallible> {
     Ok(routes::answer(front, door, request).await)
 }

@@ -139,7 +139,9 @@ fn peer(front: &Front, door: &Door, request: &Request<Incoming>) -> Result<Peer,
     if let Some(token) = text(TOKEN_HEADER) {
         return match join::consume(&front.state_directory, token, clock::now()) {
             Ok(true) => Ok(Peer::Invited),
-            Ok(false) => Err("the join token is unknown, used or expired: coracle serve's host makes another".to_owned()),
+            Ok(false) => {
+                Err("the join token is unknown, used or expired: coracle serve's host makes another".to_owned())
+            }
             Err(error) => {
                 tracing::error!(%error, "join tokens cannot be read");
                 Err("join tokens cannot be read".to_owned())
@@ -166,7 +168,10 @@ struct Join {
 /// A new instance's id and certificate for a token.
 async fn agent_join(front: &Front, door: &Door, request: Request<Incoming>) -> Response<Content> {
     let (Some(authority), Door::Tcp { tls: true, .. }) = (&front.authority, door) else {
-        return refuse(StatusCode::FORBIDDEN, "hosts join over TLS: coracle serve --listen with an address of the network");
+        return refuse(
+            StatusCode::FORBIDDEN,
+            "hosts join over TLS: coracle serve --listen with an address of the network",
+        );
     };
     let body = match operation::read(front, JOIN_BODY_BYTES, request.into_body()).await {
         Ok(body) => body,

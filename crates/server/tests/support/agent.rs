@@ -2,9 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
-use agent_protocol::session::{
-    Assignment, FromInstance, Generation, Hello, MAX_FRAME_BYTES, PROTOCOL, ToInstance,
-};
+use agent_protocol::session::{Assignment, FromInstance, Generation, Hello, MAX_FRAME_BYTES, PROTOCOL, ToInstance};
 use ecs::ContainerInstanceId;
 use server::frames;
 use tokio::io::AsyncWriteExt;

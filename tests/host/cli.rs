@@ -1,0 +1,277 @@
+//! The commands for people, with a daemon and without: ps, stop, inspect, logs, exec, status, events, explain, and what
+//! shells and `man` are told.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::serve::Served;
+use crate::support::netns::{self, LAN_ADDRESS_OF_HOST};
+use crate::support::{Host, Running, definition};
+
+/// The screen of `coracle status`.
+const COLUMNS: usize = 80;
+/// Four tebibytes, more or less.
+const MORE_THAN_THERE_IS_MIB: u32 = 4_000_000;
+
+fn waits(family: &str) -> Value {
+    let mut definition =
+        definition::bridge_task(&[definition::container("main", &["wait", "7"], &json!({"stopTimeout": 20}))]);
+    definition["family"] = json!(family);
+    definition
+}
+
+fn id(arn: &str) -> &str {
+    arn.rsplit('/').next().expect("an ARN has parts")
+}
+
+fn end(served: Served, host: Host) {
+    served.daemon.signal(libc::SIGTERM);
+    served.daemon.wait().ok();
+    host.finish();
+}
+
+#[test]
+fn the_clusters_tasks_and_this_hosts_are_listed_together_and_each_once() {
+    let host = Host::new();
+    host.import_probe();
+    let served = Served::start(&host);
+    let arn = served.run_task(&waits("web"));
+    served.described(&arn, "RUNNING");
+    let own = host.detach(&waits("own"), &["--name", "mine"]);
+    let listed = host.coracle(["ps", "--output", "json"]).ok().json();
+    let listed = listed.as_array().expect("a list");
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let of = |wanted: &str| {
+        let found = listed.iter().find(|task| task["taskArn"].as_str().is_some_and(|arn| id(arn) == wanted));
+        found.unwrap_or_else(|| panic!("no {wanted} in {listed:?}"))
+    };
+    // What the cluster knows of its task and what this host does, in one.
+    assert_eq!((&of(id(&arn))["taskArn"], &of(id(&arn))["group"]), (&json!(arn), &json!("family:web")));
+    assert!(of(id(&arn))["containerInstanceArn"].is_string() && of(id(&arn))["coracle"]["supervisor"].is_object());
+    assert_eq!(of(&own)["coracle"]["name"], "mine");
+    let shown = host.coracle(["ps"]).ok().prints(&["HOST", "web:1", "own:1", "mine", &own[..12], &id(&arn)[..12]]);
+    assert_eq!(shown.stdout.lines().count(), 3, "{}", shown.whole());
+    let of_cluster = host.coracle(["ps", "--cluster", "default"]).ok().prints(&["web:1"]);
+    assert!(!of_cluster.stdout.contains("own:1"), "{}", of_cluster.whole());
+    host.coracle(["ps", "--cluster", "nowhere"]).refused(&["ClusterNotFoundException", "coracle status"]);
+    host.coracle(["stop", "mine"]).ok();
+    host.coracle(["stop", "web"]).ok();
+    assert_eq!(host.coracle(["ps"]).ok().stdout.lines().count(), 1);
+    let all = host.coracle(["ps", "--all"]).ok().prints(&["STOPPED (7)", "web:1", "own:1"]);
+    assert_eq!(all.stdout.lines().count(), 3, "{}", all.whole());
+    end(served, host);
+}
+
+#[test]
+fn a_task_of_the_cluster_is_stopped_by_the_cluster() {
+    let host = Host::new();
+    host.import_probe();
+    let served = Served::start(&host);
+    let by_arn = served.run_task(&waits("web"));
+    let by_start_of_id = served.run_task(&waits("api"));
+    for arn in [&by_arn, &by_start_of_id] {
+        served.described(arn, "RUNNING");
+    }
+    let inspected = host.inspect(&by_arn);
+    assert_eq!((&inspected["taskArn"], &inspected["coracle"]["networkMode"]), (&json!(by_arn), &json!("bridge")));
+    host.coracle(["exec", &id(&by_arn)[..10], "--", "/bin/probe", "exit", "9"]).expect_code(9);
+    let stopped = host.coracle(["stop", "--reason", "enough", &by_arn, &id(&by_start_of_id)[..10]]).ok();
+    assert_eq!(stopped.line(), format!("{}\n{}", id(&by_arn), id(&by_start_of_id)));
+    for arn in [&by_arn, &by_start_of_id] {
+        // It has stopped by the time that the command returns.
+        let task = served.ask("DescribeTasks", &json!({"tasks": [arn]}))["tasks"][0].clone();
+        let (status, reason, code) = (&task["lastStatus"], &task["stoppedReason"], &task["stopCode"]);
+        assert_eq!((status, reason, code), (&json!("STOPPED"), &json!("enough"), &json!("UserInitiated")));
+    }
+    // Once more is no error, as with this host's own.
+    host.coracle(["stop", &by_arn]).ok();
+    let second = served.run_task(&waits("web"));
+    let third = served.run_task(&waits("web"));
+    for arn in [&second, &third] {
+        served.described(arn, "RUNNING");
+    }
+    host.coracle(["stop", "web"]).refused(&["several tasks", &id(&second)[..12], &id(&third)[..12]]);
+    host.coracle(["stop", "--timeout", "0", id(&second), id(&third)]).ok();
+    host.coracle(["stop", "nothing"]).refused(&["nothing", "coracle ps --all"]);
+    end(served, host);
+}
+
+#[test]
+fn one_screen_tells_of_the_cluster_and_its_problems() {
+    let host = Host::new();
+    host.import_probe();
+    let served = Served::start(&host);
+    let arn = served.run_task(&waits("web"));
+    served.described(&arn, "RUNNING");
+    let mut broken = waits("broken");
+    broken["containerDefinitions"][0]["command"] = json!(["/nowhere"]);
+    broken["containerDefinitions"][0]["entryPoint"] = json!(["/nowhere"]);
+    let failed = served.run_task(&broken);
+    served.described(&failed, "STOPPED");
+    let screen = host.coracle(["status"]).ok();
+    let screen = screen.prints(&["default", "ACTIVE", "64/", "1 RUNNING", "1 STOPPED", "broken:1", &id(&failed)[..12]]);
+    for line in screen.stdout.lines().skip(1) {
+        assert!(line.chars().count() <= COLUMNS, "{line}");
+    }
+    let told = host.coracle(["status", "--output", "json"]).ok().json();
+    assert_eq!(told["tasks"], json!({"RUNNING": 1, "STOPPED": 1}));
+    assert_eq!(told["problems"][0]["taskArn"], failed);
+    assert_eq!(told["containerInstances"][0]["agentConnected"], true);
+    host.coracle(["stop", "web"]).ok();
+    end(served, host);
+}
+
+#[test]
+fn events_are_followed_and_a_missing_place_is_explained() {
+    let host = Host::new();
+    host.import_probe();
+    let served = Served::start(&host);
+    let (lines, json_lines) = (host.start(["events"]), host.start(["events", "--output", "json"]));
+    for follower in [&lines, &json_lines] {
+        follower.wait_for_errors("following");
+    }
+    let arn = served.run_task(&waits("web"));
+    lines.wait_for_output("web:1  RUNNING");
+    host.coracle(["stop", "--reason", "enough", "web"]).ok();
+    lines.wait_for_output("web:1  STOPPED (main 7): enough");
+    json_lines.wait_for_output("\"stoppedReason\":\"enough\"");
+    let event: Value = serde_json::from_str(json_lines.stdout().lines().next().expect("a line")).expect("JSON");
+    assert_eq!((&event["source"], &event["detail"]["clusterArn"].is_string()), (&json!("aws.ecs"), &true));
+    assert!(json_lines.stdout().contains(id(&arn)));
+
+    host.coracle(["explain", "web"]).ok().prints(&["There is a place on"]);
+    let mut large = waits("large");
+    large["containerDefinitions"][0]["memory"] = json!(MORE_THAN_THERE_IS_MIB);
+    let file = host.file("large.json", large.to_string());
+    let file = file.to_str().expect("a path of a test");
+    host.coracle(["explain", file]).expect_code(1).prints(&["RESOURCE:MEMORY", "needs 4000000 MiB"]);
+    let told = host.coracle(["explain", "--output", "json", "--constraint", "attribute:rack == 7", "web"]);
+    let told = told.expect_code(1).json();
+    assert!(
+        told["fits"].is_null() && told["lacks"][0]["detail"].as_str().is_some_and(|why| why.contains("rack")),
+        "{told}"
+    );
+    // Explaining registers nothing.
+    let families = served.ask("ListTaskDefinitionFamilies", &json!({}));
+    assert_eq!(families["families"], json!(["web"]));
+    host.coracle(["explain", "nobody"]).expect_code(2).says(&["TaskDefinition not found."]);
+    served.daemon.signal(libc::SIGTERM);
+    served.daemon.wait().ok();
+    lines.wait().refused(&["the daemon has ended"]);
+    json_lines.wait().refused(&["the daemon has ended"]);
+    host.finish();
+}
+
+#[test]
+fn the_api_of_another_host_is_asked_with_a_signature_over_tls() {
+    let host = Host::new();
+    host.import_probe();
+    let _lan = host.neighbour();
+    let served = Served::start_with(&host, &["--listen", &format!("{LAN_ADDRESS_OF_HOST}:0")]);
+    let arn = served.run_task(&waits("web"));
+    served.described(&arn, "RUNNING");
+    let key = host.coracle(["credentials", "--output", "json"]).ok().json();
+    let text = |name: &str| key[name].as_str().unwrap_or_else(|| panic!("no {name}: {key}")).to_owned();
+    let ask = |words: &[&str], secret: &str, authority: Option<&str>| {
+        let mut command = host.command(words);
+        command.args(["--endpoint", &text("EndpointUrl")]);
+        command
+            .env("CORACLE_DATA_DIR", host.places.root.join("other"))
+            .env("CORACLE_RUN_DIR", host.places.root.join("other"));
+        command.env("AWS_ACCESS_KEY_ID", text("AccessKeyId")).env("AWS_SECRET_ACCESS_KEY", secret);
+        command.env("AWS_REGION", "eu-central-1");
+        if let Some(authority) = authority {
+            command.env("AWS_CA_BUNDLE", authority);
+        }
+        Running::start(&mut command).wait()
+    };
+    let (secret, authority) = (text("SecretAccessKey"), text("CertificateAuthority"));
+    ask(&["status"], &secret, Some(&authority)).ok().prints(&["default", "1 RUNNING"]);
+    let listed = ask(&["ps", "--output", "json"], &secret, Some(&authority)).ok().json();
+    assert_eq!(listed[0]["taskArn"], arn.replace("us-east-1", "eu-central-1"));
+    ask(&["status"], "wrong", Some(&authority)).refused(&["coracle credentials"]);
+    ask(&["status"], &secret, None).refused(&["AWS_CA_BUNDLE"]);
+    ask(&["stop", "web"], &secret, Some(&authority)).ok();
+    served.described(&arn, "STOPPED");
+    end(served, host);
+}
+
+#[test]
+fn a_task_of_another_host_is_listed_and_stopped_from_here_and_looked_into_there() {
+    let (host, further) = (Host::new(), Host::new());
+    netns::cable(&host.namespace, &further.namespace);
+    further.import_probe();
+    let listen = format!("{LAN_ADDRESS_OF_HOST}:4870");
+    let served = Served::start_with(&host, &["--listen", &listen]);
+    let invitation = served.post("/join-tokens", "", "");
+    let text = |name: &str| invitation[name].as_str().unwrap_or_else(|| panic!("no {name}: {invitation}")).to_owned();
+    let authority = further.file("ca.pem", text("certificateAuthority"));
+    let mut agent = further.command(["-v", "agent", "--server", &listen, "--join", &text("token"), "--ca"]);
+    agent.arg(authority).env("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached");
+    let agent = Running::start(agent.env("ECS_INSTANCE_ATTRIBUTES", r#"{"deck": "lower"}"#));
+    agent.wait_for_errors("connected to the control plane");
+    let there = served.ask("ListContainerInstances", &json!({"filter": "attribute:deck == lower"}));
+    served.ask("RegisterTaskDefinition", &waits("far"));
+    let request = json!({"taskDefinition": "far", "containerInstances": there["containerInstanceArns"]});
+    let started = served.ask("StartTask", &request);
+    let arn = started["tasks"][0]["taskArn"].as_str().unwrap_or_else(|| panic!("no task: {started}")).to_owned();
+    served.described(&arn, "RUNNING");
+    host.coracle(["ps"]).ok().prints(&[&id(&arn)[..12], "far:1", "RUNNING"]);
+    let inspected = host.inspect("far");
+    assert!(inspected["taskArn"] == json!(arn) && inspected.get("coracle").is_none(), "{inspected}");
+    host.coracle(["logs", "far"]).refused(&["is on host", "there"]);
+    host.coracle(["exec", "far", "--", "/bin/probe", "exit", "0"]).refused(&["is on host", "there"]);
+    host.coracle(["stop", "far"]).ok();
+    assert_eq!(served.ask("DescribeTasks", &json!({"tasks": [arn]}))["tasks"][0]["lastStatus"], "STOPPED");
+    for process in [agent, served.daemon] {
+        process.signal(libc::SIGTERM);
+        process.wait().ok();
+    }
+    further.finish();
+    host.finish();
+}
+
+#[test]
+fn without_a_daemon_it_is_said_how_to_start_one() {
+    let host = Host::new();
+    for words in [&["status"][..], &["events"], &["explain", "web"], &["ps", "--cluster", "default"]] {
+        host.coracle(words).refused(&["no daemon answers", "coracle serve"]);
+    }
+    host.coracle(["ps"]).ok().prints(&["TASK", "PORTS"]);
+    host.coracle(["status", "--endpoint", "nonsense"]).expect_code(2).says(&["https://"]);
+    host.coracle(["status", "--endpoint", "http://127.0.0.1:1"]).expect_code(2).says(&["AWS_ACCESS_KEY_ID"]);
+    host.finish();
+}
+
+/// The commands of a help text.
+fn commands(help: &str) -> Vec<String> {
+    let after = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let listed =
+        after.take_while(|line| !line.is_empty()).filter(|line| line.starts_with("  ") && !line.starts_with("   "));
+    let names = listed.filter_map(|line| line.split_whitespace().next()).map(str::to_owned);
+    names.filter(|name| name != "help").collect()
+}
+
+#[test]
+fn every_command_has_an_example_a_page_and_a_completion() {
+    let host = Host::new();
+    let pages = host.places.root.join("man");
+    host.coracle(["man".as_ref(), pages.as_os_str()]).ok();
+    let bash = host.coracle(["completions", "bash"]).ok().stdout;
+    for shell in ["zsh", "fish"] {
+        host.coracle(["completions", shell]).ok().prints(&["coracle", "status"]);
+    }
+    let named = commands(&host.coracle(["--help"]).ok().stdout);
+    assert!(named.len() > 20 && named.contains(&"status".to_owned()), "{named:?}");
+    for name in named {
+        let help = host.coracle([name.as_str(), "--help"]).ok().stdout;
+        let below = commands(&help);
+        assert!(help.contains("Example") || !below.is_empty(), "coracle {name} --help has no example:\n{help}");
+        let page = fs::read_to_string(pages.join(format!("coracle-{name}.1")));
+        let page = page.unwrap_or_else(|error| panic!("coracle-{name}.1: {error}"));
+        assert!(page.contains(".SH SYNOPSIS"), "{page}");
+        assert!(bash.contains(&format!("coracle,{name})")), "bash does not complete {name}");
+    }
+    host.finish();
+}
