@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Command};
-use clap_complete::Shell;
+use clap::{Args, Command, ValueEnum};
+use clap_complete::generate;
+use clap_complete::shells::{Bash, Fish, Zsh};
 use clap_mangen::Man;
 
 use crate::failure::{Explain, Failure, Outcome};
@@ -20,7 +21,16 @@ const NAME: &str = "coracle";
   coracle completions fish > ~/.config/fish/completions/coracle.fish")]
 pub(crate) struct Arguments {
     /// The shell.
+    #[arg(value_enum)]
     shell: Shell,
+}
+
+/// The crate's own list has further ones, each of which has its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 /// Write manual pages, one a command
@@ -35,7 +45,11 @@ pub(crate) struct ManArguments {
 
 pub(crate) fn run(arguments: &Arguments, mut command: Command) -> Outcome {
     let mut text = Vec::new();
-    clap_complete::generate(arguments.shell, &mut command, NAME, &mut text);
+    match arguments.shell {
+        Shell::Bash => generate(Bash, &mut command, NAME, &mut text),
+        Shell::Zsh => generate(Zsh, &mut command, NAME, &mut text),
+        Shell::Fish => generate(Fish, &mut command, NAME, &mut text),
+    }
     output::print(&String::from_utf8_lossy(&text))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -23,7 +23,10 @@ pub(crate) enum Known {
 
 /// The task that `wanted` means, on this host or in the cluster. Of two, the one that runs.
 pub(crate) fn known(options: &Options, scope: &Scope, wanted: &str) -> Result<Known, Failure> {
-    let api = Api::find(options, &scope.endpoint)?;
+    let api = match &scope.cluster {
+        Some(_) => Some(Api::need(options, &scope.endpoint, "stop")?),
+        None => Api::find(options, &scope.endpoint)?,
+    };
     let here_too = api.as_ref().is_none_or(Api::is_of_this_host) && scope.cluster.is_none();
     let here = if here_too { task_dir::find(&options.roots()?, wanted) } else { Err(not_found(wanted)) };
     let Some(api) = api else { return Ok(Known::Here(Box::new(here?))) };

@@ -63,8 +63,12 @@ enum Purity {
 const IMPURE: [&str; 8] = ["tokio", "nix", "hyper", "libc", "rustix", "mio", "getrandom", "tracing"];
 
 /// Crates from outside that one crate alone may name.
-const RESERVED: [(&str, &str); 3] =
-    [("libcontainer", "runtime"), ("netlink-packet-core", "network"), ("netlink-packet-route", "network")];
+const RESERVED: [(&str, &str); 4] = [
+    ("libcontainer", "runtime"),
+    ("netlink-packet-core", "network"),
+    ("netlink-packet-route", "network"),
+    ("redb", "server"),
+];
 
 /// Where `unsafe` may be written.
 const MAY_BE_UNSAFE: [&str; 2] = ["runtime", "network"];

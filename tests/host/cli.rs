@@ -235,7 +235,13 @@ fn a_task_of_another_host_is_listed_and_stopped_from_here_and_looked_into_there(
 #[test]
 fn without_a_daemon_it_is_said_how_to_start_one() {
     let host = Host::new();
-    for words in [&["status"][..], &["events"], &["explain", "web"], &["ps", "--cluster", "default"]] {
+    for words in [
+        &["status"][..],
+        &["events"],
+        &["explain", "web"],
+        &["ps", "--cluster", "default"],
+        &["stop", "--cluster", "a", "b"],
+    ] {
         host.coracle(words).refused(&["no daemon answers", "coracle serve"]);
     }
     host.coracle(["ps"]).ok().prints(&["TASK", "PORTS"]);

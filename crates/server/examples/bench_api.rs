@@ -106,7 +106,7 @@ fn fill(state: &Path, size: usize) {
 
 async fn register(address: &str) {
     let mut client = Client::connect(address).await;
-    let containers = json!([{"name": "a", "image": "busybox", "memory": 4}]);
+    let containers = json!([{"name": "a", "image": "busybox", "memory": 64}]);
     let body = json!({"family": "bench", "containerDefinitions": containers});
     assert_eq!(client.ask("RegisterTaskDefinition", &body.to_string()).await.0, 200);
 }

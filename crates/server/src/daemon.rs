@@ -74,7 +74,7 @@ pub enum Error {
     Sink(sink::Target, #[source] std::io::Error),
     #[error("the control loop's thread cannot be started")]
     Thread(#[source] std::io::Error),
-    #[error("the control plane stops, because what it has answered for would not be kept; running tasks go on")]
+    #[error("the control plane stops, because what it would answer for might not be kept; running tasks go on")]
     NotDurable(#[source] store::Error),
     #[error("the control loop has broken off; running tasks go on")]
     Broken,

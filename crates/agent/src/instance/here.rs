@@ -118,11 +118,27 @@ impl Candidate<'_> {
         let here = match &self.mark {
             Some(Mark { ended: Some(ended), .. }) => Some(Here::Stopped(End::Untold(ended.clone()))),
             Some(Mark { begun: false, .. }) => None,
+            None if self.has_directory() => {
+                // Somebody has taken its mark away. It is this instance's all the same.
+                self.mark_again();
+                self.begun(versions_before, adopted)
+            }
             None if !self.is_of_an_earlier_boot() => None,
             Some(_) | None => self.begun(versions_before, adopted),
         };
         if let Some(here) = here {
             adopted.here.insert(self.id.clone(), here);
+        }
+    }
+
+    fn has_directory(&self) -> bool {
+        self.starter.host.roots.places(self.id).state.exists()
+    }
+
+    fn mark_again(&self) {
+        let mark = Mark { boot_id: self.boot_id.to_owned(), begun: true, ..Mark::default() };
+        if let Err(error) = self.starter.disk.mark(self.id, &mark, Durability::Disk) {
+            tracing::warn!(task = %self.id, error = chain(&error), "a task is not marked");
         }
     }
 

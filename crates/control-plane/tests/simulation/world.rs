@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use agent_protocol::session::{Assignment, FromInstance, Generation, ToInstance};
+use agent_protocol::session::{Assignment, FromInstance, Generation, TaskReport, ToInstance};
 use control_plane::records::{ContainerInstance, InstanceStatus, TaskRecord};
 use control_plane::{Changes, Input, observe};
 use ecs::task::{DesiredStatus, LastStatus};
@@ -33,6 +33,8 @@ pub(crate) struct World {
     clients: Clients,
     truth: Truth,
     audit: Audit,
+    /// Reports that were delivered once.
+    told: Vec<(ContainerInstanceId, TaskReport)>,
     /// Assignments that were sent once, and come again.
     old: Vec<(usize, Assignment)>,
     totals: Totals,
@@ -52,6 +54,7 @@ impl World {
             clients: Clients::default(),
             truth: Truth::default(),
             audit: Audit::default(),
+            told: Vec::new(),
             old: Vec::new(),
             totals: Totals::default(),
         }
@@ -225,6 +228,7 @@ impl World {
         let (Some(FromInstance::Report { whole, tasks }), Some((id, _))) = (message, &self.sessions[at]) else {
             return;
         };
+        self.told.extend(tasks.iter().map(|task| (id.clone(), task.clone())));
         self.control.queue.push_back((Input::Observed { instance: id.clone(), whole, tasks }, None));
     }
 
@@ -238,13 +242,14 @@ impl World {
         newest && state.living_tasks(id).all(|task| task.observed.is_some())
     }
 
-    /// A report of single tasks comes twice, or after a later one.
+    /// A report of single tasks comes again, however late.
     fn repeat_report(&mut self, at: usize) {
-        let Some(session) = self.agents[at].session.as_mut() else { return };
-        let is_single = |message: &FromInstance| matches!(message, FromInstance::Report { whole: false, .. });
-        let Some(first) = session.up.iter().position(is_single) else { return };
-        let copy = session.up[first].clone();
-        session.up.push_back(copy);
+        let Some((id, _)) = &self.sessions[at] else { return };
+        let of_it: Vec<&TaskReport> = self.told.iter().filter(|(told, _)| told == id).map(|(_, task)| task).collect();
+        if !of_it.is_empty() {
+            let tasks = vec![of_it[self.dice.below(of_it.len())].clone()];
+            self.control.queue.push_back((Input::Observed { instance: id.clone(), whole: false, tasks }, None));
+        }
     }
 
     /// An assignment of long ago, from whichever control plane.

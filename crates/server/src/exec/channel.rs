@@ -2,7 +2,7 @@
 //! message acknowledged. A websocket loses nothing, so nothing is sent twice; acknowledgements only say how fast the client
 //! takes what the command writes.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -165,7 +165,15 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
     async fn relay(&mut self, mut exec: ExecSession) -> Result<String, Error> {
         let mut started = false;
         let mut deadline = Instant::now() + START;
+        let mut waiting: VecDeque<Vec<u8>> = VecDeque::new();
         loop {
+            // Never more than the client has asked for by its acknowledgements: one that cannot send them because nobody
+            // reads them here would not read either.
+            while self.unacknowledged.len() < UNACKNOWLEDGED
+                && let Some(chunk) = waiting.pop_front()
+            {
+                self.send(payload::OUTPUT, chunk).await?;
+            }
             tokio::select! {
                 message = self.incoming.recv() => {
                     let message = match message.ok_or(Error::Gone)?? {
@@ -191,7 +199,7 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
                         return Ok("The container instance has lost its connection.".to_owned());
                     }
                 }
-                event = exec.events.recv(), if self.unacknowledged.len() < UNACKNOWLEDGED => match event {
+                event = exec.events.recv(), if waiting.is_empty() => match event {
                     Some(ExecEvent::Opened) => {
                         started = true;
                         deadline = Instant::now() + IDLE;
@@ -199,9 +207,7 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
                     Some(ExecEvent::Refused(reason)) => return Ok(reason),
                     Some(ExecEvent::Output(bytes)) => {
                         deadline = Instant::now() + IDLE;
-                        for chunk in bytes.chunks(CHUNK) {
-                            self.send(payload::OUTPUT, chunk.to_vec()).await?;
-                        }
+                        waiting.extend(bytes.chunks(CHUNK).map(<[u8]>::to_vec));
                     }
                     Some(ExecEvent::Ended(_)) => return Ok(String::new()),
                     None => return Ok("The session's output was not read in time, or its host has gone.".to_owned()),
