@@ -10,7 +10,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -219,6 +219,17 @@ impl Launch {
                 Ok(Heard::Nothing) => return None,
                 Err(error) => return Some(Err(StartError::create(error.to_string()))),
             }
+        }
+    }
+
+    /// Whether the container's program is there, though its launcher has not got round to closing the report: then the
+    /// start is as good as done. With an init of ours that is not seen.
+    pub fn has_executed(&self) -> bool {
+        let program = |process: &str| fs::metadata(format!("/proc/{process}/exe")).map(|file| (file.dev(), file.ino()));
+        let Some(created) = &self.created else { return false };
+        match (program(&created.started.init.pid.to_string()), program("self")) {
+            (Ok(theirs), Ok(ours)) => theirs != ours,
+            (Ok(_) | Err(_), _) => false,
         }
     }
 

@@ -224,8 +224,15 @@ impl Container {
     }
 
     /// The task is to stop before this start is done: nothing of it is to become a process that would then have to be
-    /// stopped.
-    pub(super) fn abort(&mut self, reason: &str, now: Timestamp) {
+    /// stopped. One that has become it already is stopped as any other, when its launcher has said so.
+    pub(super) fn abort_start(&mut self, reason: &str, now: Timestamp) {
+        if !matches!(&self.stage, Stage::Starting(launch) if launch.has_executed()) {
+            self.abort(reason, now);
+        }
+    }
+
+    /// However far it has come.
+    fn abort(&mut self, reason: &str, now: Timestamp) {
         if matches!(self.stage, Stage::Starting(_)) {
             self.empty(End::FailedToStart { reason: reason.to_owned() }, now);
         }

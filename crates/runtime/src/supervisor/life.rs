@@ -194,9 +194,11 @@ impl Life {
                     Action::Finished => return true,
                 }
             }
+            // What was reported meanwhile counts: a program that runs is stopped, and its start not aborted. What failed
+            // at once, or was aborted, may have ended already, and then there is more to do.
+            let told = self.advance();
             self.abort_starts();
-            // What failed at once, or was aborted, may have ended already, and then there is more to do.
-            if !self.advance() {
+            if !told && !self.advance() {
                 return false;
             }
         }
@@ -263,7 +265,7 @@ impl Life {
         }
         let now = self.clock.now();
         for container in &mut self.containers {
-            container.abort(STOPPED_WHILE_STARTING, now);
+            container.abort_start(STOPPED_WHILE_STARTING, now);
         }
         if self.volumes.are_under_way() {
             self.volumes.abandon(STOPPED_WHILE_STARTING);
