@@ -331,7 +331,11 @@ fn r12_nothing_outlives_its_stop_timeout_by_more_than_a_second() {
     host.import_probe();
     for (command, frozen) in [(&["ignore-sigterm"][..], false), (&["stubborn", "3000"], false), (&["wait"], true)] {
         let task = host.detach(&definition::probe_with(command, &json!({ "stopTimeout": STOP_TIMEOUT_S })), &[]);
-        wait_for("it to resist", || host.coracle(["logs", &task]).ok().stdout.contains("waiting").then_some(()));
+        wait_for("it to resist", || {
+            let shown = host.inspect(&task);
+            assert_ne!(shown["lastStatus"], "STOPPED", "{shown}");
+            host.coracle(["logs", &task]).ok().stdout.contains("waiting").then_some(())
+        });
         if frozen {
             freeze(&host, &task, "main");
         }

@@ -62,10 +62,15 @@ pub(crate) fn forever() -> ! {
 /// Deaf to SIGTERM, with so many zombies, a child that a tracer has stopped, and one that waits.
 pub(crate) fn stubborn(zombies: i32) -> ! {
     for _ in 0..zombies {
-        // SAFETY: the child ends at once, and nobody waits for it.
-        if unsafe { libc::fork() } == 0 {
-            // SAFETY: as above.
-            unsafe { libc::_exit(0) };
+        // SAFETY: the child ends at once; it is waited for, so that they are never many that hold memory, and stays a
+        // zombie.
+        unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(0);
+            }
+            let mut ended: libc::siginfo_t = std::mem::zeroed();
+            libc::waitid(libc::P_PID, child as libc::id_t, &raw mut ended, libc::WEXITED | libc::WNOWAIT);
         }
     }
     // SAFETY: plain calls on ourselves and our own child.

@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::os::unix::process::CommandExt;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -97,7 +98,7 @@ fn the_session_keyring_is_not_the_callers() {
 /// T7, E04: descriptors that the caller has left open, and LISTEN_FDS in its environment, reach nobody.
 #[test]
 fn nothing_is_open_but_the_standard_streams() {
-    let rig = Rig::shell("env; sleep 1000");
+    let rig = Rig::shell("env; echo told; sleep 1000");
     let host_root = File::open("/").unwrap();
     let leaked = host_root.as_raw_fd();
     let mut running = rig.start_with(|command| {
@@ -118,6 +119,12 @@ fn nothing_is_open_but_the_standard_streams() {
         let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     };
+    // `env` is a process of its own, which may still be at it.
+    let patience = Instant::now() + Duration::from_secs(20);
+    while !rig.output().contains("told") {
+        assert!(Instant::now() < patience, "{}", rig.output());
+        std::thread::yield_now();
+    }
     assert_eq!(open(running.pid()), ["0", "1", "2"].map(String::from).into());
     running.exec(&["ls", "/proc/self/fd"]);
     running.kill();
