@@ -21,7 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CORACLE = ROOT / "target" / "coracle"
+# Another build where one is named, as for the host tests.
+CORACLE = Path(os.environ.get("CORACLE_TEST_BIN", ROOT / "target" / "coracle"))
 CLONE_NEWNS = 0x00020000
 # What nft tells of time and packets.
 COUNTED = r"(counter packets \d+ bytes \d+|expires \S+)"
