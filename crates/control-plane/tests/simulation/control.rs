@@ -133,6 +133,7 @@ fn provider() -> CapacityProvider {
         name: PROVIDER.to_owned(),
         active: true,
         auto_scaling_group: None,
+        updated: false,
         tags: Vec::new(),
         changed_at: Timestamp::from_epoch_ms(0),
     }
