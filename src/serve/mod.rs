@@ -59,7 +59,8 @@ pub(crate) struct Arguments {
     /// Its private key.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// A further name of this host for coracle's own certificate; may be given more than once.
+    /// A further name by which clients reach this host, for coracle's own certificate and the Host header; may be given more
+    /// than once.
     #[arg(long, value_name = "NAME")]
     tls_name: Vec<String>,
     /// The account in every ARN.
@@ -182,6 +183,7 @@ fn server_options(roots: &Roots, arguments: &Arguments) -> Result<daemon::Option
         ephemeral: arguments.ephemeral,
         account_id: arguments.account_id.clone(),
         region: arguments.region.clone(),
+        patience: server::http::Patience::default(),
         settings: Settings {
             stopped_task_ms: arguments.keep_stopped.map_or(default.stopped_task_ms, ms),
             stopped_tasks: arguments.keep_stopped_count.unwrap_or(default.stopped_tasks),

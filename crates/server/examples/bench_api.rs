@@ -44,6 +44,7 @@ async fn bench(size: usize) {
         ephemeral: false,
         account_id: "123456789012".to_owned(),
         region: "us-east-1".to_owned(),
+        patience: server::http::Patience::default(),
         settings: Settings::default(),
         event_sinks: Vec::new(),
     };

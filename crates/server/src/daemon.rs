@@ -51,6 +51,7 @@ pub struct Options {
     pub account_id: String,
     pub region: String,
     pub settings: Settings,
+    pub patience: http::Patience,
     pub event_sinks: Vec<sink::Target>,
 }
 
@@ -160,8 +161,10 @@ pub async fn open(options: &Options) -> Result<Daemon, Error> {
         account_id: options.account_id.clone(),
         region: options.region.clone(),
         endpoint: endpoint.clone(),
+        names: names(options),
         state_directory,
         authority,
+        patience: options.patience,
     };
     Ok(Daemon {
         endpoint,
@@ -254,7 +257,7 @@ fn load(options: &Options, state_directory: &Path) -> Result<(Box<dyn Store>, St
     Ok((store, state))
 }
 
-/// Everything that a certificate of ours is to be good for.
+/// Everything by which clients reach this host, which a certificate of ours is to be good for.
 fn names(options: &Options) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
     if let Ok(host) = nix::unistd::gethostname() {

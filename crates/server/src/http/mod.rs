@@ -13,6 +13,7 @@
 
 mod content;
 mod explain;
+mod guard;
 mod listen;
 mod operation;
 mod routes;
@@ -53,6 +54,19 @@ pub const STREAMS: u32 = 64;
 /// What is being answered when the server is told to end is answered within this.
 pub const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What a client is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    pub head: Duration,
+    pub body: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { head: HEAD_LIMIT, body: BODY_LIMIT }
+    }
+}
+
 /// What every request may need.
 pub struct Front {
     pub control: control::Handle,
@@ -68,8 +82,11 @@ pub struct Front {
     pub region: String,
     /// Under which this host's own clients reach it.
     pub endpoint: String,
+    /// By which clients reach it without TLS, besides addresses.
+    pub names: Vec<String>,
     pub state_directory: PathBuf,
     pub authority: Option<Authority>,
+    pub patience: Patience,
     body_places: Arc<Semaphore>,
 }
 
@@ -84,8 +101,10 @@ pub struct Parts {
     pub account_id: String,
     pub region: String,
     pub endpoint: String,
+    pub names: Vec<String>,
     pub state_directory: PathBuf,
     pub authority: Option<Authority>,
+    pub patience: Patience,
 }
 
 impl Front {
@@ -102,8 +121,10 @@ impl Front {
             account_id: parts.account_id,
             region: parts.region,
             endpoint: parts.endpoint,
+            names: parts.names,
             state_directory: parts.state_directory,
             authority: parts.authority,
+            patience: parts.patience,
             body_places: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
         }
     }

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::operation::{self, Unread};
-use super::{Content, Door, Front, explain};
+use super::{Content, Door, Front, explain, guard};
 use crate::sessions::Peer;
 use crate::{backup, clock, dice, exec, join, tls};
 
@@ -33,6 +33,11 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const LINES_OF_JSON: &str = "application/x-ndjson";
 
 pub(super) async fn answer(front: &Arc<Front>, door: &Door, request: Request<Incoming>) -> Response<Content> {
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = guard::check(door, &front.names, &head) {
+        return api::refuse(&dice::uuid(), &refusal).map(Content::from);
+    }
+    let request = Request::from_parts(head, body);
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/healthz") => with(StatusCode::OK, TEXT, Content::text("ok\n")),
