@@ -73,10 +73,18 @@ pub struct Fleet {
     pub(crate) all: Pool,
     /// By zone; instances without one are in the zone without a name.
     pub(crate) zones: Map<String, Pool>,
-    /// Tasks of each group in each zone.
-    pub(crate) group_zones: Map<(String, String), u32>,
+    /// Of each group in each zone.
+    group_zones: Map<(String, String), InZone>,
     /// Instances that have tasks of a group, those with the fewest first: group, zone, tasks, instance.
     pub(crate) group_counts: Map<(String, String, u32, ContainerInstanceId), ()>,
+}
+
+/// What a group has in a zone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct InZone {
+    pub(crate) tasks: u32,
+    /// That take tasks, and have some of the group's.
+    pub(crate) instances: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -239,21 +247,31 @@ impl Fleet {
                 pool.change(id, free, free_now);
             }
         }
-        self.count(group, instance.zone(), id, tasks, tasks_now);
+        self.count(group, &instance, tasks, tasks_now);
+    }
+
+    pub(crate) fn in_zone(&self, group: &str, zone: &str) -> InZone {
+        self.group_zones.get(&(group.to_owned(), zone.to_owned())).copied().unwrap_or_default()
     }
 
     /// A group's tasks on an instance were `before` and are `after`.
-    fn count(&mut self, group: &str, zone: &str, id: &ContainerInstanceId, before: u32, after: u32) {
-        let of_instance = |tasks| (group.to_owned(), zone.to_owned(), tasks, id.clone());
+    fn count(&mut self, group: &str, instance: &Instance, before: u32, after: u32) {
+        let zone = instance.zone();
+        let of_instance = |tasks| (group.to_owned(), zone.to_owned(), tasks, instance.id.clone());
         if before > 0 {
             self.group_counts.remove_mut(&of_instance(before));
         }
         if after > 0 {
             self.group_counts.insert_mut(of_instance(after), ());
         }
+        let had = |tasks: u32| u32::from(tasks > 0 && instance.takes_tasks());
+        let of_zone = self.in_zone(group, zone);
+        let of_zone = InZone {
+            tasks: of_zone.tasks.saturating_sub(before) + after,
+            instances: of_zone.instances.saturating_sub(had(before)) + had(after),
+        };
         let key = (group.to_owned(), zone.to_owned());
-        let of_zone = self.group_zones.get(&key).copied().unwrap_or(0).saturating_sub(before) + after;
-        if of_zone > 0 {
+        if of_zone.tasks > 0 {
             self.group_zones.insert_mut(key, of_zone);
         } else {
             self.group_zones.remove_mut(&key);
@@ -275,7 +293,7 @@ impl Fleet {
             }
         }
         for (group, tasks) in member.groups.iter() {
-            self.count(group, zone, id, *tasks, 0);
+            self.count(group, &member.instance, *tasks, 0);
         }
         Some(member)
     }
@@ -294,7 +312,7 @@ impl Fleet {
             }
         }
         for (group, tasks) in member.groups.iter() {
-            self.count(group, zone, id, 0, *tasks);
+            self.count(group, &member.instance, 0, *tasks);
         }
         self.members.insert_mut(id.clone(), member.clone());
     }
