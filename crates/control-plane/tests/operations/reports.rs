@@ -4,6 +4,7 @@ use agent_protocol::session::{Generation, Hello, TaskReport};
 use control_plane::events::{self, Batch};
 use control_plane::{Input, Settings, State, observe, step};
 use ecs::arn::Account;
+use ecs::operations::shapes::Attribute;
 use ecs::{ContainerInstanceId, TaskId};
 use serde_json::{Value, json};
 
@@ -102,7 +103,11 @@ fn what_is_no_change_of_a_state_makes_no_event() {
 /// Of awsvpc mode: the ids that RunTask answers with are those that a running task has.
 #[test]
 fn what_a_task_consists_of_keeps_its_ids() {
-    let (mut world, _) = world();
+    let (mut world, other) = world();
+    let mut able = hello(&world, &other.instance, Generation::default());
+    let name = Some("com.amazonaws.ecs.capability.docker-remote-api.1.18".to_owned());
+    able.attributes.push(Attribute { name, ..Attribute::default() });
+    world.input(Input::Arrived { instance: other.instance, hello: Box::new(able) });
     let mut awsvpc = definition("own-interface");
     awsvpc["networkMode"] = json!("awsvpc");
     awsvpc["containerDefinitions"][0]["portMappings"] = json!([]);
