@@ -77,6 +77,7 @@ enum Event {
 
 struct Instance {
     starter: Arc<Starter>,
+    keep_stopped: Duration,
     host_name: String,
     identity: Option<Identity>,
     assignment: Option<Assignment>,
@@ -130,8 +131,8 @@ where
     });
     let (events, happening) = mpsc::channel(EVENTS);
     let adopting = tokio::task::spawn_blocking({
-        let (starter, hello) = (Arc::clone(&starter), hello.clone());
-        move || adopted(starter, hello, events, shown)
+        let (starter, hello, keep_stopped) = (Arc::clone(&starter), hello.clone(), settings.keep_stopped);
+        move || adopted(starter, hello, keep_stopped, events, shown)
     });
     let mut instance = adopting.await.map_err(RunError::Thread)?.map_err(RunError::Disk)?;
     instance.begin();
@@ -148,6 +149,7 @@ where
 fn adopted(
     starter: Arc<Starter>,
     hello: Hello,
+    keep_stopped: Duration,
     events: mpsc::Sender<Event>,
     shown: watch::Sender<Shown>,
 ) -> Result<Instance, DiskError> {
@@ -170,6 +172,7 @@ fn adopted(
     let known = register::known(&hello, identity.as_ref().map(|identity| &identity.instance), written);
     let mut instance = Instance {
         starter,
+        keep_stopped,
         host_name: hello.host_name,
         identity,
         assignment: None,
