@@ -98,12 +98,12 @@ impl Recorder {
     }
 
     pub(crate) fn without_each_third_sync(&self) -> Recorder {
-        let mut syncs = 0;
-        let told = self.inner().told.iter().filter(|told| {
+        let (mut told, mut syncs) = (self.inner().told.clone(), 0);
+        told.retain(|told| {
             syncs += usize::from(matches!(told, Told::Sync));
             !matches!(told, Told::Sync) || syncs % 3 != 0
         });
-        Recorder(Arc::new(Mutex::new(Inner { told: told.cloned().collect(), ..Inner::default() })))
+        Recorder(Arc::new(Mutex::new(Inner { told, ..Inner::default() })))
     }
 
     /// Every moment before a sync, and the end: what is lost earlier is lost here as well. `from` is what was on the disk at
