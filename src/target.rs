@@ -72,14 +72,53 @@ fn elsewhere(options: &Options, scope: &Scope, wanted: &str) -> Option<Failure> 
         Some(host) => {
             Failure::new(format!("task {id} is on host {host}, and not on this one")).next("the same command there")
         }
-        None => Failure::new(format!("task {id} is not on any host yet: {}", described.status(crate::clock::now())))
-            .next(format!("coracle explain {}", described.definition())),
+        None => nowhere(&described),
     })
+}
+
+/// Where a task is whose containers a command wants to get into.
+#[derive(Debug)]
+pub(crate) enum Reach {
+    Here(Box<Task>),
+    There { api: Api, described: Box<Described> },
+}
+
+/// The task that `wanted` means, which has not stopped, on this host or on another one of the cluster.
+pub(crate) fn reach(options: &Options, scope: &Scope, wanted: &str) -> Result<Reach, Failure> {
+    if scope.cluster.is_none() && scope.endpoint.endpoint.is_none() {
+        match task_dir::find(&options.roots()?, wanted) {
+            // A running task of this host needs no daemon.
+            Ok(task) if !task.is_stopped() => return Ok(Reach::Here(Box::new(task))),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    match known(options, scope, wanted).doing("no such task")? {
+        Known::Here(task) => Ok(Reach::Here(Box::new(not_stopped(*task, wanted)?))),
+        Known::InCluster { here: Some(task), .. } => Ok(Reach::Here(Box::new(not_stopped(*task, wanted)?))),
+        Known::InCluster { described, .. } if described.is_stopped() => {
+            let id = cluster::short(&described.task.task_arn);
+            Err(Failure::new(format!("task {id} has stopped: {}", described.status(crate::clock::now())))
+                .next(format!("coracle inspect {id}")))
+        }
+        Known::InCluster { described, .. } if described.task.container_instance_arn.is_none() => {
+            Err(nowhere(&described))
+        }
+        Known::InCluster { api, described, here: None } => Ok(Reach::There { api, described }),
+    }
+}
+
+fn nowhere(described: &Described) -> Failure {
+    let (id, status) = (cluster::short(&described.task.task_arn), described.status(crate::clock::now()));
+    Failure::new(format!("task {id} is not on any host yet: {status}"))
+        .next(format!("coracle explain {}", described.definition()))
 }
 
 /// The task that `wanted` means, which has not stopped.
 pub(crate) fn running(options: &Options, wanted: &str) -> Result<Task, Failure> {
-    let task = here(options, wanted).doing("no such task")?;
+    not_stopped(here(options, wanted).doing("no such task")?, wanted)
+}
+
+fn not_stopped(task: Task, wanted: &str) -> Result<Task, Failure> {
     if let Some(status) = task.status.as_ref().filter(|_| task.is_stopped()) {
         let code = ending::exit_code(&task.spec, status);
         return Err(Failure::new(format!("task {} has stopped (exit code {code})", ps::short_id(&task)))
