@@ -62,11 +62,11 @@ def run(command, **options):
 class Disk:
     """A fresh ext4 with a journal on a loop device, gone at the end. Root file systems of test machines may have none."""
 
-    def __init__(self, mib):
-        self.mib = mib
+    def __init__(self, mib, within=ROOT / "target"):
+        self.mib, self.within = mib, within
 
     def __enter__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "target"))
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=self.within))
         image, self.mount = self.folder / "disk", self.folder / "mnt"
         with open(image, "wb") as file:
             file.truncate(self.mib * 2**20)

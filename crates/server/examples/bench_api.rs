@@ -38,6 +38,7 @@ async fn bench(size: usize) {
         data_directory: directory.join("data"),
         run_directory: directory.join("run"),
         listen: "127.0.0.1:0".parse().expect("an address"),
+        own_instance: false,
         certificate: None,
         names: Vec::new(),
         any_key: true,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::events::Events;
 use crate::keys::RootKey;
@@ -80,6 +80,8 @@ pub struct Front {
     pub account_id: String,
     /// Of callers who do not say theirs.
     pub region: String,
+    /// Whether the agent of this very process is connected, where there is to be one.
+    pub own_instance: Option<watch::Receiver<bool>>,
     /// Under which this host's own clients reach it.
     pub endpoint: String,
     /// By which clients reach it without TLS, besides addresses.
@@ -100,6 +102,7 @@ pub struct Parts {
     pub any_key: bool,
     pub account_id: String,
     pub region: String,
+    pub own_instance: Option<watch::Receiver<bool>>,
     pub endpoint: String,
     pub names: Vec<String>,
     pub state_directory: PathBuf,
@@ -120,6 +123,7 @@ impl Front {
             any_key: parts.any_key,
             account_id: parts.account_id,
             region: parts.region,
+            own_instance: parts.own_instance,
             endpoint: parts.endpoint,
             names: parts.names,
             state_directory: parts.state_directory,

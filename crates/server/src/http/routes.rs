@@ -68,10 +68,13 @@ pub(crate) fn refuse(status: StatusCode, why: impl Into<String>) -> Response<Con
 }
 
 fn ready(front: &Front) -> Response<Content> {
-    if front.control.is_running() {
-        with(StatusCode::OK, TEXT, Content::text("ready\n"))
+    let no = |why: &'static str| with(StatusCode::SERVICE_UNAVAILABLE, TEXT, Content::text(why));
+    if !front.control.is_running() {
+        no("ending\n")
+    } else if front.own_instance.as_ref().is_some_and(|connected| !*connected.borrow()) {
+        no("this host is no container instance\n")
     } else {
-        with(StatusCode::SERVICE_UNAVAILABLE, TEXT, Content::text("ending\n"))
+        with(StatusCode::OK, TEXT, Content::text("ready\n"))
     }
 }
 

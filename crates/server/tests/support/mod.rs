@@ -25,6 +25,7 @@ pub(crate) fn options(directory: &Path) -> Options {
         data_directory: directory.join("data"),
         run_directory: directory.join("run"),
         listen: "127.0.0.1:0".parse().expect("an address"),
+        own_instance: false,
         certificate: None,
         names: vec!["here".to_owned()],
         any_key: true,
