@@ -110,7 +110,8 @@ async fn register(address: &str) {
     let mut client = Client::connect(address).await;
     let containers = json!([{"name": "a", "image": "busybox", "memory": 64}]);
     let body = json!({"family": "bench", "containerDefinitions": containers});
-    assert_eq!(client.ask("RegisterTaskDefinition", &body.to_string()).await.0, 200);
+    let (status, answer) = client.ask("RegisterTaskDefinition", &body.to_string()).await;
+    assert!(status == 200, "{}", String::from_utf8_lossy(&answer));
 }
 
 async fn measure(address: &Arc<String>, operation: &'static str, body: &Value, clients: usize) {
@@ -162,7 +163,7 @@ impl Client {
 
     async fn ask(&mut self, operation: &str, body: &str) -> (u16, Vec<u8>) {
         let request = format!(
-            "POST / HTTP/1.1\r\nHost: here\r\nContent-Type: application/x-amz-json-1.1\r\n\
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\n\
              X-Amz-Target: AmazonEC2ContainerServiceV20141113.{operation}\r\nX-Amz-Date: 20261123T000000Z\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=A/20261123/us-east-1/ecs/aws4_request, \
              SignedHeaders=host;x-amz-date;x-amz-target, Signature={:064x}\r\nContent-Length: {}\r\n\r\n{body}",
