@@ -73,18 +73,32 @@ pub struct Fleet {
     pub(crate) all: Pool,
     /// By zone; instances without one are in the zone without a name.
     pub(crate) zones: Map<String, Pool>,
-    /// Of each group in each zone.
-    group_zones: Map<(String, String), InZone>,
-    /// Instances that have tasks of a group, those with the fewest first: group, zone, tasks, instance.
-    pub(crate) group_counts: Map<(String, String, u32, ContainerInstanceId), ()>,
+    /// By group and zone.
+    groups: Map<String, Map<String, InZone>>,
 }
 
 /// What a group has in a zone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct InZone {
     pub(crate) tasks: u32,
     /// That take tasks, and have some of the group's.
-    pub(crate) instances: u32,
+    pub(crate) takers: usize,
+    /// Instances that have tasks of the group, those with the fewest first.
+    pub(crate) by_tasks: Map<(u32, ContainerInstanceId), ()>,
+}
+
+impl InZone {
+    fn count(&mut self, instance: &Instance, before: u32, after: u32) {
+        if before > 0 {
+            self.by_tasks.remove_mut(&(before, instance.id.clone()));
+        }
+        if after > 0 {
+            self.by_tasks.insert_mut((after, instance.id.clone()), ());
+        }
+        let taker = |tasks: u32| usize::from(tasks > 0 && instance.takes_tasks());
+        self.tasks = self.tasks.saturating_sub(before) + after;
+        self.takers = self.takers.saturating_sub(taker(before)) + taker(after);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -250,31 +264,26 @@ impl Fleet {
         self.count(group, &instance, tasks, tasks_now);
     }
 
-    pub(crate) fn in_zone(&self, group: &str, zone: &str) -> InZone {
-        self.group_zones.get(&(group.to_owned(), zone.to_owned())).copied().unwrap_or_default()
+    /// Nothing where the group has no tasks.
+    pub(crate) fn in_zone(&self, group: &str, zone: &str) -> Option<&InZone> {
+        self.groups.get(group)?.get(zone)
     }
 
     /// A group's tasks on an instance were `before` and are `after`.
     fn count(&mut self, group: &str, instance: &Instance, before: u32, after: u32) {
         let zone = instance.zone();
-        let of_instance = |tasks| (group.to_owned(), zone.to_owned(), tasks, instance.id.clone());
-        if before > 0 {
-            self.group_counts.remove_mut(&of_instance(before));
+        if self.in_zone(group, zone).is_none() {
+            let zones = self.groups.get(group).cloned().unwrap_or_default();
+            self.groups.insert_mut(group.to_owned(), zones.insert(zone.to_owned(), InZone::default()));
         }
-        if after > 0 {
-            self.group_counts.insert_mut(of_instance(after), ());
-        }
-        let had = |tasks: u32| u32::from(tasks > 0 && instance.takes_tasks());
-        let of_zone = self.in_zone(group, zone);
-        let of_zone = InZone {
-            tasks: of_zone.tasks.saturating_sub(before) + after,
-            instances: of_zone.instances.saturating_sub(had(before)) + had(after),
-        };
-        let key = (group.to_owned(), zone.to_owned());
-        if of_zone.tasks > 0 {
-            self.group_zones.insert_mut(key, of_zone);
-        } else {
-            self.group_zones.remove_mut(&key);
+        let Some(zones) = self.groups.get_mut(group) else { return };
+        let Some(of_zone) = zones.get_mut(zone) else { return };
+        of_zone.count(instance, before, after);
+        if of_zone.tasks == 0 {
+            zones.remove_mut(zone);
+            if zones.is_empty() {
+                self.groups.remove_mut(group);
+            }
         }
     }
 

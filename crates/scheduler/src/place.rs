@@ -162,7 +162,7 @@ impl Search<'_> {
     }
 
     fn tasks_in(&self, zone: &str) -> u32 {
-        self.fleet.in_zone(self.wanted.group, zone).tasks
+        self.fleet.in_zone(self.wanted.group, zone).map_or(0, |of_zone| of_zone.tasks)
     }
 
     /// The best of a pool, which is the whole fleet or one zone of it, as a strategy has it.
@@ -193,19 +193,16 @@ impl Search<'_> {
             Some(zone) => vec![zone],
             None => self.fleet.zones.keys().map(String::as_str).collect(),
         };
-        let with_some: u32 = zones.iter().map(|zone| self.fleet.in_zone(group, zone).instances).sum();
-        let without = pool.by_id.size().saturating_sub(with_some as usize);
+        let known = || zones.iter().filter_map(|zone| self.fleet.in_zone(group, zone));
+        let without = pool.by_id.size().saturating_sub(known().map(|of_zone| of_zone.takers).sum());
         let none = (without > 0).then(|| pool.round_from(self.dice).map(|id| Some(id).filter(|id| self.has_none(id))));
         // Each zone has its instances in order of their tasks.
-        let from = |zone: &str| (group.to_owned(), zone.to_owned(), 0, first_id());
-        let until = |zone: &str| (group.to_owned(), zone.to_owned(), u32::MAX, first_id());
-        let of_zone = |zone: &&str| self.fleet.group_counts.range(from(zone)..until(zone)).peekable();
-        let mut counted: Vec<_> = zones.iter().map(of_zone).collect();
+        let mut counted: Vec<_> = known().map(|of_zone| of_zone.by_tasks.keys().peekable()).collect();
         let fewest = std::iter::from_fn(move || {
             let heads = counted.iter_mut().enumerate();
-            let heads = heads.filter_map(|(at, zone)| zone.peek().map(|((_, _, tasks, _), ())| (*tasks, at)));
+            let heads = heads.filter_map(|(at, zone)| zone.peek().map(|(tasks, _)| (*tasks, at)));
             let (_, at) = heads.min()?;
-            counted[at].next().map(|((_, _, _, id), ())| Some(id))
+            counted[at].next().map(|(_, id)| Some(id))
         });
         self.race(pool, none.into_iter().flatten().chain(fewest), |member| u64::from(slow::tasks_of(member, group)))
     }
