@@ -5,6 +5,19 @@
 //! After every commit the invariants of `audit` hold; once faults stop, everything that was asked for comes about. A failing
 //! seed names itself, and the fewest of its events that fail in the same way: run it alone with `SIMULATION_SEED=n`.
 //! `SIMULATION_SEEDS=n` is how many are run.
+//!
+//! What each invariant catches was seen by breaking the code, each of these within the first dozen seeds:
+//!
+//! | broken | found |
+//! |---|---|
+//! | `observe::arrived` gives an instance that has lost its disk its tasks again | V2: a task started twice |
+//! | `reconcile::is_old` forgets stopped tasks too early | V12: an acknowledged task is gone |
+//! | `observe::merged` believes reports that are not newer | a status went back |
+//! | `State::put_task` claims nothing on the instance | V8: a port held twice |
+//! | `Draft::put_task` gives a changed assignment no new generation | V14: two assignments of one generation |
+//! | an instance compares generations without their epoch | V2, V14: it acts on an old leader's assignment |
+//! | RunTask does not look for its clientToken | V13: other tasks the second time |
+
 #[path = "simulation/agent.rs"]
 mod agent;
 #[path = "simulation/audit.rs"]
@@ -25,7 +38,7 @@ mod shrink;
 mod world;
 
 use faults::Fault;
-use shrink::{attempt, run, shrink, told};
+use shrink::{attempt, run, shrink};
 
 /// In the ordinary form of this test.
 const SEEDS: u64 = 250;
@@ -86,10 +99,7 @@ fn run_or_tell(seed: u64) -> audit::Totals {
     };
     let fewest = shrink(seed, &events, &failure);
     panic!(
-        "SIMULATION_SEED={seed}: {failure}\n\nThe first {} events suffice, and of them these {}:\n{}\n{}",
-        fewest.prefix,
-        fewest.events.len(),
-        told(seed, &fewest.events),
-        fewest.failure
+        "SIMULATION_SEED={seed}: {failure}\n\nthe first {} events suffice, and of them these {}:\n{}\n{}",
+        fewest.prefix, fewest.events, fewest.told, fewest.failure
     );
 }

@@ -4,7 +4,8 @@
 //! run from the beginning is looked for, then everything is left out of it that is not needed.
 
 use std::cell::RefCell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
+use std::sync::Mutex;
 
 use crate::audit::Totals;
 use crate::world::World;
@@ -40,12 +41,26 @@ fn kind(failure: &str) -> String {
 }
 
 pub(crate) struct Shrunk {
+    /// So many from the beginning fail.
     pub(crate) prefix: usize,
-    pub(crate) events: Vec<u64>,
+    /// And so many of those.
+    pub(crate) events: usize,
+    pub(crate) told: String,
     pub(crate) failure: String,
 }
 
+/// One at a time, and without a word of the failures on the way.
 pub(crate) fn shrink(seed: u64, events: &[u64], failure_of_all: &str) -> Shrunk {
+    static SILENCE: Mutex<()> = Mutex::new(());
+    let _alone = SILENCE.lock();
+    let loud = take_hook();
+    set_hook(Box::new(|_| {}));
+    let shrunk = fewest(seed, events, failure_of_all);
+    set_hook(loud);
+    shrunk
+}
+
+fn fewest(seed: u64, events: &[u64], failure_of_all: &str) -> Shrunk {
     let same = |events: &[u64]| attempt(seed, events).err().filter(|found| kind(found) == kind(failure_of_all));
     let mut attempts = 0..ATTEMPTS;
     let prefix = (0..events.len()).find(|length| same(&events[..*length]).is_some()).unwrap_or(events.len());
@@ -65,11 +80,12 @@ pub(crate) fn shrink(seed: u64, events: &[u64], failure_of_all: &str) -> Shrunk 
         size /= 2;
     }
     let failure = same(&events).unwrap_or_else(|| failure_of_all.to_owned());
-    Shrunk { prefix, events, failure }
+    let told = told(seed, &events);
+    Shrunk { prefix, events: events.len(), told, failure }
 }
 
 /// The events of a run up to its failure, as lines.
-pub(crate) fn told(seed: u64, events: &[u64]) -> String {
+fn told(seed: u64, events: &[u64]) -> String {
     let trace = RefCell::new(Vec::new());
     let _ = catch_unwind(AssertUnwindSafe(|| run(seed, events, |line| trace.borrow_mut().push(line))));
     trace.into_inner().join("\n")
