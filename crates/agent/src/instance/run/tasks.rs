@@ -126,6 +126,7 @@ impl Instance {
             }
             Event::Found { id, found } => self.found(id, found),
             Event::Removed { id, outcome } => self.removed(id, outcome),
+            Event::Written { assignment, outcome } => self.has_written(assignment, outcome),
         }
     }
 
