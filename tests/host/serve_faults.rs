@@ -98,6 +98,7 @@ const REMOVALS: &[Point] = &[
 ];
 
 const EXIT_CODE: i64 = 7;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 /// What the container says first.
 const WAITING: &str = "waiting";
 
@@ -264,6 +265,7 @@ impl Life {
                 return Ok(());
             }
             assert!(Instant::now() < end, "it stays {task}");
+            std::thread::park_timeout(BETWEEN_LOOKS);
         }
     }
 
@@ -280,6 +282,7 @@ impl Life {
             if has_given_up() {
                 return Err(Gone);
             }
+            std::thread::park_timeout(BETWEEN_LOOKS);
         }
         Ok(())
     }
