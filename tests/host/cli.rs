@@ -14,6 +14,10 @@ use crate::support::{Host, PATIENCE, Running, definition};
 
 /// The screen of `coracle status`.
 const COLUMNS: usize = 80;
+/// Of the VPC that a host makes by itself.
+const DEFAULT_SUBNET: &str = "172.31.0.0/20";
+/// As a task's processes have it.
+const METADATA: &str = "$ECS_CONTAINER_METADATA_URI_V4";
 /// Four tebibytes, more or less.
 const MORE_THAN_THERE_IS_MIB: u32 = 4_000_000;
 
@@ -97,6 +101,30 @@ fn a_task_of_the_cluster_is_stopped_by_the_cluster() {
     host.coracle(["stop", "web"]).refused(&["several tasks", &id(&second)[..12], &id(&third)[..12]]);
     host.coracle(["stop", "--timeout", "0", id(&second), id(&third)]).ok();
     host.coracle(["stop", "nothing"]).refused(&["nothing", "coracle ps --all"]);
+    end(served, host);
+}
+
+/// From the answer of RunTask to the end, and by the task's own account.
+#[test]
+fn a_container_and_an_attachment_have_one_id_for_their_tasks_life() {
+    let host = Host::new();
+    host.import_probe();
+    let served = Served::start(&host);
+    let container = definition::container("main", &["wait", "0"], &Value::Null);
+    let definition = json!({"family": "vpc", "networkMode": "awsvpc", "containerDefinitions": [container]});
+    served.ask("RegisterTaskDefinition", &definition);
+    let network = json!({"awsvpcConfiguration": {"subnets": [DEFAULT_SUBNET]}});
+    let run = served.ask("RunTask", &json!({"taskDefinition": "vpc", "networkConfiguration": network}));
+    let ids = |task: &Value| [&task["containers"][0]["containerArn"], &task["attachments"][0]["id"]].map(Value::clone);
+    let first = ids(&run["tasks"][0]);
+    assert!(first.iter().all(Value::is_string), "{run}");
+    let arn = run["tasks"][0]["taskArn"].as_str().expect("an ARN").to_owned();
+    let running = served.described(&arn, "RUNNING");
+    assert_eq!((ids(&running), &running["attachments"][0]["status"]), (first.clone(), &json!("ATTACHED")));
+    let told = host.coracle(["exec", id(&arn), "--", "/bin/probe", "get-all", METADATA]).ok().json();
+    assert_eq!(told[METADATA]["body"]["ContainerARN"], first[0], "{told}");
+    host.coracle(["stop", &arn]).ok();
+    assert_eq!(ids(&served.described(&arn, "STOPPED")), first);
     end(served, host);
 }
 
