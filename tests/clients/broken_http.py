@@ -68,12 +68,14 @@ def cases(signed):
         yield f"bytes from {at}", bytes((at + step * step) % 256 for step in range(300)), refused | {408}
 
 
-def ask(address, request):
-    """The status of the first answer; 0 for none. Whoever sends stops sending, so that nothing waits for more."""
+def ask(address, request, right):
+    """The status of the first answer; 0 for none. Where that is right, whoever sends stops sending, so that nothing waits for
+    more; the server may hang up on that with a request that is whole, too."""
     with socket.create_connection(address, timeout=PATIENCE_S) as connection:
         try:
             connection.sendall(request)
-            connection.shutdown(socket.SHUT_WR)
+            if 0 in right:
+                connection.shutdown(socket.SHUT_WR)
         except OSError:
             # It has hung up; what it said before is still here.
             pass

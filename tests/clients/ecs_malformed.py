@@ -199,7 +199,7 @@ def main():
         address = urllib.parse.urlsplit(endpoint)
         http_cases = list(broken_http.cases(SIGNED))
         for name, request, right in http_cases:
-            if (status := broken_http.ask((address.hostname, address.port), request)) not in right:
+            if (status := broken_http.ask((address.hostname, address.port), request, right)) not in right:
                 answers.no("HTTP", f"{name}: {status}, not one of {sorted(right)}")
                 print(answers.wrong[-1])
         if send("ListClusters", b"{}")["status_code"] != 200:
