@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::hardening::container_processes;
+use crate::hardening::so_many_processes;
 use crate::support::netns::Namespace;
 use crate::support::{Host, Running, definition};
 
@@ -117,7 +117,7 @@ fn no_route_and_no_address_leads_to_another_tasks_credentials() {
     let own = |victim: &String| exec(&host, victim, &["get-all", CREDENTIALS])[CREDENTIALS]["body"].clone();
     for mode in ["awsvpc", "bridge"] {
         let thief = host.detach(&task(mode, &["forever"], &capabilities, &of_role), &[]);
-        let process = *container_processes(&host, &thief).last().expect("it runs");
+        let process = so_many_processes(&host, &thief, 1)[0];
         let inside = Namespace::of_process(process);
         let gateway = gateway(&inside);
         // What it has by itself is its own.

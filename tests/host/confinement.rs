@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Host, definition, wait_for};
+use crate::support::{Host, definition};
 
 /// CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD AUDIT_WRITE
 /// SETFCAP: bits 0 1 3 4 5 6 7 8 10 13 18 27 29 31 (linux/capability.h).
@@ -484,11 +484,7 @@ fn confinement_seen_from_outside() {
     let task = host.detach(&definition::probe(&["wait"]), &[]);
     let exec = host.start(["exec", &task, "--", "/bin/probe", "wait"]);
     exec.wait_for_output("waiting");
-    let inside = wait_for("two processes in the container", || {
-        let inside = super::hardening::container_processes(&host, &task);
-        (inside.len() >= 2).then_some(inside)
-    });
-    for pid in inside {
+    for pid in super::hardening::so_many_processes(&host, &task, 2) {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         for line in ["Seccomp:\t2", "NoNewPrivs:\t0", &format!("CapEff:\t{DEFAULT_CAPABILITIES}")] {
             assert!(status.contains(line), "{line} is not in the status of {pid}:\n{status}");

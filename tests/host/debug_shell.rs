@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use super::hardening::container_processes;
+use super::hardening::{container_processes, so_many_processes};
 use super::terminal::Person;
 use crate::support::tar::Tar;
 use crate::support::{self, Finished, Host, Running, definition, image, wait_for};
@@ -34,10 +34,7 @@ fn debug(host: &Host, task: &str, command: &[&str]) -> Finished {
 /// `run --detach` does not wait for the start, and a container that is being started has not all of its mounts.
 fn only_process(host: &Host, task: &str) -> i32 {
     wait_for("the container", || (host.inspect(task)["lastStatus"] == "RUNNING").then_some(()));
-    match container_processes(host, task).as_slice() {
-        [pid] => *pid,
-        several => panic!("one process, not {several:?}"),
-    }
+    so_many_processes(host, task, 1)[0]
 }
 
 fn mounts(pid: i32) -> String {

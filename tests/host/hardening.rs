@@ -24,6 +24,14 @@ pub(crate) fn container_processes(host: &Host, task: &str) -> Vec<i32> {
     found
 }
 
+/// The same once they are so many: what `run --detach` started may not be there yet, and who started it may still be on
+/// its way out.
+pub(crate) fn so_many_processes(host: &Host, task: &str, many: usize) -> Vec<i32> {
+    wait_for(&format!("{many} processes in the containers"), || {
+        Some(container_processes(host, task)).filter(|found| found.len() == many)
+    })
+}
+
 /// The supervisor of a task: the one process in its own cgroup.
 pub(crate) fn supervisor(host: &Host, task: &str) -> i32 {
     let leaf = format!("supervisor-{task}");
@@ -180,9 +188,7 @@ fn t04_seccomp_is_on_for_every_container_and_every_exec() {
     for exec in &execs {
         exec.wait_for_output("waiting");
     }
-    let inside = container_processes(&host, &task);
-    assert_eq!(inside.len(), 6, "three containers and three execs: {inside:?}");
-    for pid in inside {
+    for pid in so_many_processes(&host, &task, 6) {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
         assert!(status.contains("\nSeccomp:\t2\n"), "no seccomp filter on {pid}:\n{status}");
     }

@@ -447,8 +447,7 @@ fn a_supervisor_that_is_killed_takes_a_shared_pid_namespace_with_it() {
     let mut definition = definition::probe_with(&["ignore-sigterm"], &init());
     definition["pidMode"] = json!("task");
     let task = host.detach(&definition, &[]);
-    let processes = super::hardening::container_processes(&host, &task);
-    assert!(processes.len() >= 3, "{processes:?}");
+    super::hardening::so_many_processes(&host, &task, 3);
     crate::support::process::kill(super::hardening::supervisor(&host, &task));
     wait_for("the end of everything in the namespace", || {
         super::hardening::container_processes(&host, &task).is_empty().then_some(())

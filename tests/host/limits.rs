@@ -79,9 +79,8 @@ fn a_kill_that_is_not_for_memory_does_not_say_memory() {
     let host = Host::new();
     host.import_probe();
     let task = host.detach(&definition::probe(&["ignore-sigterm"]), &[]);
-    for pid in super::hardening::container_processes(&host, &task) {
-        process::kill(pid);
-    }
+    crate::support::wait_for("the start", || (host.inspect(&task)["lastStatus"] == "RUNNING").then_some(()));
+    process::kill(super::hardening::so_many_processes(&host, &task, 1)[0]);
     let stopped = crate::support::wait_for("the end", || {
         let task = host.inspect(&task);
         (task["lastStatus"] == "STOPPED").then_some(task)

@@ -20,6 +20,8 @@ use crate::task_dir::{self, remove_tree};
 
 const LEAF_TRIES: u32 = 200;
 const LEAF_RETRY_MS: u64 = 1;
+const CLAIM_TRIES: u32 = 2_000;
+const CLAIM_RETRY_MS: u64 = 1;
 
 /// The driver has gone before `Go`, or its `Go` made no sense: nobody was promised this task, so its directories go
 /// too. What cannot be removed is found by `recover`, which sees a task that nobody owns.
@@ -47,6 +49,17 @@ pub(super) fn abandon(
 /// Removes the task's directories; whether that worked. For a supervisor that could not even begin, whose driver has
 /// been told why.
 pub(super) fn forget(args: &SupervisorArgs, journal: &mut Journal, clock: &Clock) -> bool {
+    // With the file goes our lock on it: without a claim, a cleaner would take the half of it for a task cut short. Who
+    // looks has the claim for a moment only; a driver has it until it has heard of us, and keeps cleaners out as well.
+    let mut tries = 0..CLAIM_TRIES;
+    let _claim = loop {
+        match task_dir::claim(&args.places.state) {
+            Ok(None) if tries.next().is_some() && args.places.state.exists() => {
+                std::thread::sleep(Duration::from_millis(CLAIM_RETRY_MS));
+            }
+            other => break other,
+        }
+    };
     for directory in [&args.places.run, &args.places.state] {
         if let Err(cause) = remove_tree(directory) {
             journal.say(clock.now(), &format!("cannot remove {}: {cause}", directory.display()));
@@ -92,5 +105,33 @@ fn remove_leaf(leaf: &Path) {
             // Whatever else is in the way, `recover` sweeps it.
             Ok(()) | Err(_) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::task_dir::Roots;
+
+    #[test]
+    fn a_task_is_not_forgotten_under_the_hands_of_who_has_claimed_it() {
+        let around = tempfile::tempdir().expect("a directory");
+        let roots =
+            Roots { data: around.path().join("data"), run: around.path().join("run"), cgroup_parent: "/".into() };
+        let id = TaskId::try_from("0123456789abcdef0123456789abcdef".to_owned()).expect("an id");
+        std::fs::create_dir_all(&roots.data).expect("made");
+        std::fs::create_dir_all(&roots.run).expect("made");
+        let task = task_dir::create(&roots, &id).expect("made");
+        let args = SupervisorArgs { id, places: task.places.clone() };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let claim = task.claim;
+                std::thread::sleep(Duration::from_millis(50));
+                assert!(args.places.state.exists() && args.places.run.exists());
+                drop(claim);
+            });
+            assert!(forget(&args, &mut Journal::open(&args.places.state), &Clock::new()));
+        });
+        assert!(!args.places.state.exists() && !args.places.run.exists());
     }
 }
