@@ -14,7 +14,7 @@ use agent::instance::{self, Peer, RunError, Settings};
 use agent::recovery::chain;
 use clap::Args;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
 use crate::options::{Options, require_root};
@@ -223,26 +223,30 @@ async fn until_signal() -> Result<(), Failure> {
     }
 }
 
-/// The container instance of `coracle serve`, on a thread of its own: what a start costs is not the API's.
+/// The container instance of `coracle serve`, on a thread of its own: what a start costs is not the API's. What is returned
+/// comes when it is none any more.
 ///
 /// # Errors
 /// There is no thread for it.
-pub(crate) fn beside<Connect, Stream>(prepared: Prepared, connect: Connect) -> Result<(), Failure>
+pub(crate) fn beside<Connect, Stream>(prepared: Prepared, connect: Connect) -> Result<oneshot::Receiver<()>, Failure>
 where
     Connect: Fn() -> Stream + Send + 'static,
     Stream: AsyncRead + AsyncWrite + Unpin,
 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.doing("starting the agent's thread")?;
+    let (end, ended) = oneshot::channel();
     let work = move || match runtime.block_on(prepared.run(Peer::Local, || std::future::ready(Ok(connect())))) {
         Ok(never) => match never {},
         Err(error) => {
             let why = chain(&error);
             tracing::error!(why, "this host is no container instance any more; its tasks go on");
+            // Whoever waited for it has ended.
+            end.send(()).ok();
         }
     };
     std::thread::Builder::new().name("agent".to_owned()).spawn(work).doing("starting the agent's thread")?;
-    Ok(())
+    Ok(ended)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use clap::Args;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use server::daemon;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::failure::{BAD_INPUT, Explain, Failure};
 use crate::options::{Options, require_root};
@@ -48,6 +49,10 @@ enum Way {
     Socket(PathBuf),
     Web(Web),
 }
+
+/// A connection in both directions at once.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
 /// What an API connection is.
 trait Stream: Read + Write {}
@@ -138,6 +143,18 @@ impl Api {
                 Ok(Box::new(stream))
             }
             Way::Web(web) => web.send(exchange, patience),
+        }
+    }
+
+    /// A connection for what is no request with an answer, and what the other side calls itself.
+    pub(crate) async fn connect(&self) -> Result<(Box<dyn Duplex>, String), Failure> {
+        match &self.way {
+            Way::Socket(path) => {
+                let stream = tokio::net::UnixStream::connect(path).await;
+                let stream = stream.doing(format!("asking the daemon at {}", path.display()))?;
+                Ok((Box::new(stream), "localhost".to_owned()))
+            }
+            Way::Web(web) => web.duplex().await,
         }
     }
 

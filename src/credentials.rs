@@ -78,7 +78,7 @@ pub(crate) fn find(path: &Path) -> Result<Where, Failure> {
 }
 
 /// As it stands where a shell takes it as it stands, in quotation marks otherwise.
-fn quoted(value: &str) -> String {
+pub(crate) fn quoted(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/+=._:-[]@".contains(&byte);
     if !value.is_empty() && value.bytes().all(plain) && !value.contains(['[', ']']) {
         value.to_owned()

@@ -3,7 +3,7 @@
 use agent::ending;
 use agent_protocol::{ContainerStatus, ProcessIdentity};
 use ecs::ContainerName;
-use ecs::task::ContainerLastStatus;
+use ecs::task::{ContainerLastStatus, LastStatus};
 use runtime::task_dir::{self, FindError, Task};
 
 use crate::api_client::Api;
@@ -66,20 +66,67 @@ fn not_found(wanted: &str) -> FindError {
 fn elsewhere(options: &Options, scope: &Scope, wanted: &str) -> Option<Failure> {
     let api = Api::find(options, &scope.endpoint).ok()??;
     let described = cluster::find(&api, scope, wanted).ok()??;
-    let id = cluster::short(&described.task.task_arn);
     let host = cluster::ask_host_of(&api, &described).ok()?;
-    Some(match host {
-        Some(host) => {
+    Some(out_of_reach(&described, host.as_deref()))
+}
+
+/// Why what a task of the cluster has on its host is not here.
+fn out_of_reach(described: &Described, host: Option<&str>) -> Failure {
+    let (id, status) = (cluster::short(&described.task.task_arn), described.status(crate::clock::now()));
+    let Some(host) = host else {
+        return Failure::new(format!("task {id} is not on any host yet: {status}"))
+            .next(format!("coracle explain {}", described.definition()));
+    };
+    match described.task.last_status {
+        // Of this host it may be as well: there is nothing of it before it has its images.
+        LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating => {
+            Failure::new(format!("task {id} has not started yet on host {host}: {status}"))
+                .next("the same again in a moment; coracle events -f tells when it runs")
+        }
+        LastStatus::Running | LastStatus::Deactivating | LastStatus::Stopping | LastStatus::Deprovisioning => {
             Failure::new(format!("task {id} is on host {host}, and not on this one")).next("the same command there")
         }
-        None => Failure::new(format!("task {id} is not on any host yet: {}", described.status(crate::clock::now())))
-            .next(format!("coracle explain {}", described.definition())),
-    })
+        LastStatus::Stopped => {
+            Failure::new(format!("task {id} was on host {host}, and nothing of it is on this one: {status}"))
+                .next(format!("coracle inspect {id}"))
+        }
+    }
+}
+
+/// Where a task is whose containers a command wants to get into.
+#[derive(Debug)]
+pub(crate) enum Reach {
+    Here(Box<Task>),
+    There { api: Api, described: Box<Described> },
+}
+
+/// The task that `wanted` means, which has not stopped, on this host or on another one of the cluster.
+pub(crate) fn reach(options: &Options, scope: &Scope, wanted: &str) -> Result<Reach, Failure> {
+    if scope.cluster.is_none() && scope.endpoint.endpoint.is_none() {
+        match task_dir::find(&options.roots()?, wanted) {
+            // A running task of this host needs no daemon.
+            Ok(task) if !task.is_stopped() => return Ok(Reach::Here(Box::new(task))),
+            Ok(_) | Err(_) => {}
+        }
+    }
+    match known(options, scope, wanted).doing("no such task")? {
+        Known::Here(task) => Ok(Reach::Here(Box::new(not_stopped(*task, wanted)?))),
+        Known::InCluster { here: Some(task), .. } => Ok(Reach::Here(Box::new(not_stopped(*task, wanted)?))),
+        Known::InCluster { api, described, here: None } if described.task.last_status == LastStatus::Running => {
+            Ok(Reach::There { api, described })
+        }
+        Known::InCluster { api, described, here: None } => {
+            Err(out_of_reach(&described, cluster::ask_host_of(&api, &described)?.as_deref()))
+        }
+    }
 }
 
 /// The task that `wanted` means, which has not stopped.
 pub(crate) fn running(options: &Options, wanted: &str) -> Result<Task, Failure> {
-    let task = here(options, wanted).doing("no such task")?;
+    not_stopped(here(options, wanted).doing("no such task")?, wanted)
+}
+
+fn not_stopped(task: Task, wanted: &str) -> Result<Task, Failure> {
     if let Some(status) = task.status.as_ref().filter(|_| task.is_stopped()) {
         let code = ending::exit_code(&task.spec, status);
         return Err(Failure::new(format!("task {} has stopped (exit code {code})", ps::short_id(&task)))
@@ -135,4 +182,26 @@ pub(crate) fn status<'a>(task: &'a Task, container: &ContainerName) -> Option<&'
 
 pub(crate) fn runs(status: &ContainerStatus) -> bool {
     status.last_status == ContainerLastStatus::Running
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::out_of_reach;
+    use crate::cluster::tests::described;
+
+    #[test]
+    fn a_task_that_has_not_started_is_not_said_to_be_elsewhere() {
+        for (status, host, says) in [
+            ("PENDING", Some("h1"), "task 1f2e3d4c5b6a has not started yet on host h1: PENDING"),
+            ("PROVISIONING", None, "task 1f2e3d4c5b6a is not on any host yet: PROVISIONING"),
+            ("RUNNING", Some("h1"), "task 1f2e3d4c5b6a is on host h1, and not on this one"),
+            ("STOPPED", Some("h1"), "task 1f2e3d4c5b6a was on host h1, and nothing of it is on this one: STOPPED"),
+        ] {
+            let failure = out_of_reach(&described(json!({"lastStatus": status})), host);
+            assert_eq!(failure.chain, [says]);
+            assert!(failure.next.is_some(), "{says}");
+        }
+    }
 }

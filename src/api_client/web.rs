@@ -8,9 +8,10 @@ use std::time::Duration;
 use agent::environment::sigv4::{self, Credentials};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConnection, StreamOwned};
+use tokio_rustls::TlsConnector;
 
-use super::Stream;
 use super::http::Exchange;
+use super::{Duplex, Stream};
 use crate::clock;
 use crate::failure::{BAD_INPUT, Explain, Failure};
 use crate::serve::REGION;
@@ -75,6 +76,22 @@ impl Web {
         let request = exchange.bytes(&self.url.authority, &self.signed(exchange));
         stream.write_all(&request).and_then(|()| stream.flush()).doing(doing())?;
         Ok(stream)
+    }
+
+    pub(super) async fn duplex(&self) -> Result<(Box<dyn Duplex>, String), Failure> {
+        let doing = || format!("reaching {}", self.url.authority);
+        let tcp = self.connect().doing(doing())?;
+        tcp.set_nodelay(true).doing(doing())?;
+        tcp.set_nonblocking(true).doing(doing())?;
+        let tcp = tokio::net::TcpStream::from_std(tcp).doing(doing())?;
+        let host = self.url.authority.clone();
+        if !self.url.tls {
+            return Ok((Box::new(tcp), host));
+        }
+        let config = images::https::tls(&self.certificates)?;
+        let name = ServerName::try_from(self.url.host.clone())?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.doing(doing())?;
+        Ok((Box::new(stream), host))
     }
 
     /// The first address that takes a connection.

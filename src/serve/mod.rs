@@ -59,7 +59,8 @@ pub(crate) struct Arguments {
     /// Its private key.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// A further name of this host for coracle's own certificate; may be given more than once.
+    /// A further name by which clients reach this host, for coracle's own certificate and the Host header; may be given more
+    /// than once.
     #[arg(long, value_name = "NAME")]
     tls_name: Vec<String>,
     /// The account in every ARN.
@@ -115,15 +116,26 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
 
 async fn serve(options: &daemon::Options, instance: Option<Prepared>, own: Option<&Own>) -> Result<(), Failure> {
     let daemon = daemon::open(options).await.map_err(|error| advice(error, options))?;
-    tell(&daemon, options);
-    let (until, connector) = (end(own)?, daemon.connector());
-    let running = tokio::spawn(daemon.run(until));
-    if let Some(instance) = instance {
-        // Whoever waits for the first answer does not wait for what the agent finds on this host.
-        tokio::task::yield_now().await;
-        beside(instance, connector)?;
+    let (until, connector, ready, told) = (end(own)?, daemon.connector(), daemon.ready(), told(&daemon, options));
+    let mut running = tokio::spawn(daemon.run(until));
+    let refused = async {
+        match instance {
+            Some(instance) => beside(instance, connector)?.await.doing("waiting for the agent's thread"),
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = ready => daemon::tell_ready(),
+        // The API is there all the same; the agent has said why it is not.
+        refused = refused => refused?,
+        ended = &mut running => return ended_as(ended),
     }
-    match running.await {
+    eprint!("{told}");
+    ended_as(running.await)
+}
+
+fn ended_as(ended: Result<Result<(), daemon::Error>, tokio::task::JoinError>) -> Result<(), Failure> {
+    match ended {
         Ok(ended) => ended.map_err(Failure::from),
         Err(broken) => Err(Failure::from(broken)),
     }
@@ -172,6 +184,7 @@ fn server_options(roots: &Roots, arguments: &Arguments) -> Result<daemon::Option
         data_directory: roots.data.clone(),
         run_directory: roots.run.clone(),
         listen: arguments.listen,
+        own_instance: !arguments.no_agent,
         certificate: arguments
             .tls_cert
             .clone()
@@ -182,6 +195,7 @@ fn server_options(roots: &Roots, arguments: &Arguments) -> Result<daemon::Option
         ephemeral: arguments.ephemeral,
         account_id: arguments.account_id.clone(),
         region: arguments.region.clone(),
+        patience: server::http::Patience::default(),
         settings: Settings {
             stopped_task_ms: arguments.keep_stopped.map_or(default.stopped_task_ms, ms),
             stopped_tasks: arguments.keep_stopped_count.unwrap_or(default.stopped_tasks),
@@ -192,19 +206,23 @@ fn server_options(roots: &Roots, arguments: &Arguments) -> Result<daemon::Option
     })
 }
 
-fn tell(daemon: &Daemon, options: &daemon::Options) {
-    eprintln!("coracle: the API is at {} and {}", daemon.endpoint, daemon.socket.display());
+/// Whoever reads it may ask for a task.
+fn told(daemon: &Daemon, options: &daemon::Options) -> String {
+    let mut told = format!("coracle: the API is at {} and {}\n", daemon.endpoint, daemon.socket.display());
     if options.ephemeral {
-        eprintln!("coracle: everything in {} goes with this process", options.data_directory.display());
+        let directory = options.data_directory.display();
+        told += &format!("coracle: everything in {directory} goes with this process\n");
     } else {
-        eprintln!("coracle: state is in {}", options.data_directory.join(daemon::STATE_DIRECTORY).display());
+        let directory = options.data_directory.join(daemon::STATE_DIRECTORY);
+        told += &format!("coracle: state is in {}\n", directory.display());
     }
     if let Some(authority) = &daemon.certificate_authority {
-        eprintln!("coracle: clients trust it with AWS_CA_BUNDLE={}", authority.display());
+        told += &format!("coracle: clients trust it with AWS_CA_BUNDLE={}\n", authority.display());
     }
     if options.any_key {
-        eprintln!("coracle: every access key is accepted (--dev)");
+        told += "coracle: every access key is accepted (--dev)\n";
     }
+    told
 }
 
 /// SIGTERM, Ctrl-C, or with --ephemeral the end of whoever started this process.

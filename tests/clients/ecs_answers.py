@@ -113,6 +113,8 @@ class Answers:
         self.wrong = []
         self.good = {}
         self.refused = {}
+        # Of each operation, as it came.
+        self.last = {}
 
     def watch(self, client):
         client.meta.events.register("response-received.ecs", self.on_response)
@@ -120,7 +122,9 @@ class Answers:
     def on_response(self, response_dict, event_name, **_):
         # An empty response is one that never came: the test fails by itself.
         if response_dict is not None:
-            self.judge(event_name.rpartition(".")[2], response_dict)
+            operation = event_name.rpartition(".")[2]
+            self.last[operation] = response_dict
+            self.judge(operation, response_dict)
 
     def judge(self, operation, response):
         status, headers, body = response["status_code"], response["headers"], response["body"]
@@ -205,6 +209,43 @@ class Answers:
         line = f"{operation}: {text}"
         if line not in self.wrong:
             self.wrong.append(line)
+
+
+def overlooked(model, operation, response):
+    """What would not be found out if an answer were spoilt so. The answer itself must be good."""
+
+    def judged(change, headers=()):
+        value = json.loads(response["body"])
+        change(value)
+        judge = Answers(model)
+        spoilt = {**response, "headers": {**response["headers"], **dict(headers)}, "body": json.dumps(value).encode()}
+        judge.judge(operation, spoilt)
+        return judge.wrong
+
+    task = lambda value: value["tasks"][0]
+    container = lambda value: task(value)["containers"][0]
+    changes = {
+        "an unknown member": lambda value: value.update(further=1),
+        "an unknown member of a container": lambda value: container(value).update(further=1),
+        "an unknown member of an override": lambda value: task(value)["overrides"]["containerOverrides"][0].update(a="b"),
+        "no failures": lambda value: value.pop("failures"),
+        "no name of a container": lambda value: container(value).pop("name"),
+        "a text for a number": lambda value: task(value).update(version="1"),
+        "a fraction for a number": lambda value: task(value).update(version=1.5),
+        "a text for a time": lambda value: task(value).update(createdAt="2026-11-23T00:00:00Z"),
+        "milliseconds for a time": lambda value: task(value).update(createdAt=task(value)["createdAt"] * 1000),
+        "a number for a text": lambda value: task(value).update(cpu=256),
+        "null": lambda value: task(value).update(attachments=None),
+        "an object for a list": lambda value: task(value).update(tags={}),
+        "no word of an enumeration": lambda value: task(value).update(connectivity="AWAY"),
+    }
+    found = [name for name, change in changes.items() if not judged(change)]
+    if not judged(lambda value: None, {"Content-Type": "application/json"}.items()):
+        found.append("another content type")
+    twice = {**response, "body": response["body"].replace(b'"failures"', b'"failures":[],"failures"', 1)}
+    judge = Answers(model)
+    judge.judge(operation, twice)
+    return found + ([] if judge.wrong else ["a member twice"]) + judged(lambda value: None)
 
 
 def is_a(value, kind):

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Sends `coracle serve` thousands of requests that are nearly right: inputs made from botocore's model, with values of
-other types, sizes and alphabets in some places, and bodies that are no JSON. Each must be answered, as the model has it,
-and never as the server's fault; at the end the server still does what it did before.
+"""Sends `coracle serve` thousands of requests that are nearly right. First every member of every operation of botocore's
+model with a value of each wrong kind; then inputs of chance, with values of other types, sizes and alphabets in some
+places, and bodies that are no JSON; then HTTP that is none (broken_http.py). Each must be answered, as the model has it, and
+never as the server's fault; at the end the server still does what it did before.
 
     ecs_malformed.py CORACLE|http://HOST:PORT [COUNT [SEED]]
 """
@@ -14,9 +15,11 @@ import urllib.parse
 
 import botocore.session
 
+import broken_http
 import ecs_answers
 import serving
 
+# Of those of chance.
 COUNT = 20000
 # What a body of most operations may have.
 BODY_BYTES = 128 * 1024
@@ -37,6 +40,9 @@ TEXTS = [
 NUMBERS = [0, 1, 2, 10, 11, 100, 101, 65535, 65536, -1, 2**31, 2**53, 2**63 - 1, 2**63, -(2**63), 1.5, 1e300, -0.0]
 ANYTHING = [None, True, False, [], {}, [[]], [None], {"": {}}, "text", 7, 1.25]
 
+
+# One of each kind that JSON has, and what is too large, too deep or no text: for each member of each operation.
+WRONG = [None, True, 7, -1, 1.5, 1e300, 10**400, "text", "", "x" * 20000, "\ud800", [], [None], ["text"], {}, {"": {}}, json.loads("[" * 120 + "]" * 120)]
 
 # By the names of members, so that many requests get beyond their first check.
 LIKELY = {
@@ -83,6 +89,46 @@ def made(dice, shape, wrongness, depth=0, member=""):
     if kind == "boolean":
         return dice.random() < 0.5
     return dice.choice(NUMBERS)
+
+
+def places(shape, above=()):
+    """The way to each member below a shape: names, 0 for a list's member, a text for a map's value."""
+    if shape.name in above:
+        return
+    below = {"structure": lambda: shape.members.items(), "list": lambda: [(0, shape.member)], "map": lambda: [("key", shape.value)]}
+    for step, member in below.get(shape.type_name, lambda: [])():
+        yield (step,)
+        for further in places(member, (*above, shape.name)):
+            yield (step, *further)
+
+
+def with_value(dice, shape, way, value):
+    """An input as it should be but for the value at the end of the way."""
+    if not way:
+        return value
+    step, further = way[0], way[1:]
+    if shape.type_name == "structure":
+        required = {name: made(dice, shape.members[name], 0, 5, name) for name in shape.required_members if name != step}
+        return {**required, step: with_value(dice, shape.members[step], further, value)}
+    if shape.type_name == "list":
+        return [with_value(dice, shape.member, further, value)]
+    return {step: with_value(dice, shape.value, further, value)}
+
+
+def each_member_wrong(dice, model):
+    for operation in model.operation_names:
+        shape = model.operation_model(operation).input_shape
+        for way in places(shape):
+            for value in WRONG:
+                yield operation, json.dumps(with_value(dice, shape, way, value)).encode()
+            # The same key twice, wherever the member stands.
+            twice = json.dumps(with_value(dice, shape, way, "@")).encode()
+            if isinstance(way[-1], str):
+                name = json.dumps(way[-1]).encode()
+                yield operation, twice.replace(name + b': "@"', name + b': "@", ' + name + b': "@"')
+            yield operation, twice.replace(b"@", b"\xff\xfe")
+        for body in (b"", b"null", b"[]", b'"text"', b"{", b"}", b"{}{}", b"{}x", b"\x00", b"[" * 100000, b'{"a":' * 20000):
+            yield operation, body
 
 
 def broken(dice, body):
@@ -133,19 +179,32 @@ def main():
 
         send("CreateCluster", b'{"clusterName":"default"}')
         send("RegisterTaskDefinition", json.dumps(DEFINITION).encode())
+        def check(operation, body):
+            before = len(answers.wrong)
+            send(operation, body)
+            for line in answers.wrong[before:]:
+                print(f"{line}\n  after {operation} {body[:300]!r}")
+
+        members = 0
+        for operation, body in each_member_wrong(dice, model):
+            check(operation, body)
+            members += 1
         for number in range(count):
             operation = dice.choice(model.operation_names)
             wrongness = dice.choice([0, 0, 0.02, 0.1])
             body = json.dumps(made(dice, model.operation_model(operation).input_shape, wrongness)).encode()
             if number % 10 == 0:
                 body = broken(dice, body)
-            before = len(answers.wrong)
-            send(operation, body)
-            for line in answers.wrong[before:]:
-                print(f"{line}\n  after {operation} {body[:300]!r}")
+            check(operation, body)
+        address = urllib.parse.urlsplit(endpoint)
+        http_cases = list(broken_http.cases(SIGNED))
+        for name, request, right in http_cases:
+            if (status := broken_http.ask((address.hostname, address.port), request, right)) not in right:
+                answers.no("HTTP", f"{name}: {status}, not one of {sorted(right)}")
+                print(answers.wrong[-1])
         if send("ListClusters", b"{}")["status_code"] != 200:
             answers.no("ListClusters", "does not answer at the end")
-    print(f"seed {seed}: {count} requests, answers by status {statuses}, {len(answers.wrong)} wrong")
+    print(f"seed {seed}: {members} wrong members, {count} requests of chance, {len(http_cases)} of broken HTTP; answers by status {statuses}, {len(answers.wrong)} wrong")
     sys.exit(bool(answers.wrong))
 
 

@@ -9,6 +9,7 @@ must say so. The Python that runs this has botocore; `tests/clients/run` sees to
     ecs_model.py http://HOST:PORT with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY where it asks for them
 """
 
+import json
 import os
 import sys
 import uuid
@@ -21,7 +22,9 @@ from botocore import xform_name
 
 import ecs_answers
 import serving
+import session_manager_plugin
 
+EXAMPLE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "examples", "hello.json")
 REGION = "eu-north-7"
 # Needs nothing but the binary, and runs until it is stopped.
 IMAGE = "coracle/hello:latest"
@@ -194,6 +197,13 @@ def task_definitions(call):
     deleted = call("DeleteTaskDefinitions", taskDefinitions=["model:1", "model:2"])
     call.expect("deleted", [each["status"] for each in deleted["taskDefinitions"]], ["DELETE_IN_PROGRESS"])
     call.expect("not deleted", len(deleted["failures"]), 1)
+    # A revision's number is never another one's, though all others of its family are gone.
+    for family in ["numbered", "numbered"]:
+        made = call("RegisterTaskDefinition", family=family, networkMode="none", containerDefinitions=[container])
+        arn = made["taskDefinition"]["taskDefinitionArn"]
+        call("DeregisterTaskDefinition", taskDefinition=arn)
+        call("DeleteTaskDefinitions", taskDefinitions=[arn])
+    call.expect("the number after those that are gone", made["taskDefinition"]["revision"], 2)
 
     call.refused("ClientException", "DescribeTaskDefinition", taskDefinition="nowhere")
     call.refused("ClientException", "DeregisterTaskDefinition", taskDefinition="nowhere:1")
@@ -292,6 +302,8 @@ def tasks(call):
         call.expect("its tags", task["tags"], asked["tags"])
         call.expect("its container", task["containers"][0]["lastStatus"], "RUNNING")
     call.expect("a missing task", described["failures"][0]["reason"], "MISSING")
+    overlooked = ecs_answers.overlooked(call.model, "DescribeTasks", call.answers.last["DescribeTasks"])
+    call.expect("spoilt answers that would pass for good ones", overlooked, [])
 
     for filters, many in [
         ({}, True),
@@ -403,6 +415,69 @@ def regions(call):
     call.expect("a cluster's ARN elsewhere", found, ["arn:aws:ecs:ap-moon-1:123456789012:cluster/model"])
 
 
+def pages_at_their_limits(call):
+    """The smallest and the largest page, what is beyond both, and a page of another list."""
+    lists = {
+        "ListClusters": ({}, 100),
+        "ListContainerInstances": ({}, 100),
+        "ListTasks": ({}, 100),
+        "ListTaskDefinitions": ({}, 100),
+        "ListTaskDefinitionFamilies": ({}, 100),
+        "ListAttributes": ({"targetType": "container-instance"}, 100),
+        "ListAccountSettings": ({"effectiveSettings": True}, 10),
+        "DescribeCapacityProviders": ({}, 10),
+    }
+    for operation, (members, most) in lists.items():
+        first = call(operation, maxResults=1, **members)
+        call(operation, maxResults=most, **members)
+        for size in [-1, 0, most + 1]:
+            call.refused("InvalidParameterException", operation, maxResults=size, **members)
+        for token in ["", "x", "A" * 3000]:
+            call.refused("InvalidParameterException", operation, nextToken=token, **members)
+        other = "ListClusters" if operation != "ListClusters" else "ListTaskDefinitions"
+        if "nextToken" in first:
+            call.refused("InvalidParameterException", other, nextToken=first["nextToken"])
+    token = call("ListTaskDefinitions", maxResults=1)["nextToken"]
+    # A list goes on with the same question only, whatever the size of its pages.
+    call.refused("InvalidParameterException", "ListTaskDefinitions", nextToken=token, familyPrefix="model")
+    call("ListTaskDefinitions", nextToken=token, maxResults=100)
+
+
+def example_from_its_registration_to_its_end(call):
+    """What the README has people do, with boto3 and the plug-in for sessions."""
+    with open(EXAMPLE) as file:
+        example = json.load(file)
+    # Any port that is free here.
+    example["containerDefinitions"][0]["portMappings"][0]["hostPort"] = 0
+    made = call("RegisterTaskDefinition", **example)["taskDefinition"]
+    run = call("RunTask", taskDefinition=made["taskDefinitionArn"], enableExecuteCommand=True)
+    arns = [run["tasks"][0]["taskArn"]]
+    first = run["tasks"][0]["containers"][0]["containerArn"]
+    call.client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    container = call("DescribeTasks", tasks=arns)["tasks"][0]["containers"][0]
+    call.expect("a container's ARN while it runs", container["containerArn"], first)
+    asked = {"task": arns[0], "container": container["name"], "command": "/coracle --version", "interactive": True}
+    session = Session(call("ExecuteCommand", **asked)["session"])
+    session.run()
+    call.expect("what exec printed", b"coracle" in session.said, True)
+    call("StopTask", task=arns[0])
+    call.client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+
+
+class Session(session_manager_plugin.Session):
+    """Keeps what a person would see."""
+
+    def __init__(self, session):
+        super().__init__({name[0].upper() + name[1:]: value for name, value in session.items()})
+        self.said = b""
+
+    def take(self, payload_type, payload):
+        if payload_type == session_manager_plugin.OUTPUT:
+            self.said += payload
+        else:
+            super().take(payload_type, payload)
+
+
 def not_built(call):
     """Every operation that has not been called yet says that it is not here."""
     called = call.answers.good.keys() | call.answers.refused.keys()
@@ -419,7 +494,8 @@ def main():
     with serving.serving(sys.argv[1]) as endpoint:
         call = Calls(endpoint)
         parts = [clusters, capacity_providers, account_settings, task_definitions, tags, instances, placements, tasks, regions]
-        for part in [*parts, not_built]:
+        parts += [pages_at_their_limits, example_from_its_registration_to_its_end, not_built]
+        for part in parts:
             try:
                 part(call)
             except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError, LookupError) as error:

@@ -2,15 +2,22 @@
 //! shells and `man` are told.
 
 use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
 use crate::serve::Served;
 use crate::support::netns::{self, LAN_ADDRESS_OF_HOST};
-use crate::support::{Host, Running, definition};
+use crate::support::{Host, PATIENCE, Running, definition};
 
 /// The screen of `coracle status`.
 const COLUMNS: usize = 80;
+/// Of the VPC that a host makes by itself.
+const DEFAULT_SUBNET: &str = "172.31.0.0/20";
+/// As a task's processes have it.
+const METADATA: &str = "$ECS_CONTAINER_METADATA_URI_V4";
 /// Four tebibytes, more or less.
 const MORE_THAN_THERE_IS_MIB: u32 = 4_000_000;
 
@@ -97,6 +104,30 @@ fn a_task_of_the_cluster_is_stopped_by_the_cluster() {
     end(served, host);
 }
 
+/// From the answer of RunTask to the end, and by the task's own account.
+#[test]
+fn a_container_and_an_attachment_have_one_id_for_their_tasks_life() {
+    let host = Host::new();
+    host.import_probe();
+    let served = Served::start(&host);
+    let container = definition::container("main", &["wait", "0"], &Value::Null);
+    let definition = json!({"family": "vpc", "networkMode": "awsvpc", "containerDefinitions": [container]});
+    served.ask("RegisterTaskDefinition", &definition);
+    let network = json!({"awsvpcConfiguration": {"subnets": [DEFAULT_SUBNET]}});
+    let run = served.ask("RunTask", &json!({"taskDefinition": "vpc", "networkConfiguration": network}));
+    let ids = |task: &Value| [&task["containers"][0]["containerArn"], &task["attachments"][0]["id"]].map(Value::clone);
+    let first = ids(&run["tasks"][0]);
+    assert!(first.iter().all(Value::is_string), "{run}");
+    let arn = run["tasks"][0]["taskArn"].as_str().expect("an ARN").to_owned();
+    let running = served.described(&arn, "RUNNING");
+    assert_eq!((ids(&running), &running["attachments"][0]["status"]), (first.clone(), &json!("ATTACHED")));
+    let told = host.coracle(["exec", id(&arn), "--", "/bin/probe", "get-all", METADATA]).ok().json();
+    assert_eq!(told[METADATA]["body"]["ContainerARN"], first[0], "{told}");
+    host.coracle(["stop", &arn]).ok();
+    assert_eq!(ids(&served.described(&arn, "STOPPED")), first);
+    end(served, host);
+}
+
 #[test]
 fn one_screen_tells_of_the_cluster_and_its_problems() {
     let host = Host::new();
@@ -174,8 +205,8 @@ fn the_api_of_another_host_is_asked_with_a_signature_over_tls() {
     let key = host.coracle(["credentials", "--output", "json"]).ok().json();
     let text = |name: &str| key[name].as_str().unwrap_or_else(|| panic!("no {name}: {key}")).to_owned();
     let ask = |words: &[&str], secret: &str, authority: Option<&str>| {
-        let mut command = host.command(words);
-        command.args(["--endpoint", &text("EndpointUrl")]);
+        let mut command = host.command([words[0], "--endpoint", &text("EndpointUrl")]);
+        command.args(&words[1..]);
         command
             .env("CORACLE_DATA_DIR", host.places.root.join("other"))
             .env("CORACLE_RUN_DIR", host.places.root.join("other"));
@@ -192,6 +223,14 @@ fn the_api_of_another_host_is_asked_with_a_signature_over_tls() {
     assert_eq!(listed[0]["taskArn"], arn.replace("us-east-1", "eu-central-1"));
     ask(&["status"], "wrong", Some(&authority)).refused(&["coracle credentials"]);
     ask(&["status"], &secret, None).refused(&["AWS_CA_BUNDLE"]);
+    // A task that was not run for it is not looked into.
+    let exec = ["exec", "web", "--", "/bin/probe", "exit", "9"];
+    ask(&exec, &secret, Some(&authority)).refused(&["execute command was not enabled", "enableExecuteCommand"]);
+    ask(&["stop", "web"], &secret, Some(&authority)).ok();
+    let run = json!({"taskDefinition": "web", "enableExecuteCommand": true});
+    let second = served.ask("RunTask", &run)["tasks"][0]["taskArn"].as_str().expect("an ARN").to_owned();
+    served.described(&second, "RUNNING");
+    ask(&exec, &secret, Some(&authority)).expect_code(9);
     ask(&["stop", "web"], &secret, Some(&authority)).ok();
     served.described(&arn, "STOPPED");
     end(served, host);
@@ -213,7 +252,8 @@ fn a_task_of_another_host_is_listed_and_stopped_from_here_and_looked_into_there(
     agent.wait_for_errors("connected to the control plane");
     let there = served.ask("ListContainerInstances", &json!({"filter": "attribute:deck == lower"}));
     served.ask("RegisterTaskDefinition", &waits("far"));
-    let request = json!({"taskDefinition": "far", "containerInstances": there["containerInstanceArns"]});
+    let on = &there["containerInstanceArns"];
+    let request = json!({"taskDefinition": "far", "containerInstances": on, "enableExecuteCommand": true});
     let started = served.ask("StartTask", &request);
     let arn = started["tasks"][0]["taskArn"].as_str().unwrap_or_else(|| panic!("no task: {started}")).to_owned();
     served.described(&arn, "RUNNING");
@@ -221,7 +261,20 @@ fn a_task_of_another_host_is_listed_and_stopped_from_here_and_looked_into_there(
     let inspected = host.inspect("far");
     assert!(inspected["taskArn"] == json!(arn) && inspected.get("coracle").is_none(), "{inspected}");
     host.coracle(["logs", "far"]).refused(&["is on host", "there"]);
-    host.coracle(["exec", "far", "--", "/bin/probe", "exit", "0"]).refused(&["is on host", "there"]);
+    // A command's terminal is carried there: by the socket, and over TLS from a host without a daemon.
+    let exec = |words: &[&str]| host.coracle(["exec", "far", "--"].iter().chain(words));
+    exec(&["/bin/probe", "exit", "9"]).expect_code(9);
+    exec(&["/bin/probe", "read", "/etc/hostname"]).ok();
+    exec(&["/nowhere"]).expect_code(127).says(&["/nowhere"]);
+    host.coracle(["exec", "--user", "1", "far", "--", "/bin/probe"]).expect_code(2).says(&["--user", "is on host"]);
+    // What is typed comes there: the terminal shows it, and takes Ctrl-C for what it is.
+    let mut typing = host.command(["exec", "-i", "far", "--", "/bin/probe", "forever"]);
+    let mut typing = Running::start(typing.stdin(Stdio::piped()));
+    let mut input = typing.stdin();
+    input.write_all(b"ahoy\n").expect("it reads");
+    typing.wait_for_output("ahoy");
+    input.write_all(&[3]).expect("it reads");
+    typing.wait().expect_code(130);
     host.coracle(["stop", "far"]).ok();
     assert_eq!(served.ask("DescribeTasks", &json!({"tasks": [arn]}))["tasks"][0]["lastStatus"], "STOPPED");
     for process in [agent, served.daemon] {
@@ -247,6 +300,65 @@ fn without_a_daemon_it_is_said_how_to_start_one() {
     host.coracle(["ps"]).ok().prints(&["TASK", "PORTS"]);
     host.coracle(["status", "--endpoint", "nonsense"]).expect_code(2).says(&["https://"]);
     host.coracle(["status", "--endpoint", "http://127.0.0.1:1"]).expect_code(2).says(&["AWS_ACCESS_KEY_ID"]);
+    host.finish();
+}
+
+/// As `Type=notify` has it: sd_notify(3).
+#[test]
+fn the_service_manager_is_told_of_the_begin_and_the_end() {
+    let host = Host::new();
+    let path = host.places.root.join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a test may listen in its own directory");
+    manager.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
+    let heard = || {
+        let mut bytes = [0; 256];
+        let length = manager.recv(&mut bytes).expect("it is told");
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    let mut command = host.command(["serve", "--dev", "--listen", "127.0.0.1:0"]);
+    let daemon = Running::start(command.env("NOTIFY_SOCKET", &path));
+    assert_eq!(heard(), "READY=1");
+    // Whoever was started after it finds it.
+    host.coracle(["status"]).ok().prints(&["default", "ACTIVE"]);
+    daemon.signal(libc::SIGTERM);
+    assert_eq!(heard(), "STOPPING=1");
+    daemon.wait().ok();
+    host.finish();
+}
+
+/// Through the daemon that runs, and from its files; what is restored is what there was, with the same keys.
+#[test]
+fn a_backup_is_the_state_whether_the_daemon_runs_or_not() {
+    let (host, other) = (Host::new(), Host::new());
+    host.import_probe();
+    let served = Served::start(&host);
+    let arn = served.run_task(&waits("web"));
+    served.described(&arn, "RUNNING");
+    host.coracle(["stop", "web"]).ok();
+    served.ask("CreateCluster", &json!({"clusterName": "kept"}));
+    let (running, silent) = (host.places.root.join("running"), host.places.root.join("silent"));
+    let text = |path: &std::path::Path| path.to_str().expect("a path of a test").to_owned();
+    host.coracle(["backup", &text(&running)]).ok();
+    host.coracle(["backup", &text(&running)]).refused(&["running"]);
+    assert!(host.coracle(["backup", "-"]).ok().stdout.contains("kept"));
+    host.coracle(["restore", &text(&running)]).refused(&["another daemon", "stop the daemon first"]);
+    served.daemon.signal(libc::SIGTERM);
+    served.daemon.wait().ok();
+    host.coracle(["backup", &text(&silent)]).ok();
+    let lines = |path: &std::path::Path| fs::read_to_string(path).expect("it was made").lines().count();
+    assert_eq!(lines(&running), lines(&silent));
+    let key = |host: &Host| host.coracle(["credentials", "--output", "json"]).ok().json()["SecretAccessKey"].clone();
+    let secret = key(&host);
+    other.coracle(["restore", &text(&running)]).ok();
+    let again = Served::start_with(&other, &["--dev", "--no-agent", "--listen", "127.0.0.1:0"]);
+    assert_eq!(key(&other), secret);
+    let described = again.ask("DescribeTasks", &json!({"tasks": [arn]}));
+    assert_eq!(described["tasks"][0]["containers"][0]["exitCode"], 7, "{described}");
+    let clusters = again.ask("ListClusters", &json!({}))["clusterArns"].as_array().map(Vec::len);
+    assert_eq!(clusters, Some(2));
+    again.daemon.signal(libc::SIGTERM);
+    again.daemon.wait().ok();
+    other.finish();
     host.finish();
 }
 

@@ -41,6 +41,7 @@ mod rig;
 mod run;
 mod secrets;
 mod serve;
+mod serve_faults;
 mod services;
 mod shipping;
 mod storage;

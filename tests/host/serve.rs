@@ -447,7 +447,7 @@ impl Served {
         let mut command = host.command([&["-v", "serve"], words].concat());
         command.env("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached");
         let daemon = Running::start(&mut command);
-        daemon.wait_for_errors("connected to the control plane");
+        daemon.wait_for_errors("the API is at");
         let said = daemon.stderr();
         let line = said.lines().find(|line| line.contains("the API is at")).expect("it says where");
         let socket = line.rsplit(' ').next().expect("a path is the last word");
@@ -473,6 +473,16 @@ impl Served {
         let value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"));
         assert!(head.starts_with("HTTP/1.1 200"), "{path} {headers}: {answer}");
         value
+    }
+
+    /// Of an answer that is no operation's.
+    fn status(&self, path: &str) -> u16 {
+        let mut stream = UnixStream::connect(&self.socket).expect("the socket listens");
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("it reads");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it answers");
+        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok());
+        status.unwrap_or_else(|| panic!("no status: {answer}"))
     }
 
     pub(crate) fn described(&self, arn: &str, status: &str) -> Value {
@@ -502,6 +512,38 @@ fn run_task_runs_and_stop_task_stops_it() {
     assert_eq!((&task["stoppedReason"], &task["containers"][0]["exitCode"]), (&json!("enough"), &json!(7)));
     served.daemon.signal(libc::SIGTERM);
     served.daemon.wait().ok();
+    host.finish();
+}
+
+/// With its word that it listens, a daemon has the instance that RunTask looks for; so has one that says that it is ready.
+#[test]
+fn who_is_told_that_the_api_is_there_gets_a_task_at_once() {
+    let host = Host::new();
+    host.import_probe();
+    for _ in 0..5 {
+        let served = Served::start(&host);
+        assert_eq!(served.status("/readyz"), 200);
+        let arn = served.run_task(&waits());
+        served.ask("StopTask", &json!({"task": arn}));
+        served.described(&arn, "STOPPED");
+        served.daemon.signal(libc::SIGTERM);
+        served.daemon.wait().ok();
+        // The next one has never heard of this instance.
+        for name in ["state", "agent", "assignment.json"] {
+            let path = host.places.data_dir().join(name);
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("it is there");
+        }
+    }
+    let without = Served::start_with(&host, &["--dev", "--no-agent", "--listen", "127.0.0.1:0"]);
+    assert_eq!(without.status("/readyz"), 200, "there is no instance to wait for");
+    without.daemon.signal(libc::SIGTERM);
+    without.daemon.wait().ok();
+    // An instance that is refused never makes it ready, and the API is there all the same.
+    let words = ["--dev", "--cluster", "nowhere", "--listen", "127.0.0.1:0"];
+    let refused = Served::start_with(&host, &words);
+    assert_eq!((refused.status("/healthz"), refused.status("/readyz")), (200, 503));
+    refused.daemon.signal(libc::SIGTERM);
+    refused.daemon.wait().ok();
     host.finish();
 }
 

@@ -10,6 +10,7 @@ pub(crate) mod audit;
 pub(crate) mod cgroups;
 pub(crate) mod control_plane;
 pub(crate) mod definition;
+pub(crate) mod fault;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod log_services;

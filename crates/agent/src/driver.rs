@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use agent_protocol::TaskSpec;
 use agent_protocol::task_spec::ResolvedImage;
+use ecs::arn;
 use ecs::size::SizeError;
 use ecs::task_definition::{ContainerDefinition, NetworkMode};
 use ecs::{TaskId, Timestamp};
@@ -253,7 +254,7 @@ fn interface<E: std::error::Error>(host: &Host, plan: &Plan) -> Result<Option<As
     let id = vpc_store::network_interface_id().map_err(StartError::Dice)?;
     let choice = interface::choose(&Arc::new(network), &plan.interface, &plan.region, id);
     let choice = choice.map_err(StartError::Interface)?;
-    let attachment_id = dice::uuid().map_err(StartError::Dice)?;
+    let attachment_id = arn::attachment_id(&plan.task.id);
     Ok(Some(AskedInterface { choice, attachment_id, hold }))
 }
 

@@ -2,7 +2,7 @@
 
 use ecs::Timestamp;
 use ecs::operations::{NOT_HERE, Operation};
-use http::header::{CONTENT_TYPE, ORIGIN};
+use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{HeaderName, Method};
 
@@ -79,8 +79,6 @@ fn caller(head: &Parts, body: &[u8], auth: &Auth<'_>, now: Timestamp) -> Result<
                 principal_arn: signed.principal_arn,
             })
         }
-        // A browser says whose page asks, also after the page's name has been made to mean this host.
-        Auth::AnyKey { .. } if head.headers.contains_key(ORIGIN) => Err(Refusal::WebPage),
         Auth::AnyKey { principal_arn } => {
             let scope = sigv4::scope(&request, &rules)?;
             Ok(Caller {

@@ -45,9 +45,15 @@ pub enum Refusal {
     TooLarge { what: &'static str, limit: usize },
     #[error("The request must have at most {} headers", limits::HEADERS)]
     TooManyHeaders,
-    /// Where any key is good, a web page that a browser of this host shows could do everything.
-    #[error("Requests of web pages are not accepted where every access key is")]
+    /// Of a browser on this host, which sends them wherever the page says.
+    #[error("Requests of web pages are not accepted")]
     WebPage,
+    /// Behind a name that means this host may be such a page as well.
+    #[error(
+        "{host:?} is not known to be a name of this host. Ask for an address, for localhost or for the host's name, or give \
+         coracle serve this one with --tls-name"
+    )]
+    AnotherHost { host: String },
 }
 
 impl Refusal {
@@ -67,7 +73,7 @@ impl Refusal {
             Refusal::Serialization(_) => "SerializationException",
             Refusal::InvalidParameter(_) => "InvalidParameterException",
             Refusal::TooLarge { .. } | Refusal::TooManyHeaders => "RequestEntityTooLargeException",
-            Refusal::WebPage => "AccessDeniedException",
+            Refusal::WebPage | Refusal::AnotherHost { .. } => "AccessDeniedException",
         }
     }
 
@@ -87,7 +93,8 @@ impl Refusal {
             | Refusal::NotHere { .. }
             | Refusal::Serialization(_)
             | Refusal::InvalidParameter(_)
-            | Refusal::WebPage => 400,
+            | Refusal::WebPage
+            | Refusal::AnotherHost { .. } => 400,
         }
     }
 }

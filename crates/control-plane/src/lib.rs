@@ -7,11 +7,11 @@
 pub mod answer;
 pub mod assignment;
 pub mod change;
+pub mod counts;
 pub mod demand;
 mod draft;
 pub mod events;
 pub mod explain;
-mod hash;
 pub mod input;
 pub mod names;
 pub mod observe;

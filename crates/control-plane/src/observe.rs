@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use agent_protocol::session::{Generation, Hello, PROTOCOL, TaskReport};
 use ecs::operations::shapes::VersionInfo;
-use ecs::task::{DesiredStatus, LastStatus, StopCode, Task};
+use ecs::task::{ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus, StopCode, Task};
 use ecs::{ContainerInstanceId, TaskId, Timestamp};
 
 use crate::change::{Changes, Record};
@@ -235,8 +235,31 @@ pub(crate) fn merged(task: &TaskRecord, report: &Task, now: Timestamp) -> Option
     if but_for_its_version == *task {
         return None;
     }
-    changed.version += 1;
+    let makes_an_event = told(task) != told(&changed);
+    changed.version += u64::from(makes_an_event);
     Some(changed)
+}
+
+/// What of a task makes an event when it changes: "a container in the task changes state" and the task's own. When a pull
+/// began, or which address a container has got, is told with the next of them
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs_task_events.html>).
+fn told(task: &TaskRecord) -> impl PartialEq + use<'_> {
+    let observed = task.observed.as_ref();
+    let containers: Vec<_> = task
+        .definition
+        .container_definitions
+        .iter()
+        .map(|defined| {
+            let mut reported = observed.into_iter().flat_map(|observed| &observed.containers);
+            let reported = reported.find(|container| container.name == defined.name);
+            reported.map_or((ContainerLastStatus::Pending, HealthStatus::Unknown, None, None), |container| {
+                (container.last_status, container.health_status, container.exit_code, container.reason.as_deref())
+            })
+        })
+        .collect();
+    let health = observed.map_or(HealthStatus::Unknown, |observed| observed.health_status);
+    let ending = (task.stop_code, task.stopped_reason.as_deref());
+    (task.last_status, task.desired_status, health, ending, containers)
 }
 
 /// A report of the same version counts only if it leads on: what is reported before a supervisor's first status has the

@@ -42,6 +42,9 @@ pub struct CapacityProvider {
     pub active: bool,
     #[serde(default)]
     pub auto_scaling_group: Option<AutoScalingGroupProvider>,
+    /// Since it was made: descriptions tell how the last update went.
+    #[serde(default)]
+    pub updated: bool,
     #[serde(default)]
     pub tags: Vec<Tag>,
     pub changed_at: Timestamp,

@@ -7,10 +7,8 @@ use ecs::task::{
     Task,
 };
 use ecs::task_definition::{ContainerDefinition, EphemeralStorage, KeyValuePair};
-use ecs::{ContainerName, TaskId};
 use serde_json::{Value, json};
 
-use crate::hash;
 use crate::records::TaskRecord;
 use crate::state::State;
 
@@ -68,11 +66,6 @@ pub fn task(state: &State, task: &TaskRecord, account: Account<'_>) -> Task {
     }
 }
 
-/// The same id for as long as the task lives, whoever asks.
-pub fn container_arn(task: &TaskRecord, container: &ContainerName, account: Account<'_>) -> String {
-    account.container(&task.cluster, &task.id, derived(&task.id, container.as_str()))
-}
-
 fn connectivity(state: &State, task: &TaskRecord) -> Connectivity {
     let instance = task.instance.as_ref().and_then(|id| state.instances.get(id));
     if task.is_stopped() || instance.is_some_and(|instance| instance.connected) {
@@ -91,7 +84,7 @@ fn containers(task: &TaskRecord, account: Account<'_>) -> Vec<Container> {
             .as_ref()
             .and_then(|observed| observed.containers.iter().find(|container| container.name == defined.name).cloned());
         let mut container = observed.unwrap_or_else(|| unobserved(task, defined));
-        container.container_arn = container_arn(task, &defined.name, account);
+        container.container_arn = account.container(&task.cluster, &task.id, &defined.name);
         container.task_arn = account.task(&task.cluster, &task.id);
         if task.enable_execute_command {
             container.managed_agents = vec![exec_agent(task, &container)];
@@ -137,7 +130,8 @@ fn exec_agent(task: &TaskRecord, container: &Container) -> ManagedAgent {
 
 /// In awsvpc mode there is one from the beginning.
 fn attachments(task: &TaskRecord) -> Vec<Attachment> {
-    if let Some(observed) = &task.observed {
+    // An instance reports a task before the task has its interface.
+    if let Some(observed) = task.observed.as_ref().filter(|observed| !observed.attachments.is_empty()) {
         return observed.attachments.clone();
     }
     let Some(network) = &task.network else { return Vec::new() };
@@ -152,8 +146,12 @@ fn attachments(task: &TaskRecord) -> Vec<Attachment> {
         | LastStatus::Stopping
         | LastStatus::Deprovisioning => AttachmentStatus::Precreated,
     };
-    let id = arn::uuid(derived(&task.id, "attachment/"));
-    vec![Attachment { id, kind: "ElasticNetworkInterface".to_owned(), status, details: subnet.into_iter().collect() }]
+    vec![Attachment {
+        id: arn::attachment_id(&task.id),
+        kind: "ElasticNetworkInterface".to_owned(),
+        status,
+        details: subnet.into_iter().collect(),
+    }]
 }
 
 fn attributes(state: &State, task: &TaskRecord) -> Vec<Attribute> {
@@ -183,9 +181,4 @@ fn overrides(task: &TaskRecord) -> Value {
     shown.insert("containerOverrides".to_owned(), Value::Array(containers));
     shown.entry("inferenceAcceleratorOverrides").or_insert_with(|| json!([]));
     Value::Object(shown)
-}
-
-/// Over the task's id and a name: an id's uniqueness is the task's, the name only tells its parts apart.
-fn derived(task: &TaskId, name: &str) -> [u8; 16] {
-    hash::fnv1a(task.as_str().bytes().chain([0]).chain(name.bytes())).to_be_bytes()
 }

@@ -6,17 +6,22 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
+use ecs::task::DesiredStatus;
 use ecs::task_definition::TaskDefinition;
 use ecs::{ContainerInstanceId, TaskId, Timestamp};
 use scheduler::{Claim, Fleet, Instance, Map};
 
 use crate::change::{Change, Changes, Key, Record};
+use crate::counts::{Count, Counts};
 use crate::records::{
     AccountSetting, CapacityProvider, Cluster, ContainerInstance, Family, InstanceStatus, ReservedToken,
     TaskDefinitionRecord, TaskRecord,
 };
 use crate::settings::Settings;
 use crate::timers::{self, Timer};
+
+/// What the group of a service's tasks begins with.
+const SERVICE_GROUP: &str = "service:";
 
 /// The records, and what is derived from them. Only `apply` changes it.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +44,10 @@ pub struct State {
     pub wanted_of_cluster: Map<String, Map<TaskId, Arc<TaskRecord>>>,
     /// Derived: those whose desired status is STOPPED.
     pub unwanted_of_cluster: Map<String, Map<TaskId, Arc<TaskRecord>>>,
+    /// Derived: the tasks of each cluster by what ListTasks asks for.
+    tasks_by: Map<(String, DesiredStatus, By), Map<TaskId, Arc<TaskRecord>>>,
+    /// Derived: how many of what each cluster has.
+    counts: Map<String, Counts>,
     /// Derived: how many tasks of a definition are not STOPPED.
     pub users_of_definition: Map<(String, u32), u32>,
     /// Derived: the definitions of tasks without overrides, so that all tasks of one share it, also when they come from a
@@ -52,6 +61,17 @@ pub struct State {
     pub fleets: Map<String, Arc<Fleet>>,
     /// Derived: what is to be looked at again, and when.
     pub(crate) timers: Map<Timestamp, Map<Timer, ()>>,
+}
+
+/// What a task may be looked for by, besides its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    Family(String),
+    StartedBy(String),
+    /// Of those that are a service's: other groups have as many tasks as their family.
+    Service(String),
+    /// Of those that are not to run any more: `tasks_of_instance` has the others.
+    Instance(ContainerInstanceId),
 }
 
 impl State {
@@ -84,6 +104,25 @@ impl State {
     pub fn cluster_tasks<'a>(&'a self, cluster: &str) -> impl Iterator<Item = &'a Arc<TaskRecord>> + use<'a> {
         let halves = [self.wanted_of_cluster.get(cluster), self.unwanted_of_cluster.get(cluster)];
         halves.into_iter().flatten().flat_map(|tasks| tasks.values())
+    }
+
+    /// The tasks of a cluster whose desired status is this, by id: all of them, or those of one kind.
+    pub fn tasks_with(
+        &self,
+        cluster: &str,
+        desired: DesiredStatus,
+        by: Option<By>,
+    ) -> Option<&Map<TaskId, Arc<TaskRecord>>> {
+        match (by, desired) {
+            (Some(By::Instance(id)), DesiredStatus::Running) => self.tasks_of_instance.get(&id),
+            (Some(by), _) => self.tasks_by.get(&(cluster.to_owned(), desired, by)),
+            (None, DesiredStatus::Running) => self.wanted_of_cluster.get(cluster),
+            (None, DesiredStatus::Stopped) => self.unwanted_of_cluster.get(cluster),
+        }
+    }
+
+    pub fn counts(&self, cluster: &str) -> Counts {
+        self.counts.get(cluster).cloned().unwrap_or_default()
     }
 
     /// When `reconcile` has to be asked again if nothing happens before. Nothing: not before something happens.
@@ -131,6 +170,7 @@ impl State {
             Key::Instance(id) => {
                 if let Some(instance) = self.instances.get(id).cloned() {
                     self.change_fleet(&instance.cluster, |fleet| fleet.remove_instance(id));
+                    self.count(&instance.cluster, |counts| counts.instance(&instance, Count::Out));
                 }
                 self.instances.remove_mut(id);
             }
@@ -159,6 +199,10 @@ impl State {
     fn put_instance(&mut self, record: &ContainerInstance) {
         let before = self.instances.get(&record.id).cloned();
         self.instances.insert_mut(record.id.clone(), Arc::new(record.clone()));
+        if let Some(before) = &before {
+            self.count(&before.cluster, |counts| counts.instance(before, Count::Out));
+        }
+        self.count(&record.cluster, |counts| counts.instance(record, Count::In));
         if let Some(before) = before.as_ref().filter(|before| before.cluster != record.cluster) {
             self.change_fleet(&before.cluster, |fleet| fleet.remove_instance(&record.id));
         }
@@ -187,6 +231,11 @@ impl State {
         let task = Arc::new(TaskRecord { definition: self.shared(record), ..record.clone() });
         self.tasks.insert_mut(record.id.clone(), task.clone());
         insert(self.half(&task), &record.cluster, record.id.clone(), task.clone());
+        for by in sought_by(record) {
+            let key = (record.cluster.clone(), record.desired_status, by);
+            insert(&mut self.tasks_by, &key, record.id.clone(), task.clone());
+        }
+        self.count(&record.cluster, |counts| counts.task(record, Count::In));
         if record.is_stopped() {
             self.stopped.insert_mut(stopped_key(record), ());
             return;
@@ -221,6 +270,10 @@ impl State {
     /// Takes a task out of all that is derived from it.
     fn unlink(&mut self, task: &TaskRecord) {
         remove(self.half(task), &task.cluster, &task.id);
+        for by in sought_by(task) {
+            remove(&mut self.tasks_by, &(task.cluster.clone(), task.desired_status, by), &task.id);
+        }
+        self.count(&task.cluster, |counts| counts.task(task, Count::Out));
         if task.is_stopped() {
             self.stopped.remove_mut(&stopped_key(task));
             return;
@@ -241,13 +294,24 @@ impl State {
 
     fn half(&mut self, task: &TaskRecord) -> &mut Map<String, Map<TaskId, Arc<TaskRecord>>> {
         match task.desired_status {
-            ecs::task::DesiredStatus::Running => &mut self.wanted_of_cluster,
-            ecs::task::DesiredStatus::Stopped => &mut self.unwanted_of_cluster,
+            DesiredStatus::Running => &mut self.wanted_of_cluster,
+            DesiredStatus::Stopped => &mut self.unwanted_of_cluster,
         }
     }
 
     fn users(&self, task: &TaskRecord) -> u32 {
         self.users_of_definition.get(&(task.family.clone(), task.revision)).copied().unwrap_or(0)
+    }
+
+    /// A cluster that has nothing has no counts.
+    fn count(&mut self, cluster: &str, change: impl FnOnce(&mut Counts)) {
+        let mut counts = self.counts(cluster);
+        change(&mut counts);
+        if counts.is_nothing() {
+            self.counts.remove_mut(cluster);
+        } else {
+            self.counts.insert_mut(cluster.to_owned(), counts);
+        }
     }
 
     /// A fleet without instances is none.
@@ -278,6 +342,23 @@ enum Winding {
 
 fn stopped_key(task: &TaskRecord) -> (Timestamp, TaskId) {
     (task.stopped_seen_at.unwrap_or(task.created_at), task.id.clone())
+}
+
+/// The service whose task it is.
+pub(crate) fn service_of(task: &TaskRecord) -> Option<&str> {
+    task.group.strip_prefix(SERVICE_GROUP)
+}
+
+fn sought_by(task: &TaskRecord) -> impl Iterator<Item = By> {
+    let service = service_of(task);
+    let instance = task.instance.clone().filter(|_| task.desired_status == DesiredStatus::Stopped);
+    let all = [
+        Some(By::Family(task.family.clone())),
+        task.started_by.clone().map(By::StartedBy),
+        service.map(|name| By::Service(name.to_owned())),
+        instance.map(By::Instance),
+    ];
+    all.into_iter().flatten()
 }
 
 /// An instance that takes no tasks any more is in no fleet.

@@ -132,3 +132,22 @@ proptest! {
         prop_assert_eq!(derived(&state), derived(&rebuilt));
     }
 }
+
+/// By the time at which they were seen to stop; those that live stay, however old.
+#[test]
+fn of_more_stopped_tasks_than_are_kept_the_oldest_go() {
+    let mut state = State::new(1, Settings { stopped_tasks: 5, ..Settings::default() });
+    for number in 1..=8 {
+        // The first is the youngest.
+        let stopped_seen_at = Some(Timestamp::from_epoch_ms(100 - u64::from(number)));
+        let stopped = TaskRecord { stopped_seen_at, ..task(number, 1, LastStatus::Stopped, false) };
+        state.apply_one(&put(Record::Task(Box::new(stopped))));
+    }
+    state.apply_one(&put(Record::Task(Box::new(task(9, 1, LastStatus::Running, true)))));
+    let now = Timestamp::from_epoch_ms(200);
+    let changes = control_plane::reconcile(&state, now, &mut || [0; 16]);
+    state.apply(&changes);
+    let left: Vec<TaskId> = state.tasks.keys().cloned().collect();
+    assert_eq!(left, [1, 2, 3, 4, 5, 9].map(|number| TaskId::from_bytes([number; 16])));
+    assert!(control_plane::reconcile(&state, now, &mut || [0; 16]).is_empty());
+}

@@ -8,6 +8,7 @@ pub mod capability;
 pub mod environment_file;
 pub mod fields;
 pub mod grammar;
+pub mod hash;
 pub mod id;
 pub mod input;
 pub mod json;

@@ -73,10 +73,32 @@ pub struct Fleet {
     pub(crate) all: Pool,
     /// By zone; instances without one are in the zone without a name.
     pub(crate) zones: Map<String, Pool>,
-    /// Tasks of each group in each zone.
-    pub(crate) group_zones: Map<(String, String), u32>,
-    /// Instances that have tasks of a group, those with the fewest first: group, zone, tasks, instance.
-    pub(crate) group_counts: Map<(String, String, u32, ContainerInstanceId), ()>,
+    /// By group and zone.
+    groups: Map<String, Map<String, InZone>>,
+}
+
+/// What a group has in a zone.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct InZone {
+    pub(crate) tasks: u32,
+    /// That take tasks, and have some of the group's.
+    pub(crate) takers: usize,
+    /// Instances that have tasks of the group, those with the fewest first.
+    pub(crate) by_tasks: Map<(u32, ContainerInstanceId), ()>,
+}
+
+impl InZone {
+    fn count(&mut self, instance: &Instance, before: u32, after: u32) {
+        if before > 0 {
+            self.by_tasks.remove_mut(&(before, instance.id.clone()));
+        }
+        if after > 0 {
+            self.by_tasks.insert_mut((after, instance.id.clone()), ());
+        }
+        let taker = |tasks: u32| usize::from(tasks > 0 && instance.takes_tasks());
+        self.tasks = self.tasks.saturating_sub(before) + after;
+        self.takers = self.takers.saturating_sub(taker(before)) + taker(after);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -239,24 +261,29 @@ impl Fleet {
                 pool.change(id, free, free_now);
             }
         }
-        self.count(group, instance.zone(), id, tasks, tasks_now);
+        self.count(group, &instance, tasks, tasks_now);
+    }
+
+    /// Nothing where the group has no tasks.
+    pub(crate) fn in_zone(&self, group: &str, zone: &str) -> Option<&InZone> {
+        self.groups.get(group)?.get(zone)
     }
 
     /// A group's tasks on an instance were `before` and are `after`.
-    fn count(&mut self, group: &str, zone: &str, id: &ContainerInstanceId, before: u32, after: u32) {
-        let of_instance = |tasks| (group.to_owned(), zone.to_owned(), tasks, id.clone());
-        if before > 0 {
-            self.group_counts.remove_mut(&of_instance(before));
+    fn count(&mut self, group: &str, instance: &Instance, before: u32, after: u32) {
+        let zone = instance.zone();
+        if self.in_zone(group, zone).is_none() {
+            let zones = self.groups.get(group).cloned().unwrap_or_default();
+            self.groups.insert_mut(group.to_owned(), zones.insert(zone.to_owned(), InZone::default()));
         }
-        if after > 0 {
-            self.group_counts.insert_mut(of_instance(after), ());
-        }
-        let key = (group.to_owned(), zone.to_owned());
-        let of_zone = self.group_zones.get(&key).copied().unwrap_or(0).saturating_sub(before) + after;
-        if of_zone > 0 {
-            self.group_zones.insert_mut(key, of_zone);
-        } else {
-            self.group_zones.remove_mut(&key);
+        let Some(zones) = self.groups.get_mut(group) else { return };
+        let Some(of_zone) = zones.get_mut(zone) else { return };
+        of_zone.count(instance, before, after);
+        if of_zone.tasks == 0 {
+            zones.remove_mut(zone);
+            if zones.is_empty() {
+                self.groups.remove_mut(group);
+            }
         }
     }
 
@@ -275,7 +302,7 @@ impl Fleet {
             }
         }
         for (group, tasks) in member.groups.iter() {
-            self.count(group, zone, id, *tasks, 0);
+            self.count(group, &member.instance, *tasks, 0);
         }
         Some(member)
     }
@@ -294,7 +321,7 @@ impl Fleet {
             }
         }
         for (group, tasks) in member.groups.iter() {
-            self.count(group, zone, id, 0, *tasks);
+            self.count(group, &member.instance, 0, *tasks);
         }
         self.members.insert_mut(id.clone(), member.clone());
     }

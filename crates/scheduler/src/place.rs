@@ -12,7 +12,7 @@ use ecs::operations::shapes::PlacementStrategy;
 use ecs::{ContainerInstanceId, TaskId};
 
 use crate::Wanted;
-use crate::fleet::{Fleet, ZONE_ATTRIBUTE};
+use crate::fleet::{Fleet, Member, ZONE_ATTRIBUTE};
 use crate::pool::Pool;
 pub use fit::{BadConstraint, Constraints};
 
@@ -162,54 +162,87 @@ impl Search<'_> {
     }
 
     fn tasks_in(&self, zone: &str) -> u32 {
-        self.fleet.group_zones.get(&(self.wanted.group.to_owned(), zone.to_owned())).copied().unwrap_or(0)
+        self.fleet.in_zone(self.wanted.group, zone).map_or(0, |of_zone| of_zone.tasks)
     }
 
-    /// The first that fits of a pool, which is the whole fleet or one zone of it, in a strategy's order.
+    /// The best of a pool, which is the whole fleet or one zone of it, as a strategy has it.
     fn first_of(&self, pool: &Pool, zone: Option<&str>, strategy: &Strategy) -> Option<ContainerInstanceId> {
-        let fits = |id: &&ContainerInstanceId| self.fits(id);
         let demand = self.wanted.demand;
-        let found = match strategy {
-            Strategy::Random => pool.round_from(self.dice).find(fits),
+        match strategy {
+            Strategy::Random => self.race(pool, pool.round_from(self.dice).map(Some), |_| 0),
             // What is least free and still enough.
             Strategy::BinpackCpu => {
                 let least = (u64::from(demand.cpu), first_id());
-                pool.by_free_cpu.range(least..).map(|((_, id), ())| id).find(fits)
+                let in_order = pool.by_free_cpu.range(least..).map(|((_, id), ())| Some(id));
+                self.race(pool, in_order, |member| u64::from(member.free_cpu()))
             }
             Strategy::BinpackMemory => {
                 let least = (demand.memory_mib, first_id());
-                pool.by_free_memory.range(least..).map(|((_, id), ())| id).find(fits)
+                let in_order = pool.by_free_memory.range(least..).map(|((_, id), ())| Some(id));
+                self.race(pool, in_order, Member::free_memory_mib)
             }
-            Strategy::SpreadInstances => return self.spread(pool, zone),
-            Strategy::SpreadAttribute(_) => {
-                return slow::choose_of(self, pool, std::slice::from_ref(strategy));
-            }
-        };
-        found.cloned()
+            Strategy::SpreadInstances => self.spread(pool, zone),
+            Strategy::SpreadAttribute(_) => slow::choose_of(self, pool, std::slice::from_ref(strategy)),
+        }
     }
 
     /// An instance with no task of the group, else one with the fewest.
     fn spread(&self, pool: &Pool, zone: Option<&str>) -> Option<ContainerInstanceId> {
         let group = self.wanted.group;
-        let has_none =
-            |id: &&ContainerInstanceId| self.fleet.member(id).is_some_and(|member| !member.groups.contains_key(group));
-        if let Some(id) = pool.round_from(self.dice).find(|id| has_none(id) && self.fits(id)) {
-            return Some(id.clone());
-        }
-        // Each zone has its instances in order of their tasks; of several zones the best first ones are compared.
         let zones: Vec<&str> = match zone {
             Some(zone) => vec![zone],
             None => self.fleet.zones.keys().map(String::as_str).collect(),
         };
-        let best = zones.into_iter().filter_map(|zone| self.fewest_in(zone));
-        best.min_by_key(|(tasks, _)| *tasks).map(|(_, id)| id)
+        let known = || zones.iter().filter_map(|zone| self.fleet.in_zone(group, zone));
+        let without = pool.by_id.size().saturating_sub(known().map(|of_zone| of_zone.takers).sum());
+        let none = (without > 0).then(|| pool.round_from(self.dice).map(|id| Some(id).filter(|id| self.has_none(id))));
+        // Each zone has its instances in order of their tasks.
+        let mut counted: Vec<_> = known().map(|of_zone| of_zone.by_tasks.keys().peekable()).collect();
+        let fewest = std::iter::from_fn(move || {
+            let heads = counted.iter_mut().enumerate();
+            let heads = heads.filter_map(|(at, zone)| zone.peek().map(|(tasks, _)| (*tasks, at)));
+            let (_, at) = heads.min()?;
+            counted[at].next().map(|(_, id)| Some(id))
+        });
+        self.race(pool, none.into_iter().flatten().chain(fewest), |member| u64::from(slow::tasks_of(member, group)))
     }
 
-    fn fewest_in(&self, zone: &str) -> Option<(u32, ContainerInstanceId)> {
-        let from = (self.wanted.group.to_owned(), zone.to_owned(), 0, first_id());
-        let until = (self.wanted.group.to_owned(), zone.to_owned(), u32::MAX, first_id());
-        let mut counted = self.fleet.group_counts.range(from..until);
-        counted.find(|((_, _, _, id), ())| self.fits(id)).map(|((_, _, tasks, id), ())| (*tasks, id.clone()))
+    fn has_none(&self, id: &ContainerInstanceId) -> bool {
+        self.fleet.member(id).is_some_and(|member| !member.groups.contains_key(self.wanted.group))
+    }
+
+    /// The one of the lowest rank that fits, looked for in several ways at once: in the order of the ranks, where the first
+    /// that fits is the one, and through those that have room enough, all of which are compared. On a fleet that is nearly
+    /// full there are few of these, on others the first way is soon at its end; whichever is first has the answer.
+    ///
+    /// Every instance that might fit is in `in_order`; a step of it that leads to none is nothing.
+    fn race<'b>(
+        &self,
+        pool: &Pool,
+        in_order: impl Iterator<Item = Option<&'b ContainerInstanceId>>,
+        rank: impl Fn(&Member) -> u64,
+    ) -> Option<ContainerInstanceId> {
+        let demand = self.wanted.demand;
+        let mut by_cpu = pool.by_free_cpu.range((u64::from(demand.cpu), first_id())..).rev().map(|((_, id), ())| id);
+        let mut by_memory = pool.by_free_memory.range((demand.memory_mib, first_id())..).rev().map(|((_, id), ())| id);
+        let mut best: Option<(u64, &ContainerInstanceId)> = None;
+        for id in in_order {
+            if let Some(id) = id.filter(|id| self.fits(id)) {
+                return Some(id.clone());
+            }
+            for with_room in [by_cpu.next(), by_memory.next()] {
+                let Some(id) = with_room else { return best.map(|(_, id)| id.clone()) };
+                let Some(member) = self.fleet.member(id).filter(|_| self.fits(id)) else { continue };
+                let rank = rank(member);
+                if rank == 0 {
+                    return Some(id.clone());
+                }
+                if best.is_none_or(|(lowest, _)| rank < lowest) {
+                    best = Some((rank, id));
+                }
+            }
+        }
+        best.map(|(_, id)| id.clone())
     }
 }
 

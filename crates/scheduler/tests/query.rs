@@ -125,8 +125,23 @@ fn what_is_no_expression_is_told_where() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
     #[test]
     fn no_text_is_too_much(text in "[a-z:=!<>&|()\\[\\],.~*' \"0-9-]{0,80}|.{0,40}") {
         let _ = Query::parse(&text);
+    }
+
+    /// Words of the language in any order are an expression or are not; an expression has an answer.
+    #[test]
+    fn any_words_of_the_language_have_an_answer(words in proptest::collection::vec(proptest::sample::select(vec![
+        "attribute:rack", "attribute:ecs.os-type", "agentVersion", "agentConnected", "registeredAt", "runningTasksCount",
+        "task:group", "ec2InstanceId", "==", "!=", "<", "<=", ">", ">=", "=~", "!~", "in", "not_in", "exists", "!exists",
+        "and", "or", "not", "&&", "||", "!", "(", ")", "[", "]", ",", "12", "1.10.2", "2018-06-18T22:28:28+00:00", "g2.*",
+        "'a b'", "[1,2]", "(.*)*x", "true", "-1", "99999999999999999999", "ä",
+    ]), 0..12)) {
+        if let Ok(query) = Query::parse(&words.join(" ")) {
+            query.matches(&Facts::new(&instance(), 3, &["service:production"]));
+        }
     }
 }

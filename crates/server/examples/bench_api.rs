@@ -38,12 +38,14 @@ async fn bench(size: usize) {
         data_directory: directory.join("data"),
         run_directory: directory.join("run"),
         listen: "127.0.0.1:0".parse().expect("an address"),
+        own_instance: false,
         certificate: None,
         names: Vec::new(),
         any_key: true,
         ephemeral: false,
         account_id: "123456789012".to_owned(),
         region: "us-east-1".to_owned(),
+        patience: server::http::Patience::default(),
         settings: Settings::default(),
         event_sinks: Vec::new(),
     };
@@ -108,7 +110,8 @@ async fn register(address: &str) {
     let mut client = Client::connect(address).await;
     let containers = json!([{"name": "a", "image": "busybox", "memory": 64}]);
     let body = json!({"family": "bench", "containerDefinitions": containers});
-    assert_eq!(client.ask("RegisterTaskDefinition", &body.to_string()).await.0, 200);
+    let (status, answer) = client.ask("RegisterTaskDefinition", &body.to_string()).await;
+    assert!(status == 200, "{}", String::from_utf8_lossy(&answer));
 }
 
 async fn measure(address: &Arc<String>, operation: &'static str, body: &Value, clients: usize) {
@@ -160,7 +163,7 @@ impl Client {
 
     async fn ask(&mut self, operation: &str, body: &str) -> (u16, Vec<u8>) {
         let request = format!(
-            "POST / HTTP/1.1\r\nHost: here\r\nContent-Type: application/x-amz-json-1.1\r\n\
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-amz-json-1.1\r\n\
              X-Amz-Target: AmazonEC2ContainerServiceV20141113.{operation}\r\nX-Amz-Date: 20261123T000000Z\r\n\
              Authorization: AWS4-HMAC-SHA256 Credential=A/20261123/us-east-1/ecs/aws4_request, \
              SignedHeaders=host;x-amz-date;x-amz-target, Signature={:064x}\r\nContent-Length: {}\r\n\r\n{body}",

@@ -39,6 +39,8 @@ pub struct Options {
     pub data_directory: PathBuf,
     pub run_directory: PathBuf,
     pub listen: SocketAddr,
+    /// There will be an agent in this very process: nobody is told to be ready before it has come.
+    pub own_instance: bool,
     /// Without it a certificate of the own authority is used, where one is needed.
     pub certificate: Option<tls::Given>,
     /// Further names by which clients reach this host.
@@ -51,6 +53,7 @@ pub struct Options {
     pub account_id: String,
     pub region: String,
     pub settings: Settings,
+    pub patience: http::Patience,
     pub event_sinks: Vec<sink::Target>,
 }
 
@@ -128,6 +131,7 @@ pub async fn open(options: &Options) -> Result<Daemon, Error> {
     let metrics = Arc::new(Metrics::default());
     let (control, control_loop) = control::new(state, store, Arc::clone(&metrics));
     let sessions = Sessions::new(control.clone(), Arc::clone(&metrics));
+    let own = sessions.own();
     let events = Events::new(Arc::clone(&metrics));
     for target in &options.event_sinks {
         sink::open(target, events.follow()).await.map_err(|cause| Error::Sink(target.clone(), cause))?;
@@ -159,9 +163,12 @@ pub async fn open(options: &Options) -> Result<Daemon, Error> {
         any_key: options.any_key,
         account_id: options.account_id.clone(),
         region: options.region.clone(),
+        own_instance: options.own_instance.then_some(own),
         endpoint: endpoint.clone(),
+        names: names(options),
         state_directory,
         authority,
+        patience: options.patience,
     };
     Ok(Daemon {
         endpoint,
@@ -183,6 +190,20 @@ impl Daemon {
         &self.front.key
     }
 
+    /// Returns when a RunTask that comes now finds the container instance of this very process; at once where there is to
+    /// be none.
+    pub fn ready(&self) -> impl Future<Output = ()> + Send + use<> {
+        let own = self.front.own_instance.clone();
+        async move {
+            if let Some(mut own) = own
+                && own.wait_for(|connected| *connected).await.is_err()
+            {
+                // A daemon that has ended will not be ready any more; whoever waits hears of its end.
+                std::future::pending().await
+            }
+        }
+    }
+
     /// A connection of the agent of this very process: its end.
     pub fn local(&self) -> DuplexStream {
         connect(&self.front.sessions)
@@ -201,7 +222,6 @@ impl Daemon {
     pub async fn run(self, until: impl Future<Output = ()>) -> Result<(), Error> {
         let (end, ending) = watch::channel(false);
         let front = tokio::spawn(http::serve(Arc::clone(&self.front), self.listeners, self.tls, ending));
-        tell(notify::READY);
         let sessions = self.front.sessions.clone();
         // Instances that were connected to our predecessor have this long to come back before they count as gone.
         let missing = tokio::spawn(async move {
@@ -209,15 +229,22 @@ impl Daemon {
             sessions.miss();
         });
         let mut ended = self.ended;
-        let outcome = tokio::select! {
+        let by_itself = tokio::select! {
             () = until => {
                 tell(notify::STOPPING);
-                let _ = end.send(true);
-                let _ = front.await;
+                None
+            }
+            outcome = &mut ended => Some(outcome),
+        };
+        // Whoever waits for an answer gets one, if only that there is none.
+        let _ = end.send(true);
+        let _ = front.await;
+        let outcome = match by_itself {
+            Some(outcome) => outcome,
+            None => {
                 self.front.control.stop();
                 ended.await
             }
-            outcome = &mut ended => outcome,
         };
         missing.abort();
         // A file of a directory that may be gone.
@@ -233,8 +260,13 @@ impl Daemon {
 fn connect(sessions: &Sessions) -> DuplexStream {
     let (ours, theirs) = tokio::io::duplex(LOCAL_BUFFER);
     let sessions = sessions.clone();
-    tokio::spawn(async move { sessions.serve(ours, Peer::Local).await });
+    tokio::spawn(async move { sessions.serve(ours, Peer::Own).await });
     theirs
+}
+
+/// Says to the service manager that it can go on.
+pub fn tell_ready() {
+    tell(notify::READY);
 }
 
 fn tell(state: &str) {
@@ -254,7 +286,7 @@ fn load(options: &Options, state_directory: &Path) -> Result<(Box<dyn Store>, St
     Ok((store, state))
 }
 
-/// Everything that a certificate of ours is to be good for.
+/// Everything by which clients reach this host, which a certificate of ours is to be good for.
 fn names(options: &Options) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string()];
     if let Ok(host) = nix::unistd::gethostname() {

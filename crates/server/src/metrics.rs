@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use control_plane::State;
+use control_plane::counts::ALL_STATUSES;
 
 /// Upper bounds in microseconds.
 const BOUNDS_US: [u64; 12] =
@@ -107,15 +108,14 @@ impl Metrics {
 }
 
 fn of_state(out: &mut String, state: &State) {
-    let mut tasks: BTreeMap<String, u64> = BTreeMap::new();
-    for (_, task) in &state.tasks {
-        let status = serde_json::to_value(task.last_status).ok();
-        let status = status.as_ref().and_then(|status| status.as_str()).unwrap_or("UNKNOWN").to_owned();
-        *tasks.entry(status).or_default() += 1;
-    }
     out.push_str("# TYPE coracle_tasks gauge\n");
-    for (status, count) in tasks {
-        let _ = writeln!(out, "coracle_tasks{{last_status=\"{status}\"}} {count}");
+    for status in ALL_STATUSES {
+        let count: usize = state.clusters.keys().map(|cluster| state.counts(cluster).with_status(status)).sum();
+        if count > 0 {
+            let name = serde_json::to_value(status).ok();
+            let name = name.as_ref().and_then(|name| name.as_str()).unwrap_or("UNKNOWN");
+            let _ = writeln!(out, "coracle_tasks{{last_status=\"{name}\"}} {count}");
+        }
     }
     let sizes = [
         ("coracle_clusters", state.clusters.size()),

@@ -12,10 +12,11 @@ use std::time::Duration;
 use agent_protocol::session::{
     FromInstance, Generation, HEARTBEAT_EVERY_MS, HEARTBEAT_LIMIT_MS, Hello, MAX_FRAME_BYTES, OpenExec, ToInstance,
 };
+use control_plane::records::InstanceStatus;
 use control_plane::{Change, Changes, Input, Record, State, observe};
 use ecs::ContainerInstanceId;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::metrics::{Gauge, Metrics};
@@ -36,8 +37,9 @@ const EXEC_OUTPUT: usize = 4_096;
 /// Who is at the other end of a connection, as far as the connection itself says it.
 #[derive(Clone, Debug)]
 pub enum Peer {
-    /// The agent of this very process, or root of this host at the unix socket. The kernel tells when it has gone, so it is
-    /// never asked.
+    /// The agent of this very process.
+    Own,
+    /// Root of this host at the unix socket. The kernel tells when it has gone, so it is never asked.
     Local,
     /// Whoever showed a certificate of ours for this instance.
     Instance(ContainerInstanceId),
@@ -52,6 +54,8 @@ pub enum End {
     Silent,
     #[error("a newer connection of the same instance came")]
     Replaced,
+    #[error("the instance has been deregistered")]
+    Deregistered,
     #[error("it was refused: {0}")]
     Refused(String),
     #[error("it speaks out of turn")]
@@ -96,11 +100,18 @@ pub struct Sessions {
     control: control::Handle,
     metrics: Arc<Metrics>,
     known: Arc<Mutex<Known>>,
+    /// Whether the agent of this very process is connected.
+    own: watch::Sender<bool>,
 }
 
 impl Sessions {
     pub fn new(control: control::Handle, metrics: Arc<Metrics>) -> Self {
-        Self { control, metrics, known: Arc::default() }
+        Self { control, metrics, known: Arc::default(), own: watch::Sender::new(false) }
+    }
+
+    /// Whether a RunTask that comes now finds the container instance of this very process.
+    pub fn own(&self) -> watch::Receiver<bool> {
+        self.own.subscribe()
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -139,8 +150,8 @@ impl Sessions {
         let first = timeout(HELLO_LIMIT, frames::read(reader, MAX_HELLO_BYTES)).await.map_err(|_| End::Silent)?;
         let FromInstance::Hello(hello) = first? else { return Err(End::OutOfTurn) };
         let instance = match (peer, &hello.instance) {
-            (Peer::Local, Some(known)) => known.clone(),
-            (Peer::Local | Peer::Invited, _) => ContainerInstanceId::from_bytes(dice::bytes()),
+            (Peer::Own | Peer::Local, Some(known)) => known.clone(),
+            (Peer::Own | Peer::Local | Peer::Invited, _) => ContainerInstanceId::from_bytes(dice::bytes()),
             (Peer::Instance(certified), Some(said)) if said != certified => {
                 return Err(End::Refused(format!("the certificate is of {certified}, and not of {said}")));
             }
@@ -171,19 +182,38 @@ impl Sessions {
             Ok(_) if !self.control.snapshot().instances.contains_key(&instance) => End::OutOfTurn,
             Ok(_) => {
                 tracing::info!(%instance, cluster, "a container instance is connected");
+                self.tell_own(peer, true);
                 let sent = Generation::default();
                 let send = Sender { sessions: self, instance: &instance, peer, bell: &bell, sent };
                 let welcome = ToInstance::Welcome { instance: instance.clone(), cluster };
                 tokio::select! {
                     end = self.listen(&instance, number, &mut reader, &outgoing, peer) => end,
                     end = send.run(&mut writer, welcome, messages, written) => end,
-                    () = replaced.notified() => End::Replaced,
+                    () = replaced.notified() => self.given_up(&instance),
                 }
             }
         };
+        self.tell_own(peer, false);
         self.leave(&instance, number);
         tracing::info!(%instance, %end, "a container instance's connection has ended");
         end
+    }
+
+    fn tell_own(&self, peer: &Peer, connected: bool) {
+        match peer {
+            Peer::Own => drop(self.own.send_replace(connected)),
+            Peer::Local | Peer::Instance(_) | Peer::Invited => {}
+        }
+    }
+
+    /// Why somebody has closed its connection from here.
+    fn given_up(&self, instance: &ContainerInstanceId) -> End {
+        let state = self.control.snapshot();
+        let status = state.instances.get(instance).map(|known| known.status);
+        match status {
+            Some(InstanceStatus::Inactive) | None => End::Deregistered,
+            Some(InstanceStatus::Active | InstanceStatus::Draining) => End::Replaced,
+        }
     }
 
     fn enter(
@@ -222,7 +252,7 @@ impl Sessions {
     ) -> End {
         loop {
             let message = match peer {
-                Peer::Local => frames::read(reader, MAX_FRAME_BYTES).await,
+                Peer::Own | Peer::Local => frames::read(reader, MAX_FRAME_BYTES).await,
                 Peer::Instance(_) | Peer::Invited => {
                     match timeout(HEARTBEAT_LIMIT, frames::read(reader, MAX_FRAME_BYTES)).await {
                         Ok(read) => read,
@@ -311,11 +341,18 @@ impl Sessions {
         }
     }
 
-    /// After a commit: rings for everybody whose assignment it changed.
+    /// After a commit: rings for everybody whose assignment it changed. Whoever is deregistered is told nothing more: it
+    /// comes again, and is refused with the reason.
     pub(crate) fn ring(&self, before: &State, changes: &Changes) {
         let known = self.known();
         for change in &changes.0 {
             let Change::Put(Record::Instance(instance)) = change else { continue };
+            if instance.status == InstanceStatus::Inactive
+                && let Some(connection) = known.connections.get(&instance.id)
+            {
+                connection.replaced.notify_one();
+                continue;
+            }
             let assigned = before.instances.get(&instance.id).map(|before| before.assigned);
             if assigned == Some(instance.assigned) {
                 continue;
@@ -358,7 +395,7 @@ impl Sender<'_> {
             }
             assignment_is_due = false;
             let ask = match self.peer {
-                Peer::Local => None,
+                Peer::Own | Peer::Local => None,
                 Peer::Instance(_) | Peer::Invited => Some(Instant::now() + HEARTBEAT_EVERY),
             };
             tokio::select! {

@@ -235,7 +235,7 @@ async fn a_command_runs_in_the_plugins_terminal() {
         shown.extend(message.payload);
     }
     assert!(shown == long, "every byte, in order");
-    agent.say(&FromInstance::ExecEnded { session, exit_code: 0 }).await;
+    agent.say(&FromInstance::ExecEnded { session, exit_code: 7 }).await;
     let closed = loop {
         let message = plugin.receive().await.expect("a message");
         if message.kind == "channel_closed" {
@@ -244,6 +244,7 @@ async fn a_command_runs_in_the_plugins_terminal() {
     };
     let told: Value = serde_json::from_slice(&closed.payload).expect("JSON");
     assert_eq!((told["MessageType"].as_str(), told["Output"].as_str()), (Some("channel_closed"), Some("")));
+    assert_eq!(told["ExitCode"], 7, "a member of coracle's own");
 }
 
 #[tokio::test]

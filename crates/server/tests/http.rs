@@ -9,6 +9,7 @@ use ring::digest::{SHA256, digest};
 use ring::hmac;
 use serde_json::json;
 use server::daemon;
+use server::http::Patience;
 use support::{Rig, TARGET, ask, request, response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -127,6 +128,113 @@ async fn health_and_metrics_are_for_everybody() {
         let body = String::from_utf8_lossy(&answer.body).into_owned();
         assert!(answer.status == 200 && body.contains(says), "{path}: {says}: {body}");
     }
+}
+
+/// A page that a browser on this host shows: another site's, and one whose name was made to mean this host.
+#[tokio::test]
+async fn web_pages_are_no_clients_at_any_route() {
+    let rig = Rig::start().await;
+    let websocket =
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let list = String::from_utf8(request("ListClusters", "{}")).expect("text");
+    let list = list.strip_prefix("POST / HTTP/1.1\r\nHost: here\r\n").expect("its first lines").to_owned();
+    let routes = [
+        ("POST / HTTP/1.1", list.as_str(), 200),
+        ("GET /events HTTP/1.1", "\r\n", 200),
+        ("GET /healthz HTTP/1.1", "\r\n", 200),
+        ("GET /metrics HTTP/1.1", "\r\n", 200),
+        ("GET /agent HTTP/1.1", "\r\n", 426),
+        ("POST /agent/join HTTP/1.1", "Content-Length: 2\r\n\r\n{}", 403),
+        ("GET /data-channel/none HTTP/1.1", &format!("{websocket}\r\n"), 404),
+    ];
+    for (line, rest, good) in routes {
+        for (headers, refused) in [
+            (format!("Host: {}\r\n", rig.address), None),
+            ("Host: localhost\r\n".to_owned(), None),
+            ("Host: here:4870\r\n".to_owned(), None),
+            (format!("Host: {}\r\nOrigin: http://{}\r\n", rig.address, rig.address), Some("web pages")),
+            ("Host: localhost\r\nOrigin: null\r\n".to_owned(), Some("web pages")),
+            ("Host: rebound.example:4870\r\n".to_owned(), Some("--tls-name")),
+            ("Host: localhost.rebound.example\r\n".to_owned(), Some("--tls-name")),
+        ] {
+            let mut stream = rig.tcp().await;
+            stream.write_all(format!("{line}\r\n{headers}{rest}").as_bytes()).await.expect("written");
+            let answer = response(&mut stream).await.expect("an answer");
+            let said = String::from_utf8_lossy(&answer.body).into_owned();
+            let as_wanted = match refused {
+                None => answer.status == good,
+                Some(words) => answer.status == 400 && said.contains("AccessDenied") && said.contains(words),
+            };
+            assert!(as_wanted, "{line} with {headers:?}: {} {said}", answer.status);
+        }
+    }
+    // The name before the path counts as well.
+    let mut stream = rig.tcp().await;
+    let absolute = b"GET http://rebound.example/metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(absolute).await.expect("written");
+    assert_eq!(response(&mut stream).await.expect("an answer").status, 400);
+    // Root's socket is no browser's.
+    let mut stream = rig.unix().await;
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: any.example\r\n\r\n").await.expect("written");
+    assert_eq!(response(&mut stream).await.expect("an answer").status, 200);
+}
+
+/// A client that has not written all of its request yet would see the connection's end and never the answer.
+#[tokio::test]
+async fn a_body_that_is_too_large_is_read_before_it_is_refused() {
+    let rig = Rig::start().await;
+    let head = |length: &str| {
+        String::from_utf8(request("ListClusters", "")).expect("text").replace("Content-Length: 0", length)
+    };
+    let mut stream = rig.tcp().await;
+    let length = 12 << 20;
+    stream.write_all(head(&format!("Content-Length: {length}")).as_bytes()).await.expect("written");
+    stream.write_all(&vec![b'x'; length]).await.expect("all of it is taken");
+    assert_eq!(response(&mut stream).await.expect("an answer").status, 413);
+    let mut stream = rig.tcp().await;
+    stream.write_all(head("Transfer-Encoding: chunked").as_bytes()).await.expect("written");
+    let chunk = format!("{:x}\r\n{}\r\n", 65_536, "x".repeat(65_536));
+    for _ in 0..100 {
+        stream.write_all(chunk.as_bytes()).await.expect("all of it is taken");
+    }
+    stream.write_all(b"0\r\n\r\n").await.expect("all of it is taken");
+    assert_eq!(response(&mut stream).await.expect("an answer").status, 413);
+    // What nobody could want to be read is answered before it comes.
+    let mut stream = rig.tcp().await;
+    stream.write_all(head("Content-Length: 1000000000000").as_bytes()).await.expect("written");
+    assert_eq!(response(&mut stream).await.expect("an answer").status, 413);
+}
+
+/// Each holds a connection that others want.
+#[tokio::test]
+async fn a_client_that_does_not_go_on_is_cut_off() {
+    let rig = Rig::with(|options| {
+        options.patience = Patience { head: Duration::from_millis(200), body: Duration::from_millis(200) };
+    })
+    .await;
+    let whole = request("ListClusters", "{}");
+    let body_at = whole.len() - 2;
+    for (sent, status) in [(0, None), (1, None), (body_at - 1, None), (body_at + 1, Some(408))] {
+        let mut stream = rig.tcp().await;
+        stream.write_all(&whole[..sent]).await.expect("written");
+        // Without a time limit of the test's: that it comes is what is tested.
+        let answered = response(&mut stream).await.map(|answer| answer.status);
+        assert!(answered == status || (status.is_none() && answered == Some(408)), "{sent} bytes: {answered:?}");
+        assert!(response(&mut stream).await.is_none(), "closed after {sent} bytes");
+    }
+    // One byte at a time is no head either.
+    let mut stream = rig.tcp().await;
+    let mut at = 0;
+    while at < body_at - 1 && stream.write_all(&whole[at..=at]).await.is_ok() {
+        at += 1;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(at < body_at - 1, "every byte was taken");
+    // After an answer the next request has as long.
+    let mut stream = rig.tcp().await;
+    stream.write_all(&whole).await.expect("written");
+    assert_eq!(response(&mut stream).await.expect("an answer").status, 200);
+    assert!(response(&mut stream).await.is_none(), "closed");
 }
 
 #[tokio::test]

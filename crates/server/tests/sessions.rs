@@ -79,6 +79,21 @@ async fn an_instance_that_leaves_is_not_connected() {
 }
 
 #[tokio::test]
+async fn whoever_is_deregistered_is_hung_up_on_and_told_why_when_it_calls_again() {
+    let rig = Rig::start().await;
+    let mut agent = connect(&rig, None).await;
+    let (id, _) = agent.welcome().await;
+    let deregister = json!({"containerInstance": id.as_str(), "force": true});
+    assert_eq!(rig.ask("DeregisterContainerInstance", deregister).await.0, 200);
+    agent.hear().await.expect_err("it is closed");
+    let mut again = connect(&rig, Some(id)).await;
+    match again.hear().await.expect("a message") {
+        ToInstance::Refused { reason } => assert!(reason.contains("deregistered"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
 async fn who_is_not_taken_in_is_told_why() {
     let rig = Rig::start().await;
     let mut elsewhere = hello(None);

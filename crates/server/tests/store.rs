@@ -1,5 +1,16 @@
 //! What the store promises, with the process killed at any moment: what it acknowledged is there, and of each batch all or
-//! nothing.
+//! nothing. `store/power_loss.rs` has what is left when the machine goes with it, `store/failures.rs` a disk that fails.
+
+#[path = "store/batches.rs"]
+mod batches;
+#[path = "store/dice.rs"]
+mod dice;
+#[path = "store/failures.rs"]
+mod failures;
+#[path = "store/power_loss.rs"]
+mod power_loss;
+#[path = "store/recorder.rs"]
+mod recorder;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;

@@ -12,6 +12,8 @@ use tokio::net::UnixStream;
 
 /// A status of the largest task is far below this.
 const MAX_LINE_BYTES: usize = 4 << 20;
+/// Of one container; less would be a system call for each part of it.
+const USUAL_LINE_BYTES: usize = 4 << 10;
 /// A supervisor answers at once, or is stopped by somebody with a debugger.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
@@ -71,6 +73,7 @@ impl Answers {
                 return Err(CtlError::Unexpected);
             }
             self.stream.readable().await.map_err(CtlError::Io)?;
+            self.buffer.reserve(USUAL_LINE_BYTES);
             match self.stream.try_read_buf(&mut self.buffer) {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}

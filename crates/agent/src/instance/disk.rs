@@ -47,6 +47,9 @@ fn failed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> DiskErr
 pub(crate) struct Kept {
     /// Of the boot in which it was written.
     pub boot_id: String,
+    /// Whose it is: an instance that came as another one would leave its tasks to nobody.
+    #[serde(default)]
+    pub identity: Option<Identity>,
     pub assignment: Assignment,
 }
 

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use agent_protocol::session::{Generation, Hello, PROTOCOL};
 use ecs::ContainerInstanceId;
@@ -31,6 +32,10 @@ pub const RESERVED_PORTS_UDP: &str = "ECS_RESERVED_PORTS_UDP";
 pub const INSTANCE_ATTRIBUTES: &str = "ECS_INSTANCE_ATTRIBUTES";
 pub const INSTANCE_TAGS: &str = "ECS_CONTAINER_INSTANCE_TAGS";
 pub const PULL_BEHAVIOR: &str = "ECS_IMAGE_PULL_BEHAVIOR";
+pub const CLEANUP_WAIT: &str = "ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION";
+
+/// Amazon's default of it.
+const KEEP_STOPPED: Duration = Duration::from_secs(3 * 3_600);
 
 /// What an operator says of this instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +52,8 @@ pub struct Settings {
     pub attributes: Vec<(String, String)>,
     pub tags: Vec<Tag>,
     pub pull: Pull,
+    /// From a task's end, as its control plane has taken note of it, until its directory goes.
+    pub keep_stopped: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -97,6 +104,7 @@ impl Settings {
                 .map_or(Ok(Vec::new()), |text| attributes(INSTANCE_ATTRIBUTES, &text))?,
             tags: given(INSTANCE_TAGS).map_or(Ok(Vec::new()), |text| tags(&text))?,
             pull: given(PULL_BEHAVIOR).map_or(Ok(Pull::Newest), |text| pull(&text))?,
+            keep_stopped: given(CLEANUP_WAIT).map_or(Ok(KEEP_STOPPED), |text| cleanup_wait(&text))?,
         })
     }
 }
@@ -163,6 +171,32 @@ fn pull(text: &str) -> Result<Pull, BadSetting> {
         "once" | "prefer-cached" => Ok(Pull::Missing),
         _ => Err(bad(PULL_BEHAVIOR, text, "default, always, once or prefer-cached")),
     }
+}
+
+/// As Go writes durations. Amazon's agent takes no less than a minute; here a task may go at once.
+fn cleanup_wait(text: &str) -> Result<Duration, BadSetting> {
+    duration(text.trim()).ok_or_else(|| bad(CLEANUP_WAIT, text, "a duration, such as 3h, 90m or 1h30m10s"))
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let mut whole = Duration::ZERO;
+    let mut left = text;
+    while !left.is_empty() {
+        let digits = left.find(|character: char| !character.is_ascii_digit())?;
+        let (number, rest) = left.split_at(digits);
+        let number: u32 = number.parse().ok()?;
+        // The longer name first: "m" begins "ms".
+        let units = [
+            ("ms", Duration::from_millis(1)),
+            ("s", Duration::from_secs(1)),
+            ("m", Duration::from_secs(60)),
+            ("h", Duration::from_secs(3_600)),
+        ];
+        let (name, unit) = units.into_iter().find(|(name, _)| rest.starts_with(name))?;
+        whole = whole.checked_add(unit.checked_mul(number)?)?;
+        left = &rest[name.len()..];
+    }
+    (!text.is_empty()).then_some(whole)
 }
 
 /// What a control plane is told first, but for who the instance is and what it has been assigned.
@@ -285,8 +319,10 @@ mod tests {
             ("ECS_RESERVED_PORTS_UDP", "[53]"),
             ("ECS_INSTANCE_ATTRIBUTES", r#"{"stack": "prod"}"#),
             ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached"),
+            ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "1h30m10s5ms"),
         ])
         .expect("good settings");
+        assert_eq!(settings.keep_stopped, Duration::from_millis(5_410_005));
         assert_eq!((settings.cluster.as_str(), settings.reserved_memory_mib), ("harbour", 256));
         assert_eq!((settings.reserved_ports, settings.reserved_ports_udp), (vec![22, 80], vec![53]));
         assert_eq!(settings.attributes, [("stack".to_owned(), "prod".to_owned())]);
@@ -301,6 +337,8 @@ mod tests {
             ("ECS_INSTANCE_ATTRIBUTES", r#"{"ecs.os-type": "beos"}"#),
             ("ECS_INSTANCE_ATTRIBUTES", r#"{"a": 1}"#),
             ("ECS_IMAGE_PULL_BEHAVIOR", "never"),
+            ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "3 hours"),
+            ("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", "90"),
         ] {
             let refused = from(&[(name, value)]).expect_err(value);
             assert_eq!((refused.name, refused.given.as_str()), (name, value));

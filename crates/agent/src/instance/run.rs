@@ -73,16 +73,24 @@ enum Event {
         id: TaskId,
         outcome: Result<(), String>,
     },
+    /// An assignment is on the disk, or could not be put there.
+    Written {
+        assignment: Assignment,
+        outcome: Result<(), DiskError>,
+    },
 }
 
 struct Instance {
     starter: Arc<Starter>,
+    keep_stopped: Duration,
     host_name: String,
     identity: Option<Identity>,
     assignment: Option<Assignment>,
     /// Where each task is in the assignment.
     places: BTreeMap<TaskId, usize>,
-    /// Newer than `assignment`, which could not be written down.
+    /// Newer than `assignment`, and on its way to the disk.
+    writing: Option<Generation>,
+    /// Newer than both: it waits for that, or could not be written down.
     unwritten: Option<Assignment>,
     try_again_at: Option<Instant>,
     here: BTreeMap<TaskId, Here>,
@@ -130,8 +138,8 @@ where
     });
     let (events, happening) = mpsc::channel(EVENTS);
     let adopting = tokio::task::spawn_blocking({
-        let (starter, hello) = (Arc::clone(&starter), hello.clone());
-        move || adopted(starter, hello, events, shown)
+        let (starter, hello, keep_stopped) = (Arc::clone(&starter), hello.clone(), settings.keep_stopped);
+        move || adopted(starter, hello, keep_stopped, events, shown)
     });
     let mut instance = adopting.await.map_err(RunError::Thread)?.map_err(RunError::Disk)?;
     instance.begin();
@@ -148,6 +156,7 @@ where
 fn adopted(
     starter: Arc<Starter>,
     hello: Hello,
+    keep_stopped: Duration,
     events: mpsc::Sender<Event>,
     shown: watch::Sender<Shown>,
 ) -> Result<Instance, DiskError> {
@@ -165,15 +174,19 @@ fn adopted(
         kept.boot_id = starter.boot_id.clone();
         starter.disk.write_assignment(kept)?;
     }
-    let assignment = kept.map(|kept| kept.assignment);
+    let (kept_identity, assignment) = kept.map_or((None, None), |kept| (kept.identity, Some(kept.assignment)));
+    // Either file says who this is, for as long as it is what it was.
+    let identity = identity.or(kept_identity);
     let written = assignment.as_ref().map(|assignment| assignment.generation).unwrap_or_default();
     let known = register::known(&hello, identity.as_ref().map(|identity| &identity.instance), written);
     let mut instance = Instance {
         starter,
+        keep_stopped,
         host_name: hello.host_name,
         identity,
         assignment: None,
         places: BTreeMap::new(),
+        writing: None,
         unwritten: None,
         try_again_at: None,
         here: adopted.here,
@@ -221,7 +234,7 @@ impl Instance {
             let (remove_at, try_again_at) = (self.removals.first().map(|(at, _)| *at), self.try_again_at);
             tokio::select! {
                 heard = hearing.recv() => match heard {
-                    Some(heard) => self.hear(heard).await,
+                    Some(heard) => self.hear(heard),
                     // The connection is at its end, and says why.
                     None => std::future::pending().await,
                 },
@@ -235,7 +248,7 @@ impl Instance {
                     None => self.outgoing = None,
                 },
                 () = at(remove_at) => self.remove_due(),
-                () = at(try_again_at) => self.try_again().await,
+                () = at(try_again_at) => self.write_next(),
             }
         }
     }
@@ -248,7 +261,7 @@ impl Instance {
         self.assignment.as_ref()?.tasks.get(*self.places.get(id)?)
     }
 
-    async fn hear(&mut self, heard: Heard) {
+    fn hear(&mut self, heard: Heard) {
         match heard {
             Heard::Welcome { instance, cluster, outgoing } => self.welcome(instance, cluster, outgoing),
             Heard::Lost => {
@@ -256,7 +269,7 @@ impl Instance {
                 self.execs.close_all();
             }
             Heard::Message(message) => match *message {
-                ToInstance::Assignment(assignment) => self.assign(assignment).await,
+                ToInstance::Assignment(assignment) => self.assign(assignment),
                 ToInstance::OpenExec(open) => self.open_exec(open),
                 ToInstance::ExecInput { session, bytes } => self.execs.input(&session, bytes),
                 ToInstance::ExecResize { session, rows, columns } => self.execs.resize(&session, rows, columns),
@@ -293,49 +306,58 @@ impl Instance {
         self.shown.send_replace(shown);
     }
 
-    /// Written down before anything is done about it. What is not newer does nothing.
-    async fn assign(&mut self, assignment: Assignment) {
-        let newest = self.unwritten.as_ref().map_or(self.written(), |unwritten| unwritten.generation);
-        if assignment.generation <= newest {
+    /// Written down before anything is done about it. What is not newer does nothing. Of those that come during a write,
+    /// the newest is the next: each is the whole, and the disk is slow.
+    fn assign(&mut self, assignment: Assignment) {
+        let waiting = self.unwritten.as_ref().map(|unwritten| unwritten.generation);
+        if assignment.generation <= waiting.or(self.writing).unwrap_or(self.written()) {
             let Generation { epoch, generation } = assignment.generation;
             tracing::debug!(epoch, generation, "an assignment that is not newer is ignored");
             return;
         }
-        self.write_down(assignment).await;
+        self.unwritten = Some(assignment);
+        self.write_next();
     }
 
-    async fn write_down(&mut self, assignment: Assignment) {
-        let starter = Arc::clone(&self.starter);
-        let kept = Kept { boot_id: starter.boot_id.clone(), assignment };
-        let writing = tokio::task::spawn_blocking(move || (starter.disk.write_assignment(&kept), kept.assignment));
-        // A thread that panicked was told of by itself, and its assignment comes again with the next.
-        let Ok((written, assignment)) = writing.await else { return };
-        match written {
+    /// On a thread of its own: what happens here is seen to in the meantime.
+    fn write_next(&mut self) {
+        if self.writing.is_some() {
+            return;
+        }
+        self.try_again_at = None;
+        let Some(assignment) = self.unwritten.take() else { return };
+        self.writing = Some(assignment.generation);
+        let (starter, events) = (Arc::clone(&self.starter), self.events.clone());
+        let identity = self.identity.clone();
+        tokio::task::spawn_blocking(move || {
+            let kept = Kept { boot_id: starter.boot_id.clone(), identity, assignment };
+            let outcome = starter.disk.write_assignment(&kept);
+            events.blocking_send(Event::Written { assignment: kept.assignment, outcome }).ok();
+        });
+    }
+
+    fn has_written(&mut self, assignment: Assignment, outcome: Result<(), DiskError>) {
+        self.writing = None;
+        match outcome {
             Ok(()) => {
-                (self.unwritten, self.try_again_at) = (None, None);
                 self.hello.send_modify(|hello| hello.written = assignment.generation);
                 self.written_is_due = true;
                 self.take(assignment);
                 self.reconcile();
+                self.write_next();
             }
             Err(error) => {
                 tracing::error!(
                     error = chain(&error),
                     "an assignment cannot be written down; nothing of it is started"
                 );
-                let steps = reconcile::steps(&self.standings(), &assignment.tasks);
+                let newest = self.unwritten.take().unwrap_or(assignment);
+                let steps = reconcile::steps(&self.standings(), &newest.tasks);
                 // What stops makes room, maybe on that very disk.
                 self.carry_out(steps.into_iter().filter(|step| matches!(step, Step::Stop { .. })));
-                self.unwritten = Some(assignment);
+                self.unwritten = Some(newest);
                 self.try_again_at = Some(Instant::now() + TRY_AGAIN);
             }
-        }
-    }
-
-    async fn try_again(&mut self) {
-        self.try_again_at = None;
-        if let Some(assignment) = self.unwritten.clone() {
-            self.write_down(assignment).await;
         }
     }
 

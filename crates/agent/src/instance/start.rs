@@ -7,6 +7,7 @@ use agent_protocol::session::AssignedTask;
 use ecs::LaunchType;
 use images::Silent;
 
+use super::adopt::{self, Found};
 use super::disk::{Disk, Durability, Ended, Mark};
 use super::reconcile::Why;
 use super::{clock, verdict};
@@ -69,10 +70,27 @@ impl Starter {
         let marked = self.disk.mark(&assigned.id, &mark, Durability::Kernel);
         marked.map_err(|error| verdict::resource(&error))?;
         let plan = plan(assigned)?;
-        self.drive(&plan, cancel).map_err(|error| {
+        self.drive(&plan, cancel).or_else(|error| {
             tracing::warn!(task = %assigned.id, error = chain(&error), "a task cannot be started");
-            verdict::of_start(&error)
+            let taken_over = match &error {
+                StartError::Handover(_) => self.taken_over(&assigned.id),
+                _ => None,
+            };
+            taken_over.ok_or_else(|| verdict::of_start(&error))
         })
+    }
+
+    /// Whether its supervisor got a task and only the answer was lost: what it does then is what counts.
+    fn taken_over(&self, id: &ecs::TaskId) -> Option<TaskSpec> {
+        loop {
+            match adopt::find(&self.host, id) {
+                Found::Living(spec) | Found::Stopped(spec, _) => return Some(*spec),
+                Found::Nothing => return None,
+                Found::Unclear(why) => {
+                    tracing::warn!(task = %id, why, "whether a task has been started is not known; it is asked again");
+                }
+            }
+        }
     }
 
     fn drive(&self, plan: &Plan, cancel: &Cancel) -> Result<TaskSpec, StartError<ImageError>> {

@@ -172,6 +172,8 @@ fn json() -> impl Strategy<Value = serde_json::Value> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
     /// Whatever a body's bytes are, there is an answer, and never that the fault is the server's.
     #[test]
     fn any_body_is_answered(operation in operation(), body in proptest::collection::vec(any::<u8>(), 0..400)) {

@@ -397,9 +397,6 @@ fn other_doors_ask_less() {
     assert_eq!(who(&unsigned, &local), caller("us-east-1", ""));
     assert_eq!(who(&signed, &any), caller("eu-north-7", "test"));
     assert_eq!(who(&signed, &local), caller("eu-north-7", "test"));
-    let mut page = signed.clone();
-    page.set("origin", "http://a-page.example");
-    assert_eq!(who(&page, &any), Err(Refusal::WebPage));
     unsigned.set("authorization", "nonsense");
     assert!(who(&unsigned, &any).is_err());
     assert!(who(&unsigned, &local).is_err());

@@ -77,6 +77,7 @@ pub fn create(
         name: name.to_owned(),
         active: true,
         auto_scaling_group: Some(group),
+        updated: false,
         tags: tags::checked(&request.tags)?,
         changed_at: context.now,
     };
@@ -171,8 +172,8 @@ pub fn update(
             .or(had.managed_termination_protection),
         managed_draining: given.managed_draining.clone().or(had.managed_draining),
     })?);
-    provider.changed_at = context.now;
-    let shown = Told { update_status: Some("UPDATE_COMPLETE"), ..Told::plain(true) }.of(context, &provider);
+    (provider.updated, provider.changed_at) = (true, context.now);
+    let shown = Told::plain(true).of(context, &provider);
     let mut changes = Changes::default();
     changes.put(Record::CapacityProvider(provider));
     Ok((UpdateCapacityProviderResponse { capacity_provider: Some(shown) }, changes))
@@ -288,7 +289,12 @@ impl Told {
         let scaled = group
             .and_then(|group| group.managed_scaling.as_ref())
             .is_some_and(|scaling| scaling.status.as_deref() == Some("ENABLED"));
-        let update_status = if provider.active { self.update_status } else { Some("DELETE_COMPLETE") };
+        let update_status = match (provider.active, self.update_status) {
+            (false, _) => Some("DELETE_COMPLETE"),
+            (true, Some(told)) => Some(told),
+            // Clients ask for a description until it says so.
+            (true, None) => provider.updated.then_some("UPDATE_COMPLETE"),
+        };
         let not_scaled = (scaled && provider.active).then(|| NOT_SCALED.to_owned());
         shapes::CapacityProvider {
             capacity_provider_arn: Some(context.account().capacity_provider(&provider.name)),
@@ -315,6 +321,7 @@ pub fn find(state: &State, name: &str) -> Option<CapacityProvider> {
         name: (*built_in).to_owned(),
         active: true,
         auto_scaling_group: None,
+        updated: false,
         tags: Vec::new(),
         changed_at: ecs::Timestamp::from_epoch_ms(0),
     })

@@ -1,5 +1,6 @@
-//! Clusters. Counts in answers are of the state as it is; nothing is counted along.
+//! Clusters.
 
+use ecs::LaunchType;
 use ecs::operations::clusters::{
     CreateClusterRequest, CreateClusterResponse, DeleteClusterRequest, DeleteClusterResponse, DescribeClustersRequest,
     DescribeClustersResponse, ListClustersRequest, ListClustersResponse, PutClusterCapacityProvidersRequest,
@@ -11,14 +12,14 @@ use ecs::operations::shapes::{
     Failure,
 };
 use ecs::operations::{ApiError, ErrorCode};
-use ecs::task::LastStatus;
 use ecs::task_definition::KeyValuePair;
 
 use super::{Answer, Context, account_settings, capacity_providers, tags};
 use crate::change::{Changes, Record};
+use crate::counts::{Counts, Phase};
 use crate::names::{self, DEFAULT_CLUSTER};
 use crate::page::{self, Asked, Page};
-use crate::records::{Cluster, InstanceStatus, TaskRecord};
+use crate::records::Cluster;
 use crate::state::State;
 
 /// "A list of up to 100 cluster names".
@@ -32,7 +33,8 @@ const INSIGHTS: &str = "containerInsights";
 const INSIGHTS_VALUES: [&str; 3] = ["enabled", "disabled", "enhanced"];
 const LOGGING: [&str; 3] = ["NONE", "DEFAULT", "OVERRIDE"];
 /// What launch types are called in statistics, and the launch types themselves.
-const STATISTICS: [(&str, &str); 3] = [("EC2", "EC2"), ("Fargate", "FARGATE"), ("External", "EXTERNAL")];
+const STATISTICS: [(&str, LaunchType); 3] =
+    [("EC2", LaunchType::Ec2), ("Fargate", LaunchType::Fargate), ("External", LaunchType::External)];
 
 /// "CreateCluster is idempotent by name"; an INACTIVE cluster of the name comes back to life as a new one.
 pub fn create(context: &mut Context, request: &CreateClusterRequest) -> Answer<CreateClusterResponse> {
@@ -197,7 +199,7 @@ pub fn delete(context: &mut Context, request: &DeleteClusterRequest) -> Answer<D
         let shown = shown(context, cluster, Details::of(&None));
         return Ok((DeleteClusterResponse { cluster: Some(shown) }, Changes::default()));
     }
-    if registered_instances(context.state, name) > 0 {
+    if context.state.counts(name).registered_instances > 0 {
         let message = "The Cluster cannot be deleted while Container Instances are active or draining.";
         return Err(ApiError::new(ErrorCode::ClusterContainsContainerInstances, message));
     }
@@ -253,18 +255,18 @@ impl Details {
 
 fn shown(context: &Context, cluster: &Cluster, details: Details) -> shapes::Cluster {
     let state = context.state;
-    let counts = Counts::of(state, &cluster.name);
+    let counts = state.counts(&cluster.name);
     let namespace = cluster.service_connect_namespace.clone();
     shapes::Cluster {
         cluster_arn: Some(context.account().cluster(&cluster.name)),
         cluster_name: Some(cluster.name.clone()),
         configuration: details.configurations.then(|| cluster.configuration.clone()).flatten(),
         status: Some(if cluster.active { "ACTIVE" } else { "INACTIVE" }.to_owned()),
-        registered_container_instances_count: Some(registered_instances(state, &cluster.name)),
-        running_tasks_count: Some(counts.running.iter().sum()),
-        pending_tasks_count: Some(counts.pending.iter().sum()),
+        registered_container_instances_count: Some(number(counts.registered_instances)),
+        running_tasks_count: Some(number(all_in(&counts, Phase::Running))),
+        pending_tasks_count: Some(number(all_in(&counts, Phase::Pending))),
         active_services_count: Some(0),
-        statistics: if details.statistics { counts.statistics() } else { Vec::new() },
+        statistics: if details.statistics { statistics_of(&counts) } else { Vec::new() },
         tags: if details.tags { cluster.tags.clone() } else { Vec::new() },
         settings: if details.settings { settings_of(state, cluster) } else { Vec::new() },
         capacity_providers: cluster.capacity_providers.clone(),
@@ -277,65 +279,24 @@ fn shown(context: &Context, cluster: &Cluster, details: Details) -> shapes::Clus
     }
 }
 
-/// "This includes container instances in both ACTIVE and DRAINING status."
-fn registered_instances(state: &State, cluster: &str) -> i64 {
-    let registered = state.instances.values().filter(|instance| {
-        let counts = match instance.status {
-            InstanceStatus::Active | InstanceStatus::Draining => true,
-            InstanceStatus::Inactive => false,
-        };
-        counts && instance.cluster == cluster
-    });
-    i64::try_from(registered.count()).unwrap_or(i64::MAX)
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Tasks by launch type, in the order of `STATISTICS`.
-#[derive(Default)]
-struct Counts {
-    running: [i64; STATISTICS.len()],
-    pending: [i64; STATISTICS.len()],
+fn all_in(counts: &Counts, phase: Phase) -> usize {
+    STATISTICS.iter().map(|(_, launch_type)| counts.in_phase(*launch_type, phase)).sum()
 }
 
-impl Counts {
-    fn of(state: &State, cluster: &str) -> Counts {
-        let mut counts = Counts::default();
-        for task in state.cluster_tasks(cluster) {
-            let kind = STATISTICS.iter().position(|(_, launch_type)| *launch_type == task.launch_type).unwrap_or(0);
-            match phase(task) {
-                Some(Phase::Running) => counts.running[kind] += 1,
-                Some(Phase::Pending) => counts.pending[kind] += 1,
-                None => {}
-            }
-        }
-        counts
+fn statistics_of(counts: &Counts) -> Vec<KeyValuePair> {
+    let pair = |name: String, value: usize| KeyValuePair { name, value: value.to_string() };
+    let mut pairs = Vec::new();
+    for (label, launch_type) in STATISTICS {
+        pairs.push(pair(format!("running{label}TasksCount"), counts.in_phase(launch_type, Phase::Running)));
+        pairs.push(pair(format!("pending{label}TasksCount"), counts.in_phase(launch_type, Phase::Pending)));
+        pairs.push(pair(format!("active{label}ServiceCount"), 0));
+        pairs.push(pair(format!("draining{label}ServiceCount"), 0));
     }
-
-    fn statistics(&self) -> Vec<KeyValuePair> {
-        let pair = |name: String, value: i64| KeyValuePair { name, value: value.to_string() };
-        let mut pairs = Vec::new();
-        for (index, (label, _)) in STATISTICS.iter().enumerate() {
-            pairs.push(pair(format!("running{label}TasksCount"), self.running[index]));
-            pairs.push(pair(format!("pending{label}TasksCount"), self.pending[index]));
-            pairs.push(pair(format!("active{label}ServiceCount"), 0));
-            pairs.push(pair(format!("draining{label}ServiceCount"), 0));
-        }
-        pairs
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Phase {
-    Pending,
-    Running,
-}
-
-/// How a task counts in `runningTasksCount` and `pendingTasksCount`; one that is on its way down counts in neither.
-pub(super) fn phase(task: &TaskRecord) -> Option<Phase> {
-    match task.last_status {
-        LastStatus::Provisioning | LastStatus::Pending | LastStatus::Activating => Some(Phase::Pending),
-        LastStatus::Running => Some(Phase::Running),
-        LastStatus::Deactivating | LastStatus::Stopping | LastStatus::Deprovisioning | LastStatus::Stopped => None,
-    }
+    pairs
 }
 
 /// A cluster that was made by the first instance to come has nothing set of its own.

@@ -12,9 +12,9 @@ use ecs::{ContainerInstanceId, Timestamp};
 use scheduler::Query;
 use scheduler::query::Facts;
 
-use super::clusters::{Phase, phase};
 use super::{Answer, Context, attributes, instance_resources, tags};
 use crate::change::{Changes, Record};
+use crate::counts::{Phase, phase};
 use crate::draft::Draft;
 use crate::names;
 use crate::page::{self, Asked, Page};
@@ -191,7 +191,7 @@ fn is_true_of(state: &State, query: &Query, id: &ContainerInstanceId) -> bool {
     let fleet = state.instances.get(id).and_then(|record| state.fleets.get(&record.cluster));
     let Some(instance) = fleet.and_then(|fleet| fleet.instance(id)) else { return false };
     let groups: Vec<&str> = state.living_tasks(id).map(|task| task.group.as_str()).collect();
-    let running = state.living_tasks(id).filter(|task| phase(task) == Some(Phase::Running)).count();
+    let running = state.living_tasks(id).filter(|task| phase(task.last_status) == Some(Phase::Running)).count();
     query.matches(&Facts::new(instance, running, &groups))
 }
 
@@ -266,7 +266,7 @@ fn shown(context: &Context, record: &ContainerInstance, details: Details) -> sha
     let state = context.state;
     let (mut running, mut pending) = (0, 0);
     for task in state.living_tasks(&record.id) {
-        match phase(task) {
+        match phase(task.last_status) {
             Some(Phase::Running) => running += 1,
             Some(Phase::Pending) => pending += 1,
             None => {}

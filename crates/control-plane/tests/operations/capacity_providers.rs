@@ -56,6 +56,9 @@ fn a_groups_provider_has_amazons_defaults() {
     assert_eq!((&scaling["targetCapacity"], &scaling["instanceWarmupPeriod"]), (&json!(80), &json!(300)));
     let reason = scaled["capacityProvider"]["updateStatusReason"].as_str().expect("it says what is not done");
     assert!(reason.contains("not scaled here"), "{reason}");
+    // Terraform asks until a description says so.
+    let described = world.call("DescribeCapacityProviders", json!({"capacityProviders": ["hosts"]}));
+    assert_eq!(described["capacityProviders"][0]["updateStatus"], "UPDATE_COMPLETE");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use agent_protocol::session::{Generation, Hello, TaskReport};
 use control_plane::events::{self, Batch};
 use control_plane::{Input, Settings, State, observe, step};
 use ecs::arn::Account;
+use ecs::operations::shapes::Attribute;
 use ecs::{ContainerInstanceId, TaskId};
 use serde_json::{Value, json};
 
@@ -71,6 +72,63 @@ fn a_report_is_what_is_described_and_an_older_one_nothing() {
     let told = ["lastStatus", "desiredStatus", "stopCode", "stoppedReason"].map(|name| &shown[name]);
     assert_eq!(told, ["STOPPED", "STOPPED", "EssentialContainerExited", "Essential container in task exited"]);
     assert_eq!(shown["containers"][0]["exitCode"], 3);
+}
+
+/// What an instance says of a task while it begins: that it has it, that it pulls, which interface the task has.
+#[test]
+fn what_is_no_change_of_a_state_makes_no_event() {
+    let (mut world, task) = world();
+    let before = world.state.clone();
+    for (version, members, container) in [
+        (0, json!({}), json!({})),
+        (1, json!({"pullStartedAt": 1_700_000_001.0}), json!({"runtimeId": "r1"})),
+        (2, json!({"pullStoppedAt": 1_700_000_002.0}), json!({"imageDigest": "sha256:1234"})),
+    ] {
+        let mut members = members;
+        members["version"] = json!(version);
+        observed(&mut world, &task, members, container);
+    }
+    let shown = described(&mut world, &task.arn);
+    assert_eq!((&shown["version"], &shown["containers"][0]["imageDigest"]), (&json!(1), &json!("sha256:1234")));
+    assert_eq!(
+        world.state.tasks.get(&task.id).map(|task| task.version),
+        before.tasks.get(&task.id).map(|task| task.version)
+    );
+    observed(&mut world, &task, json!({"version": 3}), json!({"lastStatus": "RUNNING"}));
+    assert_eq!(described(&mut world, &task.arn)["version"], 2, "a container's state is a change");
+    observed(&mut world, &task, json!({"lastStatus": "RUNNING", "version": 4}), json!({"lastStatus": "RUNNING"}));
+    assert_eq!(described(&mut world, &task.arn)["version"], 3);
+}
+
+/// Of awsvpc mode: the ids that RunTask answers with are those that a running task has.
+#[test]
+fn what_a_task_consists_of_keeps_its_ids() {
+    let (mut world, other) = world();
+    let mut able = hello(&world, &other.instance, Generation::default());
+    let name = Some("com.amazonaws.ecs.capability.docker-remote-api.1.18".to_owned());
+    able.attributes.push(Attribute { name, ..Attribute::default() });
+    world.input(Input::Arrived { instance: other.instance, hello: Box::new(able) });
+    let mut awsvpc = definition("own-interface");
+    awsvpc["networkMode"] = json!("awsvpc");
+    awsvpc["containerDefinitions"][0]["portMappings"] = json!([]);
+    world.call("RegisterTaskDefinition", awsvpc);
+    let network = json!({"awsvpcConfiguration": {"subnets": ["subnet-0d0eab1bb30300000"]}});
+    let run = world.call("RunTask", json!({"taskDefinition": "own-interface", "networkConfiguration": network}));
+    let first = run["tasks"][0].clone();
+    let arn = first["taskArn"].as_str().unwrap_or_else(|| panic!("no task: {run}")).to_owned();
+    let id = ecs::arn::task_id(&arn).expect("an id");
+    let attachment = first["attachments"][0].clone();
+    assert_eq!(
+        (&attachment["status"], &attachment["id"]),
+        (&json!("PRECREATED"), &json!(ecs::arn::attachment_id(&id)))
+    );
+    let instance = world.state.tasks.get(&id).and_then(|task| task.instance.clone()).expect("it is placed");
+    let task = Task { instance, id, arn };
+    // The instance has it, and no interface for it yet.
+    observed(&mut world, &task, json!({"lastStatus": "PENDING", "version": 0, "attachments": []}), json!({}));
+    let shown = described(&mut world, &task.arn);
+    assert_eq!(shown["attachments"], json!([attachment]));
+    assert_eq!(shown["containers"][0]["containerArn"], first["containers"][0]["containerArn"]);
 }
 
 #[test]

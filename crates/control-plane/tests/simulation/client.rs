@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use control_plane::{Caller, Input};
+use control_plane::{Caller, Input, State};
 use ecs::TaskId;
 use ecs::operations::container_instances::DeregisterContainerInstanceRequest;
 use ecs::operations::tasks::{RunTaskRequest, StopTaskRequest};
@@ -85,9 +85,11 @@ impl Clients {
         }
     }
 
-    /// V1, V12: everything that was acknowledged.
-    pub(crate) fn acknowledged(&self) -> impl Iterator<Item = &TaskId> {
-        self.made.values().flatten()
+    /// V1, V12: everything that was acknowledged, for nothing is old enough to be forgotten.
+    pub(crate) fn acknowledged_are_in(&self, state: &State) {
+        for id in self.made.values().flatten() {
+            assert!(state.tasks.contains_key(id), "V12: task {id} was acknowledged and is not there");
+        }
     }
 }
 

@@ -35,6 +35,16 @@ pub(crate) struct Turn {
 
 /// Definitions that the clients run: of one container, small or with a host port, of a size that fills an instance soon.
 pub(crate) const FAMILIES: [&str; 3] = ["small", "port", "large"];
+pub(crate) const TASK_CPU: u32 = 100;
+pub(crate) const HOST_PORT: u16 = 8080;
+
+pub(crate) fn memory_mib(family: &str) -> u64 {
+    if family == "large" { 1_500 } else { 200 }
+}
+
+pub(crate) fn host_port(family: &str) -> Option<u16> {
+    (family == "port").then_some(HOST_PORT)
+}
 
 impl Control {
     pub(crate) fn new() -> Control {
@@ -92,10 +102,11 @@ impl Control {
         }
     }
 
-    /// Starts again from the disk, whatever the order in which its records come.
-    pub(crate) fn restart(&mut self, dice: &mut Dice) {
+    /// Starts again from the disk, whatever the order in which its records come. `restored`: on another host, from a backup
+    /// of this moment.
+    pub(crate) fn restart(&mut self, restored: bool, dice: &mut Dice) {
         self.queue.clear();
-        self.epoch += 1;
+        self.epoch += u64::from(restored);
         self.state = self.rebuilt(dice);
     }
 
@@ -133,6 +144,7 @@ fn provider() -> CapacityProvider {
         name: PROVIDER.to_owned(),
         active: true,
         auto_scaling_group: None,
+        updated: false,
         tags: Vec::new(),
         changed_at: Timestamp::from_epoch_ms(0),
     }
@@ -155,11 +167,11 @@ fn cluster() -> Cluster {
 }
 
 fn definition(family: &str) -> TaskDefinitionRecord {
-    let ports = if family == "port" { r#"[{"containerPort": 80, "hostPort": 8080}]"# } else { "[]" };
-    let memory = if family == "large" { 1500 } else { 200 };
+    let port = host_port(family).map(|port| format!(r#"{{"containerPort": 80, "hostPort": {port}}}"#));
+    let (ports, memory) = (port.unwrap_or_default(), memory_mib(family));
     let text = format!(
         r#"{{"family": "{family}", "containerDefinitions": [
-            {{"name": "c", "image": "x", "memory": {memory}, "cpu": 100, "portMappings": {ports}}}]}}"#
+            {{"name": "c", "image": "x", "memory": {memory}, "cpu": {TASK_CPU}, "portMappings": [{ports}]}}]}}"#
     );
     TaskDefinitionRecord {
         revision: 1,

@@ -15,36 +15,58 @@ use crate::client::Clients;
 use crate::control::Control;
 use crate::derived::derived;
 use crate::dice::Dice;
+use crate::faults::{Fault, Faults};
 
 /// Actions without faults after which everything must have come about.
 const SETTLING: usize = 30_000;
 /// The whole state is made again from its records each so many commits.
 const COMMITS_PER_REBUILD: usize = 32;
 
+/// Of a run's chance that is no event's: how many instances there are, and all that happens while it settles.
+const BEFORE: u64 = u64::MAX;
+const SETTLES: u64 = u64::MAX - 1;
+
 pub(crate) struct World {
-    dice: Dice,
-    now: Timestamp,
-    control: Control,
+    seed: u64,
+    pub(crate) dice: Dice,
+    pub(crate) now: Timestamp,
+    pub(crate) control: Control,
     /// By agent: who it is, and what it was last sent.
-    sessions: Vec<Option<(ContainerInstanceId, Generation)>>,
-    agents: Vec<Agent>,
+    pub(crate) sessions: Vec<Option<(ContainerInstanceId, Generation)>>,
+    pub(crate) agents: Vec<Agent>,
     /// Arrivals that are in the queue: before the last of them is durable, nothing is sent.
-    arrivals: BTreeMap<ContainerInstanceId, usize>,
-    clients: Clients,
-    truth: Truth,
+    pub(crate) arrivals: BTreeMap<ContainerInstanceId, usize>,
+    pub(crate) clients: Clients,
+    pub(crate) truth: Truth,
+    pub(crate) faults: Faults,
     audit: Audit,
     /// Reports that were delivered once.
-    told: Vec<(ContainerInstanceId, TaskReport)>,
+    pub(crate) told: Vec<(ContainerInstanceId, TaskReport)>,
     /// Assignments that were sent once, and come again.
-    old: Vec<(usize, Assignment)>,
-    totals: Totals,
+    pub(crate) old: Vec<(usize, Assignment)>,
+    commits: usize,
+}
+
+/// What happens next, to the agent of that number where it is one's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Event {
+    Wish,
+    Calls,
+    Turn,
+    Down(usize),
+    Up(usize),
+    Task(usize),
+    Connect(usize),
+    Strike(Fault, usize),
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> World {
-        let mut dice = Dice::new(seed);
+        let mut dice = Dice::of(seed, BEFORE);
         let count = 1 + dice.below(4);
         World {
+            seed,
+            faults: Faults::of(&mut dice),
             dice,
             now: Timestamp::from_epoch_ms(1_000_000),
             control: Control::new(),
@@ -56,7 +78,7 @@ impl World {
             audit: Audit::default(),
             told: Vec::new(),
             old: Vec::new(),
-            totals: Totals::default(),
+            commits: 0,
         }
     }
 
@@ -70,57 +92,64 @@ impl World {
         Totals {
             started: self.truth.starts.len(),
             exits_told: self.control.state.tasks.values().filter(told).count(),
-            ..self.totals.clone()
+            commits: self.commits,
+            faults: self.faults.counts().clone(),
         }
     }
 
-    pub(crate) fn step(&mut self) {
+    /// The event of this number, for the world as it stands by now.
+    pub(crate) fn choose(&mut self, number: u64) -> Event {
+        self.dice = Dice::of(self.seed, number);
         self.now = self.now.plus_ms(self.dice.next() % 200);
         let agent = self.dice.below(self.agents.len());
-        match self.dice.below(100) {
-            0..=7 => {
+        let fault = match self.dice.below(1_000) {
+            0..=79 => return Event::Wish,
+            850..=869 => Fault::MessageLost,
+            870..=889 => Fault::AgentCrash,
+            890..=895 => Fault::Reboot,
+            896..=897 => Fault::Wipe,
+            898..=907 => Fault::ControlCrash,
+            908..=917 => Fault::ControlCrashInBatch,
+            918..=937 => Fault::ReportLate,
+            938..=957 => Fault::AssignmentLate,
+            958..=977 => Fault::OldLeader,
+            978..=987 => Fault::CallRepeated,
+            988 => Fault::Silence,
+            _ => return self.choose_good(agent),
+        };
+        if self.faults.has(fault) { Event::Strike(fault, agent) } else { self.choose_good(agent) }
+    }
+
+    fn choose_good(&mut self, agent: usize) -> Event {
+        match self.dice.below(8) {
+            0 | 1 => Event::Turn,
+            2 => Event::Calls,
+            3 | 4 => Event::Down(agent),
+            5 => Event::Up(agent),
+            6 => Event::Task(agent),
+            _ => Event::Connect(agent),
+        }
+    }
+
+    pub(crate) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Wish => {
                 let instances: Vec<String> = self.control.state.instances.keys().map(ToString::to_string).collect();
                 self.clients.wish(&mut self.dice, &instances);
             }
-            8..=84 => self.healthy(agent),
-            85..=86 => self.break_off(agent),
-            87..=88 => self.crash_agent(agent),
-            89..=90 if self.dice.percent(30) => {
-                self.break_off(agent);
-                self.agents[agent].reboot(&mut self.truth);
-                self.totals.reboots += 1;
-            }
-            91 if self.dice.percent(20) => {
-                self.break_off(agent);
-                let keeps_identity = self.dice.percent(50) && self.is_known_of(agent);
-                self.agents[agent].wipe(keeps_identity, &mut self.truth);
-                self.totals.wipes += 1;
-            }
-            92..=93 => self.crash_control(),
-            94..=95 => self.repeat_report(agent),
-            96..=97 => self.replay(),
-            98 => self.repeat_call(),
-            // A long time in which nothing happens.
-            99 if self.dice.percent(10) => self.now = self.now.plus_ms(70_000),
-            _ => self.healthy(agent),
-        }
-    }
-
-    /// What happens without faults.
-    fn healthy(&mut self, agent: usize) {
-        match self.dice.below(8) {
-            0 | 1 => self.turn(),
-            2 => self.send_calls(),
-            3 | 4 => self.deliver_down(agent),
-            5 => self.deliver_up(agent),
-            6 => self.agents[agent].task_step(self.now, &mut self.truth, &mut self.dice),
-            _ => self.connect(agent),
+            Event::Calls => self.send_calls(),
+            Event::Turn => self.turn(),
+            Event::Down(agent) => self.deliver_down(agent),
+            Event::Up(agent) => self.deliver_up(agent),
+            Event::Task(agent) => self.agents[agent].task_step(self.now, &mut self.truth, &mut self.dice),
+            Event::Connect(agent) => self.connect(agent),
+            Event::Strike(fault, agent) => self.strike(fault, agent),
         }
     }
 
     fn turn(&mut self) {
         // A crash after the commit loses the answers alone.
-        let lost = self.dice.percent(3);
+        let lost = self.faults.has(Fault::AnswerLost) && self.dice.percent(3);
         let turn = self.control.turn(self.now, &mut self.dice, false);
         if !turn.changes.is_empty() {
             self.committed(&turn.changes);
@@ -134,16 +163,18 @@ impl World {
             self.send_assignment(at);
         }
         for (call, answer) in turn.answers {
-            if !lost {
+            if lost {
+                self.faults.count(Fault::AnswerLost, 1);
+            } else {
                 self.clients.hear(call, &answer);
             }
         }
     }
 
     fn committed(&mut self, changes: &Changes) {
-        self.totals.commits += 1;
+        self.commits += 1;
         self.audit.check(&self.control.state, changes, &self.truth, self.now);
-        if self.totals.commits.is_multiple_of(COMMITS_PER_REBUILD) {
+        if self.commits.is_multiple_of(COMMITS_PER_REBUILD) {
             let rebuilt = self.control.rebuilt(&mut self.dice);
             assert_eq!(derived(&rebuilt), derived(&self.control.state), "the state is more than its records");
         }
@@ -170,25 +201,21 @@ impl World {
 
     fn send_calls(&mut self) {
         for call in self.clients.unanswered() {
-            // One in three is lost on its way, one in three arrives twice.
-            let times = self.dice.below(3);
+            // It is sent again for as long as nobody answers.
+            if self.faults.strikes(Fault::CallLost, &mut self.dice, 30) {
+                continue;
+            }
+            let times = if self.faults.strikes(Fault::CallRepeated, &mut self.dice, 30) { 2 } else { 1 };
             for _ in 0..times {
                 self.control.queue.push_back((self.clients.send(call), Some(call)));
             }
         }
     }
 
-    fn repeat_call(&mut self) {
-        if !self.clients.calls.is_empty() {
-            let call = self.dice.below(self.clients.calls.len());
-            self.control.queue.push_back((self.clients.send(call), Some(call)));
-        }
-    }
-
     fn connect(&mut self, at: usize) {
         let agent = &mut self.agents[at];
         if !agent.runs {
-            agent.start(&mut self.truth, &mut self.dice);
+            agent.start(&mut self.truth);
             return;
         }
         // Nobody keeps a connection with an instance that is deregistered.
@@ -214,17 +241,24 @@ impl World {
     }
 
     fn deliver_down(&mut self, at: usize) {
+        let Some(message) = self.next_down(at) else { return };
         let agent = &mut self.agents[at];
-        if let Some(message) = agent.session.as_mut().and_then(|session| session.down.pop_front()) {
-            agent.hear(message, &mut self.truth, &mut self.dice);
-            if !agent.runs {
-                self.break_off(at);
-            }
+        let before = agent.written();
+        let dies = self.faults.has(Fault::AgentCrashBeforeActing) && self.dice.percent(5);
+        match message {
+            // It may die between writing and doing.
+            ToInstance::Assignment(assignment) if dies => agent.write_down(assignment),
+            message => agent.hear(message, &mut self.truth),
+        }
+        if dies && self.agents[at].written() > before {
+            self.faults.count(Fault::AgentCrashBeforeActing, 1);
+            self.break_off(at);
+            self.agents[at].crash();
         }
     }
 
     fn deliver_up(&mut self, at: usize) {
-        let message = self.agents[at].session.as_mut().and_then(|session| session.up.pop_front());
+        let message = self.next_up(at);
         let (Some(FromInstance::Report { whole, tasks }), Some((id, _))) = (message, &self.sessions[at]) else {
             return;
         };
@@ -232,91 +266,22 @@ impl World {
         self.control.queue.push_back((Input::Observed { instance: id.clone(), whole, tasks }, None));
     }
 
-    /// An agent's identity is on the disk that has its assignment, so both are lost together. Where it is not, nothing can
-    /// tell a lost assignment from one that was never written, unless its tasks have been reported.
-    fn is_known_of(&self, at: usize) -> bool {
-        let agent = &self.agents[at];
-        let Some(id) = agent.instance() else { return false };
-        let state = &self.control.state;
-        let newest = state.instances.get(id).is_some_and(|instance| instance.assigned == agent.written());
-        newest && state.living_tasks(id).all(|task| task.observed.is_some())
-    }
-
-    /// A report of single tasks comes again, however late.
-    fn repeat_report(&mut self, at: usize) {
-        let Some((id, _)) = &self.sessions[at] else { return };
-        let of_it: Vec<&TaskReport> = self.told.iter().filter(|(told, _)| told == id).map(|(_, task)| task).collect();
-        if !of_it.is_empty() {
-            let tasks = vec![of_it[self.dice.below(of_it.len())].clone()];
-            self.control.queue.push_back((Input::Observed { instance: id.clone(), whole: false, tasks }, None));
-        }
-    }
-
-    /// An assignment of long ago, from whichever control plane.
-    fn replay(&mut self) {
-        if self.old.is_empty() {
-            return;
-        }
-        let (at, assignment) = self.old[self.dice.below(self.old.len())].clone();
-        // It is only ever sent to the instance that it was made for.
-        let agent = &mut self.agents[at];
-        let same = agent.written() >= assignment.generation;
-        if agent.runs && same {
-            let running = agent.running();
-            agent.assigned(assignment, &mut self.truth, &mut self.dice);
-            assert_eq!(agent.running(), running, "V14: it acted on an old assignment");
-            self.totals.replays += 1;
-        }
-    }
-
-    /// What was under way is lost, in both directions.
-    fn break_off(&mut self, at: usize) {
-        self.agents[at].session = None;
-        if let Some((id, _)) = self.sessions[at].take() {
-            self.control.queue.push_back((Input::Left { instance: id }, None));
-        }
-    }
-
-    fn crash_agent(&mut self, at: usize) {
-        self.agents[at].crash();
-        self.break_off(at);
-        self.totals.crashes += 1;
-    }
-
-    /// In the middle of a batch, or between two.
-    fn crash_control(&mut self) {
-        if self.dice.percent(50) {
-            self.control.turn(self.now, &mut self.dice, true);
-        }
-        self.control.restart(&mut self.dice);
-        self.arrivals.clear();
-        for at in 0..self.agents.len() {
-            self.agents[at].session = None;
-            self.sessions[at] = None;
-        }
-        // Nobody is connected to a control plane that has just started.
-        for id in self.control.state.instances.keys().cloned().collect::<Vec<_>>() {
-            self.control.queue.push_back((Input::Left { instance: id }, None));
-        }
-        self.totals.crashes += 1;
-    }
-
     /// Liveness: without faults everything comes about.
     pub(crate) fn settle(&mut self) {
+        self.faults.end();
+        self.dice = Dice::of(self.seed, SETTLES);
         for done in 0.. {
             assert!(done < SETTLING, "it does not settle: {}", self.unsettled().unwrap_or_default());
             self.now = self.now.plus_ms(self.dice.next() % 50);
             let agent = self.dice.below(self.agents.len());
-            self.healthy(agent);
+            let event = self.choose_good(agent);
+            self.happen(event);
             if done % 64 == 0 && self.unsettled().is_none() {
                 break;
             }
         }
         self.exits_are_told();
-        // V1, V12: everything that was acknowledged.
-        for id in self.clients.acknowledged() {
-            assert!(self.control.state.tasks.contains_key(id), "V12: task {id} was acknowledged and is not there");
-        }
+        self.clients.acknowledged_are_in(&self.control.state);
     }
 
     fn unsettled(&self) -> Option<String> {

@@ -1,9 +1,12 @@
 //! All that a state derives from its records, in a form that can be compared.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use control_plane::State;
 use control_plane::records::TaskRecord;
+use control_plane::state::By;
+use ecs::task::DesiredStatus;
 use ecs::{TaskId, Timestamp};
 
 pub(crate) fn derived(state: &State) -> String {
@@ -19,12 +22,27 @@ pub(crate) fn derived(state: &State) -> String {
             (cluster.clone(), free)
         })
         .collect();
+    let clusters: BTreeSet<&String> = state.tasks.values().map(|task| &task.cluster).collect();
+    let counts: Vec<_> = clusters.iter().map(|cluster| (*cluster, state.counts(cluster))).collect();
+    let families: BTreeSet<&String> = state.tasks.values().map(|task| &task.family).collect();
+    let of_family = |cluster: &str, family: &str, desired| {
+        let tasks = state.tasks_with(cluster, desired, Some(By::Family(family.to_owned())));
+        tasks.into_iter().flat_map(|tasks| tasks.keys().cloned()).collect::<Vec<_>>()
+    };
+    let mut by_family = Vec::new();
+    for cluster in &clusters {
+        for family in &families {
+            for desired in [DesiredStatus::Running, DesiredStatus::Stopped] {
+                by_family.push((cluster, family, desired, of_family(cluster, family, desired)));
+            }
+        }
+    }
     let mut deadlines = Vec::new();
     while let Some(next) = state.deadline(deadlines.last().copied().unwrap_or(Timestamp::from_epoch_ms(0))) {
         deadlines.push(next);
     }
     format!(
-        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
+        "{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}\n{:?}",
         state.tasks.keys().collect::<Vec<_>>(),
         keys(&state.tasks_of_instance),
         keys(&state.wanted_of_cluster),
@@ -33,6 +51,8 @@ pub(crate) fn derived(state: &State) -> String {
         state.waiting.keys().collect::<Vec<_>>(),
         state.stopped.keys().collect::<Vec<_>>(),
         fleets,
+        counts,
+        by_family,
         deadlines,
     )
 }

@@ -52,7 +52,7 @@ fn best<'a>(search: &Search<'_>, left: Vec<&'a Member>, strategy: &Strategy) -> 
     }
 }
 
-fn tasks_of(member: &Member, group: &str) -> u32 {
+pub(super) fn tasks_of(member: &Member, group: &str) -> u32 {
     member.groups.get(group).copied().unwrap_or(0)
 }
 

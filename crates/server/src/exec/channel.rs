@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::message::{self, Message, payload};
-use super::websocket::{self, Incoming, Outgoing, Reader};
+use super::websocket::{self, Incoming, Outgoing, Reader, Side};
 use super::{Invitations, unreachable};
 use crate::clock;
 use crate::sessions::{ExecEvent, ExecSession};
@@ -57,7 +57,7 @@ where
     let (sender, incoming) = mpsc::channel(READ_AHEAD);
     // A reader of its own, because a frame must not be given up half way.
     let reading = tokio::spawn(async move {
-        let mut reader = Reader::new(reader);
+        let mut reader = Reader::new(reader, Side::Server);
         loop {
             let read = reader.next().await;
             let ended = read.is_err();
@@ -100,6 +100,20 @@ struct Size {
     rows: u16,
 }
 
+/// What the client is told at the end.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Ending {
+    last_words: String,
+    /// Of a command that ran to its end.
+    exit_code: Option<i32>,
+}
+
+impl Ending {
+    fn told(last_words: impl Into<String>) -> Ending {
+        Ending { last_words: last_words.into(), exit_code: None }
+    }
+}
+
 /// What the client wants.
 #[derive(Debug, PartialEq, Eq)]
 enum Wish {
@@ -115,17 +129,19 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
         let (instance, open) = invitations.accept(&self.session, &token).ok_or(Error::Token)?;
         timeout(GREETING, self.shake_hands()).await.map_err(|_| Error::Slow)??;
         let opened = invitations.sessions.open_exec(&instance, open).await;
-        let last_words = match opened {
+        let ending = match opened {
             Some(exec) => self.relay(exec).await?,
-            None => unreachable().message,
+            None => Ending::told(unreachable().message),
         };
-        self.close(&last_words).await
+        self.close(&ending).await
     }
 
     async fn receive(&mut self) -> Result<Incoming, Error> {
         loop {
             match self.incoming.recv().await.ok_or(Error::Gone)?? {
-                Incoming::Ping(bytes) => websocket::write(&mut self.writer, Outgoing::Pong, &bytes).await?,
+                Incoming::Ping(bytes) => {
+                    websocket::write(&mut self.writer, Side::Server, Outgoing::Pong, &bytes).await?
+                }
                 Incoming::Pong => {}
                 Incoming::Close => return Err(Error::Gone),
                 message @ (Incoming::Text(_) | Incoming::Binary(_)) => return Ok(message),
@@ -161,8 +177,7 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
         self.send(payload::HANDSHAKE_COMPLETE, complete.to_string().into_bytes()).await
     }
 
-    /// What the client is told at the end.
-    async fn relay(&mut self, mut exec: ExecSession) -> Result<String, Error> {
+    async fn relay(&mut self, mut exec: ExecSession) -> Result<Ending, Error> {
         let mut started = false;
         let mut deadline = Instant::now() + START;
         let mut waiting: VecDeque<Vec<u8>> = VecDeque::new();
@@ -178,7 +193,7 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
                 message = self.incoming.recv() => {
                     let message = match message.ok_or(Error::Gone)?? {
                         Incoming::Ping(bytes) => {
-                            websocket::write(&mut self.writer, Outgoing::Pong, &bytes).await?;
+                            websocket::write(&mut self.writer, Side::Server, Outgoing::Pong, &bytes).await?;
                             continue;
                         }
                         Incoming::Pong => continue,
@@ -193,10 +208,10 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
                         Wish::Input(bytes) => exec.input(bytes).await,
                         Wish::Resize { rows, columns } => exec.resize(rows, columns).await,
                         Wish::HandshakeIsDone(_) => true,
-                        Wish::End => return Ok(String::new()),
+                        Wish::End => return Ok(Ending::default()),
                     };
                     if !done {
-                        return Ok("The container instance has lost its connection.".to_owned());
+                        return Ok(Ending::told("The container instance has lost its connection."));
                     }
                 }
                 event = exec.events.recv(), if waiting.is_empty() => match event {
@@ -204,23 +219,26 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
                         started = true;
                         deadline = Instant::now() + IDLE;
                     }
-                    Some(ExecEvent::Refused(reason)) => return Ok(reason),
+                    Some(ExecEvent::Refused(reason)) => return Ok(Ending::told(reason)),
                     Some(ExecEvent::Output(bytes)) => {
                         deadline = Instant::now() + IDLE;
                         waiting.extend(bytes.chunks(CHUNK).map(<[u8]>::to_vec));
                     }
-                    Some(ExecEvent::Ended(_)) => return Ok(String::new()),
-                    None => return Ok("The session's output was not read in time, or its host has gone.".to_owned()),
+                    Some(ExecEvent::Ended(code)) => return Ok(Ending { exit_code: Some(code), ..Ending::default() }),
+                    None => {
+                        let why = "The session's output was not read in time, or its host has gone.";
+                        return Ok(Ending::told(why));
+                    }
                 },
                 () = tokio::time::sleep_until(deadline) => {
                     let why = if started { "The session was idle for 20 minutes." } else { "The command did not start." };
-                    return Ok(why.to_owned());
+                    return Ok(Ending::told(why));
                 }
             }
         }
     }
 
-    async fn close(&mut self, last_words: &str) -> Result<(), Error> {
+    async fn close(&mut self, ending: &Ending) -> Result<(), Error> {
         let mut closed = Message::new(message::CLOSED, 0, 0, Vec::new(), clock::now());
         let told = json!({
             "MessageId": closed.id_text(),
@@ -229,13 +247,15 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
             "SessionId": self.session,
             "MessageType": message::CLOSED,
             "SchemaVersion": 1,
-            "Output": last_words,
+            "Output": ending.last_words,
+            // A member of coracle's own; Amazon's sessions do not tell it.
+            message::EXIT_CODE: ending.exit_code,
         });
         closed.payload = told.to_string().into_bytes();
-        websocket::write(&mut self.writer, Outgoing::Binary, &closed.bytes()).await?;
+        websocket::write(&mut self.writer, Side::Server, Outgoing::Binary, &closed.bytes()).await?;
         // The client closes; where it does not, we do.
         let _ = timeout(FAREWELL, async { while self.receive().await.is_ok() {} }).await;
-        websocket::write(&mut self.writer, Outgoing::Close, &[]).await?;
+        websocket::write(&mut self.writer, Side::Server, Outgoing::Close, &[]).await?;
         self.writer.shutdown().await?;
         Ok(())
     }
@@ -244,7 +264,7 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
         let message = Message::new(message::OUTPUT, self.next_sent, payload_type, bytes, clock::now());
         self.unacknowledged.insert(self.next_sent);
         self.next_sent += 1;
-        Ok(websocket::write(&mut self.writer, Outgoing::Binary, &message.bytes()).await?)
+        Ok(websocket::write(&mut self.writer, Side::Server, Outgoing::Binary, &message.bytes()).await?)
     }
 
     /// Acknowledges what is to be, and says what is wanted.
@@ -276,16 +296,8 @@ impl<Writer: AsyncWrite + Unpin> Channel<Writer> {
     }
 
     async fn acknowledge(&mut self, received: &Message) -> Result<(), Error> {
-        let content = json!({
-            "AcknowledgedMessageType": received.kind,
-            "AcknowledgedMessageId": received.id_text(),
-            "AcknowledgedMessageSequenceNumber": received.sequence,
-            "IsSequentialMessage": true,
-        });
-        let mut message = Message::new(message::ACKNOWLEDGE, 0, 0, content.to_string().into_bytes(), clock::now());
-        // First and last at once.
-        message.flags = 3;
-        Ok(websocket::write(&mut self.writer, Outgoing::Binary, &message.bytes()).await?)
+        let message = message::acknowledgement(received, clock::now());
+        Ok(websocket::write(&mut self.writer, Side::Server, Outgoing::Binary, &message.bytes()).await?)
     }
 }
 

@@ -12,6 +12,7 @@
 
 use ecs::Timestamp;
 use ring::digest::{SHA256, digest};
+use serde_json::json;
 
 use crate::dice;
 
@@ -34,6 +35,8 @@ pub(super) mod payload {
     pub(in super::super) const FLAG: u32 = 10;
 }
 
+/// In the last message, what the command ended with.
+pub(super) const EXIT_CODE: &str = "ExitCode";
 /// The flag by which a client ends its session.
 pub(super) const TERMINATE: u32 = 2;
 
@@ -119,6 +122,20 @@ impl Message {
         let hex = dice::to_hex(&self.id);
         [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
     }
+}
+
+/// That a message has come.
+pub(super) fn acknowledgement(received: &Message, now: Timestamp) -> Message {
+    let content = json!({
+        "AcknowledgedMessageType": received.kind,
+        "AcknowledgedMessageId": received.id_text(),
+        "AcknowledgedMessageSequenceNumber": received.sequence,
+        "IsSequentialMessage": true,
+    });
+    let mut message = Message::new(ACKNOWLEDGE, 0, 0, content.to_string().into_bytes(), now);
+    // First and last at once.
+    message.flags = 3;
+    message
 }
 
 struct Rest<'a>(&'a [u8]);

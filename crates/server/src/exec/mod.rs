@@ -2,6 +2,7 @@
 //! terminal. Both are good once and for a short time; the command starts when the client is there.
 
 mod channel;
+pub mod client;
 mod message;
 mod websocket;
 mod words;

@@ -1,9 +1,11 @@
-//! WebSockets, the server's side (RFC 6455): the handshake, and frames over what HTTP has left.
+//! WebSockets (RFC 6455): the handshake's answer, and frames over what HTTP has left.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ring::digest::{Context, SHA1_FOR_LEGACY_USE_ONLY};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::dice;
 
 /// RFC 6455, 1.3.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -22,6 +24,7 @@ pub(super) enum Incoming {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outgoing {
+    Text,
     Binary,
     Pong,
     Close,
@@ -31,7 +34,7 @@ pub(super) enum Outgoing {
 pub(super) enum Error {
     #[error("the websocket broke")]
     Broken(#[from] std::io::Error),
-    #[error("the client does not keep to RFC 6455: {0}")]
+    #[error("the other side does not keep to RFC 6455: {0}")]
     Protocol(&'static str),
     #[error("a message has more than {MESSAGE_BYTES} bytes")]
     TooLong,
@@ -52,16 +55,25 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
+/// Who reads and writes. "A client MUST mask all frames that it sends", and "a server MUST NOT mask any frames"
+/// (RFC 6455, 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Server,
+    Client,
+}
+
 /// Reads messages; those of control may come between the frames of another.
 pub(super) struct Reader<Stream> {
     stream: Stream,
+    side: Side,
     /// What has come of a message whose end has not.
     begun: Option<(u8, Vec<u8>)>,
 }
 
 impl<Stream: AsyncRead + Unpin> Reader<Stream> {
-    pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, begun: None }
+    pub(super) fn new(stream: Stream, side: Side) -> Self {
+        Self { stream, side, begun: None }
     }
 
     /// Not to be given up half way.
@@ -93,8 +105,10 @@ impl<Stream: AsyncRead + Unpin> Reader<Stream> {
         if head[0] & 0x70 != 0 {
             return Err(Error::Protocol("an extension that nobody has agreed on"));
         }
-        if head[1] & 0x80 == 0 {
-            return Err(Error::Protocol("a client's frame without a mask"));
+        match (self.side, head[1] & 0x80 != 0) {
+            (Side::Server, false) => return Err(Error::Protocol("a client's frame without a mask")),
+            (Side::Client, true) => return Err(Error::Protocol("a server's frame with a mask")),
+            (Side::Server, true) | (Side::Client, false) => {}
         }
         let length = match head[1] & 0x7f {
             126 => u64::from(self.stream.read_u16().await?),
@@ -110,7 +124,9 @@ impl<Stream: AsyncRead + Unpin> Reader<Stream> {
             return Err(Error::TooLong);
         }
         let mut mask = [0; 4];
-        self.stream.read_exact(&mut mask).await?;
+        if self.side == Side::Server {
+            self.stream.read_exact(&mut mask).await?;
+        }
         let mut bytes = vec![0; length];
         self.stream.read_exact(&mut bytes).await?;
         bytes.iter_mut().zip(mask.iter().cycle()).for_each(|(byte, mask)| *byte ^= mask);
@@ -120,10 +136,12 @@ impl<Stream: AsyncRead + Unpin> Reader<Stream> {
 
 pub(super) async fn write(
     to: &mut (impl AsyncWrite + Unpin),
+    side: Side,
     kind: Outgoing,
     bytes: &[u8],
 ) -> Result<(), std::io::Error> {
     let kind = match kind {
+        Outgoing::Text => TEXT,
         Outgoing::Binary => BINARY,
         Outgoing::Pong => PONG,
         Outgoing::Close => CLOSE,
@@ -140,7 +158,15 @@ pub(super) async fn write(
             frame.extend((bytes.len() as u64).to_be_bytes());
         }
     }
-    frame.extend(bytes);
+    match side {
+        Side::Server => frame.extend(bytes),
+        Side::Client => {
+            frame[1] |= 0x80;
+            let mask = dice::bytes::<4>();
+            frame.extend(mask);
+            frame.extend(bytes.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        }
+    }
     to.write_all(&frame).await?;
     to.flush().await
 }
@@ -156,7 +182,7 @@ mod tests {
     }
 
     async fn read(bytes: &[u8]) -> Vec<Result<Incoming, String>> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = Reader::new(bytes, Side::Server);
         let mut read = Vec::new();
         loop {
             let next = reader.next().await.map_err(|error| error.to_string());
@@ -201,6 +227,19 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_one_side_writes_the_other_reads() {
+        for (writes, reads) in [(Side::Client, Side::Server), (Side::Server, Side::Client)] {
+            let mut written = Vec::new();
+            write(&mut written, writes, Outgoing::Text, b"Hello").await.expect("memory");
+            assert_eq!(written.len(), if writes == Side::Client { 11 } else { 7 });
+            let read = Reader::new(&written[..], reads).next().await.expect("a message");
+            assert_eq!(read, Incoming::Text(b"Hello".to_vec()));
+            let error = Reader::new(&written[..], writes).next().await.expect_err("it is its own");
+            assert!(error.to_string().contains("mask"), "{error}");
+        }
+    }
+
+    #[tokio::test]
     async fn lengths_are_written_as_short_as_they_can_be() {
         for (length, head) in [
             (5, vec![0x82, 5]),
@@ -208,7 +247,7 @@ mod tests {
             (70_000, vec![0x82, 127, 0, 0, 0, 0, 0, 1, 0x11, 0x70]),
         ] {
             let mut written = Vec::new();
-            write(&mut written, Outgoing::Binary, &vec![7; length]).await.expect("memory");
+            write(&mut written, Side::Server, Outgoing::Binary, &vec![7; length]).await.expect("memory");
             assert_eq!((&written[..head.len()], written.len()), (&head[..], head.len() + length));
         }
     }

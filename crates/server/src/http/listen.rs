@@ -25,8 +25,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    CONNECTIONS, Content, Door, FAREWELL, Front, HEAD_BYTES, HEAD_LIMIT, STREAMS, TLS_HANDSHAKE_LIMIT, UNREAD_LIMIT,
-    routes,
+    CONNECTIONS, Content, Door, FAREWELL, Front, HEAD_BYTES, STREAMS, TLS_HANDSHAKE_LIMIT, UNREAD_LIMIT, routes,
 };
 use crate::metrics::Gauge;
 
@@ -176,7 +175,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 async fn http1(front: &Arc<Front>, stream: Box<dyn Stream>, door: Door, mut end: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_LIMIT)
+        .header_read_timeout(front.patience.head)
         .max_buf_size(HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service_fn(|request| answer(front, &door, request)))
         .with_upgrades();
@@ -190,6 +189,7 @@ async fn http1(front: &Arc<Front>, stream: Box<dyn Stream>, door: Door, mut end:
 }
 
 async fn http2(front: &Arc<Front>, stream: Box<dyn Stream>, door: Door, mut end: watch::Receiver<bool>) {
+    let patience = front.patience.head;
     let shared = (Arc::clone(front), door);
     let service = service_fn(move |request| {
         let (front, door) = shared.clone();
@@ -199,8 +199,8 @@ async fn http2(front: &Arc<Front>, stream: Box<dyn Stream>, door: Door, mut end:
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEAD_BYTES as u32)
-        .keep_alive_interval(HEAD_LIMIT)
-        .keep_alive_timeout(HEAD_LIMIT)
+        .keep_alive_interval(patience)
+        .keep_alive_timeout(patience)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     tokio::select! {

@@ -13,6 +13,7 @@
 
 mod content;
 mod explain;
+mod guard;
 mod listen;
 mod operation;
 mod routes;
@@ -22,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::events::Events;
 use crate::keys::RootKey;
@@ -53,6 +54,19 @@ pub const STREAMS: u32 = 64;
 /// What is being answered when the server is told to end is answered within this.
 pub const FAREWELL: Duration = Duration::from_secs(5);
 
+/// What a client is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    pub head: Duration,
+    pub body: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { head: HEAD_LIMIT, body: BODY_LIMIT }
+    }
+}
+
 /// What every request may need.
 pub struct Front {
     pub control: control::Handle,
@@ -66,10 +80,15 @@ pub struct Front {
     pub account_id: String,
     /// Of callers who do not say theirs.
     pub region: String,
+    /// Whether the agent of this very process is connected, where there is to be one.
+    pub own_instance: Option<watch::Receiver<bool>>,
     /// Under which this host's own clients reach it.
     pub endpoint: String,
+    /// By which clients reach it without TLS, besides addresses.
+    pub names: Vec<String>,
     pub state_directory: PathBuf,
     pub authority: Option<Authority>,
+    pub patience: Patience,
     body_places: Arc<Semaphore>,
 }
 
@@ -83,9 +102,12 @@ pub struct Parts {
     pub any_key: bool,
     pub account_id: String,
     pub region: String,
+    pub own_instance: Option<watch::Receiver<bool>>,
     pub endpoint: String,
+    pub names: Vec<String>,
     pub state_directory: PathBuf,
     pub authority: Option<Authority>,
+    pub patience: Patience,
 }
 
 impl Front {
@@ -101,9 +123,12 @@ impl Front {
             any_key: parts.any_key,
             account_id: parts.account_id,
             region: parts.region,
+            own_instance: parts.own_instance,
             endpoint: parts.endpoint,
+            names: parts.names,
             state_directory: parts.state_directory,
             authority: parts.authority,
+            patience: parts.patience,
             body_places: Arc::new(Semaphore::new(BODY_BYTES_IN_FLIGHT)),
         }
     }

@@ -1,7 +1,7 @@
 //! Operations of Amazon ECS: read, decoded, asked, encoded.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use api::{Auth, Refusal};
 use bytes::Bytes;
@@ -13,11 +13,13 @@ use hyper::header::{CONNECTION, HOST, HeaderValue};
 use hyper::{Request, Response, StatusCode};
 use tokio::time::timeout;
 
-use super::{BODY_LIMIT, Content, Door, Front};
+use super::{Content, Door, Front};
 use crate::{clock, dice};
 
 /// What a metric calls a request that is no operation.
 const NONE: &str = "none";
+/// Of a body that is too large: read, so that its client is ready for the answer, and thrown away.
+const DISCARDED_BYTES: usize = 16 << 20;
 /// A body counts at least so much while it is read.
 const LEAST_BODY_BYTES: usize = 4_096;
 
@@ -101,9 +103,15 @@ pub(super) enum Unread {
 }
 
 /// A body of at most `limit` bytes. Those of all clients together have a limit as well, and wait for each other.
-pub(super) async fn read(front: &Front, limit: usize, body: Incoming) -> Result<Bytes, Unread> {
+///
+/// What is too large is still taken, up to a limit: a client that writes when its connection is closed sees the end of the
+/// connection and not the answer.
+pub(super) async fn read(front: &Front, limit: usize, mut body: Incoming) -> Result<Bytes, Unread> {
     let said = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if said > limit {
+        if said <= DISCARDED_BYTES {
+            discard(front.patience.body, &mut body).await;
+        }
         return Err(Unread::TooLarge(limit));
     }
     if body.is_end_stream() {
@@ -113,14 +121,32 @@ pub(super) async fn read(front: &Front, limit: usize, body: Incoming) -> Result<
     let reading = async {
         let costs = u32::try_from(costs).unwrap_or(u32::MAX);
         let _place = front.body_places.acquire_many(costs).await;
-        Limited::new(body, limit).collect().await
+        Limited::new(&mut body, limit).collect().await
     };
-    match timeout(BODY_LIMIT, reading).await {
+    match timeout(front.patience.body, reading).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(Unread::TooLarge(limit)),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            discard(front.patience.body, &mut body).await;
+            Err(Unread::TooLarge(limit))
+        }
         Ok(Err(_)) => Err(Unread::Gone),
         Err(_) => Err(Unread::Slow),
     }
+}
+
+/// To the body's end, or as much of it as is worth it.
+async fn discard(patience: Duration, body: &mut Incoming) {
+    let mut left = DISCARDED_BYTES;
+    let reading = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            left = match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+                Some(left) => left,
+                None => return,
+            };
+        }
+    };
+    // Who is slow is answered all the same.
+    let _ = timeout(patience, reading).await;
 }
 
 pub(super) fn timed_out() -> Response<Content> {

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::operation::{self, Unread};
-use super::{Content, Door, Front, explain};
+use super::{Content, Door, Front, explain, guard};
 use crate::sessions::Peer;
 use crate::{backup, clock, dice, exec, join, tls};
 
@@ -33,6 +33,11 @@ const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const LINES_OF_JSON: &str = "application/x-ndjson";
 
 pub(super) async fn answer(front: &Arc<Front>, door: &Door, request: Request<Incoming>) -> Response<Content> {
+    let (head, body) = request.into_parts();
+    if let Err(refusal) = guard::check(door, &front.names, &head) {
+        return api::refuse(&dice::uuid(), &refusal).map(Content::from);
+    }
+    let request = Request::from_parts(head, body);
     let path = request.uri().path().to_owned();
     match (request.method(), path.as_str()) {
         (&Method::GET, "/healthz") => with(StatusCode::OK, TEXT, Content::text("ok\n")),
@@ -63,10 +68,13 @@ pub(crate) fn refuse(status: StatusCode, why: impl Into<String>) -> Response<Con
 }
 
 fn ready(front: &Front) -> Response<Content> {
-    if front.control.is_running() {
-        with(StatusCode::OK, TEXT, Content::text("ready\n"))
+    let no = |why: &'static str| with(StatusCode::SERVICE_UNAVAILABLE, TEXT, Content::text(why));
+    if !front.control.is_running() {
+        no("ending\n")
+    } else if front.own_instance.as_ref().is_some_and(|connected| !*connected.borrow()) {
+        no("this host is no container instance\n")
     } else {
-        with(StatusCode::SERVICE_UNAVAILABLE, TEXT, Content::text("ending\n"))
+        with(StatusCode::OK, TEXT, Content::text("ready\n"))
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use control_plane::{Change, Record};
 use redb::backends::FileBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition, TableError};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError};
 
 use super::{Error, FIRST_EPOCH, Loaded, SCHEMA, Store, last_of_each};
 
@@ -31,13 +31,28 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens what is there, or makes an empty one of the first epoch.
+    /// Opens what is there, or makes an empty one of the first epoch. What cannot be looked at counts as there.
     pub fn open(path: &Path) -> Result<Disk, Error> {
-        let new = !path.exists();
-        if new {
+        let opened = |cause| Error::Io { path: path.to_owned(), doing: "opened", cause };
+        if !path.try_exists().map_err(opened)? {
             make(path, FIRST_EPOCH, &[])?;
         }
-        let store = Disk { path: path.to_owned(), database: open_file(path)? };
+        let file = fs::OpenOptions::new().read(true).write(true).open(path).map_err(opened)?;
+        let backend = FileBackend::new(file).map_err(|error| engine(path, "opened", error))?;
+        Disk::on(path, backend)
+    }
+
+    /// Opens the store that a backend holds. `path` is what errors call it.
+    pub fn on(path: &Path, backend: impl StorageBackend) -> Result<Disk, Error> {
+        let length = backend.len().map_err(|cause| Error::Io { path: path.to_owned(), doing: "opened", cause })?;
+        if length == 0 {
+            // The engine would make an empty store of it.
+            return Err(Error::Damaged { path: path.to_owned(), what: "it is empty".to_owned() });
+        }
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
+        let database = builder.create_with_backend(backend).map_err(|error| engine(path, "opened", error))?;
+        let store = Disk { path: path.to_owned(), database };
         store.check_schema()?;
         Ok(store)
     }
@@ -136,12 +151,6 @@ fn write(
     }
     transaction.commit()?;
     Ok(())
-}
-
-fn open_file(path: &Path) -> Result<Database, Error> {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES).set_check_integrity_on_open(true);
-    builder.open(path).map_err(|error| engine(path, "opened", error))
 }
 
 /// Written beside its place and moved there when it is whole and synced: there is never half a store.

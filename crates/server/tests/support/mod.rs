@@ -25,13 +25,15 @@ pub(crate) fn options(directory: &Path) -> Options {
         data_directory: directory.join("data"),
         run_directory: directory.join("run"),
         listen: "127.0.0.1:0".parse().expect("an address"),
+        own_instance: false,
         certificate: None,
-        names: Vec::new(),
+        names: vec!["here".to_owned()],
         any_key: true,
         ephemeral: false,
         account_id: "123456789012".to_owned(),
         region: "us-east-1".to_owned(),
         settings: Settings::default(),
+        patience: server::http::Patience::default(),
         event_sinks: Vec::new(),
     }
 }

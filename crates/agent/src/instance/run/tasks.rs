@@ -24,8 +24,6 @@ use crate::recovery::chain;
 
 /// At one time: each has a thread, and may be pulling.
 const STARTS: usize = 16;
-/// ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION's default.
-const RETENTION: Duration = Duration::from_secs(3 * 3_600);
 /// Of stopped tasks; the oldest go before their time.
 const KEPT: usize = 1_000;
 const STOP_ATTEMPTS: u32 = 5;
@@ -128,6 +126,7 @@ impl Instance {
             }
             Event::Found { id, found } => self.found(id, found),
             Event::Removed { id, outcome } => self.removed(id, outcome),
+            Event::Written { assignment, outcome } => self.has_written(assignment, outcome),
         }
     }
 
@@ -228,7 +227,7 @@ impl Instance {
             return;
         }
         let now = Instant::now();
-        self.remove_at(id, now + RETENTION);
+        self.remove_at(id, now + self.keep_stopped);
         if self.removals.len() > KEPT
             && let Some((_, oldest)) = self.removals.pop_first()
         {

@@ -12,7 +12,6 @@ use super::named;
 use crate::answer::{Answer, Context};
 use crate::names;
 use crate::records::TaskRecord;
-use crate::shown;
 
 const MAX_COMMAND_CHARACTERS: usize = 8_192;
 
@@ -32,7 +31,7 @@ pub fn execute_command(context: &mut Context, request: &ExecuteCommandRequest) -
     let account = context.account();
     let response = ExecuteCommandResponse {
         cluster_arn: Some(account.cluster(&cluster.name)),
-        container_arn: Some(shown::container_arn(&task, &container, account)),
+        container_arn: Some(account.container(&task.cluster, &task.id, &container)),
         container_name: Some(container.into()),
         interactive: Some(true),
         session: Some(Session {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ecs::operations::ApiError;
 use ecs::operations::tasks::{DescribeTasksRequest, DescribeTasksResponse, ListTasksRequest, ListTasksResponse};
+use ecs::task::DesiredStatus;
 use ecs::{LaunchType, TaskId};
 
 use super::{any_cluster, failure};
@@ -13,6 +14,7 @@ use crate::names;
 use crate::page::{self, Asked, Page};
 use crate::records::TaskRecord;
 use crate::shown;
+use crate::state::{By, service_of};
 
 /// "A list of up to 100 task IDs or full ARN entries."
 const MAX_TASKS: usize = 100;
@@ -72,12 +74,9 @@ pub fn list(context: &mut Context, request: &ListTasksRequest) -> Answer<ListTas
     let after =
         page.after().map(|key| TaskId::try_from(key.to_owned()).map_err(|_| page::invalid_token())).transpose()?;
     let start = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-    let half = match filter.desired {
-        Desired::Running => context.state.wanted_of_cluster.get(&cluster.name),
-        Desired::Stopped => context.state.unwanted_of_cluster.get(&cluster.name),
-        Desired::Pending => None,
-    };
-    let tasks = half.into_iter().flat_map(|half| half.range((start, Bound::Unbounded)));
+    let sought = filter.desired.filter(|_| !filter.nothing);
+    let sought = sought.and_then(|desired| context.state.tasks_with(&cluster.name, desired, filter.narrowest()));
+    let tasks = sought.into_iter().flat_map(|tasks| tasks.range((start, Bound::Unbounded)));
     let account = context.account();
     let listed = tasks.filter(|(_, task)| filter.takes(task)).map(|(id, task)| (id.to_string(), task));
     let (tasks, next_token) = page.cut(listed);
@@ -85,19 +84,13 @@ pub fn list(context: &mut Context, request: &ListTasksRequest) -> Answer<ListTas
     Ok((ListTasksResponse { task_arns, next_token }, Default::default()))
 }
 
-enum Desired {
-    Running,
-    /// "Amazon ECS never sets the desired status of a task to that value": no task has it.
-    Pending,
-    Stopped,
-}
-
 struct Filter<'a> {
-    desired: Desired,
+    /// Nothing for PENDING: "Amazon ECS never sets the desired status of a task to that value".
+    desired: Option<DesiredStatus>,
     instance: Option<ecs::ContainerInstanceId>,
     family: Option<&'a str>,
     started_by: Option<&'a str>,
-    group: Option<String>,
+    service: Option<&'a str>,
     launch_type: Option<LaunchType>,
     /// Of a thing that is not here.
     nothing: bool,
@@ -111,11 +104,11 @@ impl<'a> Filter<'a> {
             return Err(ApiError::invalid(words));
         }
         let desired = match request.desired_status.as_deref() {
-            None => Desired::Running,
+            None => Some(DesiredStatus::Running),
             Some(given) => match names::one_of(given, &DESIRED_STATUSES, "desiredStatus")? {
-                "STOPPED" => Desired::Stopped,
-                "PENDING" => Desired::Pending,
-                _ => Desired::Running,
+                "STOPPED" => Some(DesiredStatus::Stopped),
+                "PENDING" => None,
+                _ => Some(DesiredStatus::Running),
             },
         };
         let launch_type = match request.launch_type.as_deref() {
@@ -140,18 +133,26 @@ impl<'a> Filter<'a> {
             instance,
             family: request.family.as_deref(),
             started_by: request.started_by.as_deref(),
-            group: service.map(|name| format!("service:{name}")),
+            service,
             launch_type,
             nothing: request.daemon_name.is_some(),
         })
     }
 
+    /// The filter that leaves the fewest tasks to look at, most likely.
+    fn narrowest(&self) -> Option<By> {
+        let service = || self.service.map(|name| By::Service(name.to_owned()));
+        let started_by = || self.started_by.map(|by| By::StartedBy(by.to_owned()));
+        let family = || self.family.map(|family| By::Family(family.to_owned()));
+        self.instance.clone().map(By::Instance).or_else(service).or_else(started_by).or_else(family)
+    }
+
     fn takes(&self, task: &Arc<TaskRecord>) -> bool {
-        !self.nothing
+        self.desired == Some(task.desired_status)
             && self.instance.as_ref().is_none_or(|id| task.instance.as_ref() == Some(id) && !task.is_fargate())
             && self.family.is_none_or(|family| task.family == family)
             && self.started_by.is_none_or(|by| task.started_by.as_deref() == Some(by))
-            && self.group.as_ref().is_none_or(|group| task.group == *group)
+            && self.service.is_none_or(|name| service_of(task) == Some(name))
             && self.launch_type.is_none_or(|launch_type| task.launch_type == launch_type.name())
     }
 }

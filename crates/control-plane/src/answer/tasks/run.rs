@@ -4,7 +4,7 @@ use ecs::operations::shapes::{Failure, PlacementStrategy};
 use ecs::operations::tasks::{RunTaskRequest, RunTaskResponse};
 use ecs::operations::{ApiError, ErrorCode};
 use ecs::task_definition::PlacementConstraint;
-use ecs::{LaunchType, TaskId};
+use ecs::{LaunchType, TaskId, hash};
 use scheduler::{Constraints, Strategy, Unplaceable};
 
 use super::answered;
@@ -15,7 +15,6 @@ use crate::answer::{Answer, Context};
 use crate::change::Record;
 use crate::draft::Draft;
 use crate::explain::{self, Verdict};
-use crate::hash;
 use crate::placing;
 use crate::records::{ReservedToken, TaskRecord};
 

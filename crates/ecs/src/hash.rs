@@ -4,7 +4,7 @@
 const OFFSET: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
 const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 
-pub(crate) fn fnv1a(bytes: impl Iterator<Item = u8>) -> u128 {
+pub fn fnv1a(bytes: impl Iterator<Item = u8>) -> u128 {
     bytes.fold(OFFSET, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }
 
