@@ -176,7 +176,7 @@ impl Api {
 
 /// A member of an answer.
 pub(crate) fn read<T: DeserializeOwned>(operation: &str, answer: &mut Value, member: &str) -> Result<T, Failure> {
-    serde_json::from_value(answer[member].take()).doing(format!("reading {member} of the answer to {operation}"))
+    ecs::json::typed(&answer[member].take()).doing(format!("reading {member} of the answer to {operation}"))
 }
 
 /// `ClusterNotFoundException: Cluster not found.`

@@ -137,7 +137,7 @@ pub(crate) fn clusters(api: &Api, scope: &Scope) -> Result<Vec<String>, Failure>
     }
     let arns = api.list("ListClusters", &json!({}), "clusterArns")?;
     let mut names: Vec<String> = arns.iter().map(|arn| last(arn).to_owned()).collect();
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 
@@ -154,7 +154,7 @@ pub(crate) fn describe(api: &Api, cluster: &str, arns: &[String]) -> Result<Vec<
         let mut answer = api.call("DescribeTasks", &json!({"cluster": cluster, "tasks": some, "include": ["TAGS"]}))?;
         let values: Vec<Value> = read("DescribeTasks", &mut answer, "tasks")?;
         for value in values {
-            let task = serde_json::from_value(value.clone()).doing("reading a task of the answer to DescribeTasks")?;
+            let task = ecs::json::typed(&value).doing("reading a task of the answer to DescribeTasks")?;
             all.push(Described { cluster: cluster.to_owned(), task, value });
         }
     }

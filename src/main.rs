@@ -46,6 +46,9 @@ use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use failure::Outcome;
 use options::Options;
@@ -177,19 +180,21 @@ fn dispatch(line: &CommandLine) -> Outcome {
     }
 }
 
-/// `CORACLE_LOG` takes a tracing filter and wins over `-v`. Its parser costs time at start, so it is only asked then.
+/// `CORACLE_LOG` wins over `-v`: a level, or levels of modules as in `info,network=debug`.
 fn start_log(verbose: u8) {
     let colours = output::colours(&std::io::stderr());
     let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
-    match std::env::var("CORACLE_LOG") {
-        Ok(filter) => subscriber.with_env_filter(tracing_subscriber::EnvFilter::new(filter)).init(),
-        Err(_) => {
-            let level = match verbose {
-                0 => tracing::Level::WARN,
-                1 => tracing::Level::INFO,
-                2.. => tracing::Level::DEBUG,
-            };
-            subscriber.with_max_level(level).init();
-        }
+    let given = std::env::var("CORACLE_LOG").ok().map(|filter| filter.parse::<Targets>());
+    if let Some(Ok(targets)) = given {
+        return subscriber.with_max_level(tracing::Level::TRACE).finish().with(targets).init();
+    }
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        2.. => tracing::Level::DEBUG,
+    };
+    subscriber.with_max_level(level).init();
+    if let Some(Err(error)) = given {
+        tracing::warn!(%error, "CORACLE_LOG is no filter and is passed over");
     }
 }

@@ -9,10 +9,11 @@
 //! it has written down, so a late or repeated message, and an old leader, do nothing.
 
 use ecs::operations::shapes::Attribute;
+use ecs::tagged::Tagged;
 use ecs::task::{StopCode, Task};
 use ecs::task_definition::{Tag, TaskDefinition};
 use ecs::{ContainerInstanceId, ContainerName, TaskId, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Of these messages. Members are only ever added, each with a default.
 pub const PROTOCOL: u32 = 1;
@@ -26,12 +27,14 @@ pub struct Generation {
     pub generation: u64,
 }
 
+/// The large messages are read by their own types (`ecs::tagged`), the small ones as derived.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "say", rename_all = "camelCase")]
+#[serde(tag = "say", rename_all = "camelCase", remote = "Self")]
 pub enum FromInstance {
+    #[serde(skip_deserializing)]
     Hello(Box<Hello>),
     /// How tasks stand. `whole`: these are all that the instance has, so what it was assigned and is not here is not there.
-    #[serde(rename_all = "camelCase")]
+    #[serde(rename_all = "camelCase", skip_deserializing)]
     Report {
         whole: bool,
         tasks: Vec<TaskReport>,
@@ -62,8 +65,31 @@ pub enum FromInstance {
     },
 }
 
+impl Serialize for FromInstance {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        FromInstance::serialize(self, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for FromInstance {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<FromInstance, D::Error> {
+        #[derive(Deserialize)]
+        struct Report {
+            whole: bool,
+            tasks: Vec<TaskReport>,
+        }
+        let message = Tagged::read("say", from)?;
+        match message.tag.as_str() {
+            "hello" => message.members().map(FromInstance::Hello),
+            "report" => message.members().map(|Report { whole, tasks }| FromInstance::Report { whole, tasks }),
+            _ => message.read_with(|text| FromInstance::deserialize(text)),
+        }
+    }
+}
+
+/// As with `FromInstance`, the large message is read by its own type.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "say", rename_all = "camelCase")]
+#[serde(tag = "say", rename_all = "camelCase", remote = "Self")]
 pub enum ToInstance {
     /// With the id that the instance keeps.
     #[serde(rename_all = "camelCase")]
@@ -75,6 +101,7 @@ pub enum ToInstance {
     Refused {
         reason: String,
     },
+    #[serde(skip_deserializing)]
     Assignment(Assignment),
     StillThere,
     StillHere,
@@ -94,6 +121,22 @@ pub enum ToInstance {
     CloseExec {
         session: String,
     },
+}
+
+impl Serialize for ToInstance {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        ToInstance::serialize(self, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for ToInstance {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<ToInstance, D::Error> {
+        let message = Tagged::read("say", from)?;
+        match message.tag.as_str() {
+            "assignment" => message.members().map(ToInstance::Assignment),
+            _ => message.read_with(|text| ToInstance::deserialize(text)),
+        }
+    }
 }
 
 /// Each side asks when it has heard nothing for this long.

@@ -162,7 +162,7 @@ fn names(place: &Path) -> Result<Vec<String>, GpuError> {
     for entry in entries {
         names.extend(entry.map_err(cannot_list(place))?.file_name().into_string());
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

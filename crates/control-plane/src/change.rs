@@ -1,8 +1,10 @@
 //! What changes: whole records, each under its key. A change is what the store writes, what `State::apply` takes in and what
 //! events are made of.
 
+use ecs::tagged::Tagged;
 use ecs::{ContainerInstanceId, TaskId};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::records::{
     AccountSetting, CapacityProvider, Cluster, ContainerInstance, Family, ReservedToken, TaskDefinitionRecord,
@@ -25,7 +27,7 @@ pub enum Key {
 }
 
 /// One thing that is kept.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "record", rename_all = "camelCase")]
 pub enum Record {
     Cluster(Cluster),
@@ -36,6 +38,23 @@ pub enum Record {
     Task(Box<TaskRecord>),
     AccountSetting(AccountSetting),
     Token(ReservedToken),
+}
+
+impl<'de> Deserialize<'de> for Record {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Record, D::Error> {
+        let record = Tagged::read("record", from)?;
+        match record.tag.as_str() {
+            "cluster" => record.members().map(Record::Cluster),
+            "capacityProvider" => record.members().map(Record::CapacityProvider),
+            "family" => record.members().map(Record::Family),
+            "taskDefinition" => record.members().map(Record::TaskDefinition),
+            "instance" => record.members().map(Record::Instance),
+            "task" => record.members().map(Record::Task),
+            "accountSetting" => record.members().map(Record::AccountSetting),
+            "token" => record.members().map(Record::Token),
+            other => Err(D::Error::custom(format_args!("there is no record of the kind {other:?}"))),
+        }
+    }
 }
 
 impl Record {

@@ -172,7 +172,7 @@ impl Envelope<'_> {
 }
 
 fn object<T: serde::Serialize>(value: &T) -> Map<String, Value> {
-    match serde_json::to_value(value) {
+    match ecs::json::value_of(value) {
         Ok(Value::Object(members)) => members,
         // Of plain data neither happens.
         Ok(_) | Err(_) => Map::new(),

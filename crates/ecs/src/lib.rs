@@ -24,6 +24,7 @@ pub mod port;
 pub mod register;
 pub mod size;
 mod suggest;
+pub mod tagged;
 pub mod task;
 pub mod task_definition;
 pub mod time;

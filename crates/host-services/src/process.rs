@@ -330,7 +330,9 @@ impl<'a> Services<'a> {
             Known::InSession { task: None, .. } | Known::Absent | Known::Failed { .. } => None,
         });
         let mut tasks: Vec<Task> = stands.filter(|task| task.status.last_status != LastStatus::Stopped).collect();
-        tasks.sort_by(|one, other| (one.spec.created_at, &one.spec.id).cmp(&(other.spec.created_at, &other.spec.id)));
+        tasks.sort_unstable_by(|one, other| {
+            (one.spec.created_at, &one.spec.id).cmp(&(other.spec.created_at, &other.spec.id))
+        });
         self.world.send_replace(Arc::new(Snapshot { tasks }));
     }
 }

@@ -55,12 +55,40 @@ pub enum Error {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", untagged)]
+#[serde(rename_all = "camelCase", untagged, try_from = "Members")]
 enum Line {
     Begin { coracle: String, format: u32, epoch: u64 },
     File { file: String, text: String },
     Put { put: Box<Record> },
     End { end: End },
+}
+
+/// What a line may say. Each kind has a member that the others lack.
+#[derive(Deserialize)]
+struct Members {
+    coracle: Option<String>,
+    format: Option<u32>,
+    epoch: Option<u64>,
+    file: Option<String>,
+    text: Option<String>,
+    put: Option<Box<Record>>,
+    end: Option<End>,
+}
+
+impl TryFrom<Members> for Line {
+    type Error = &'static str;
+
+    fn try_from(line: Members) -> Result<Line, Self::Error> {
+        match line {
+            Members { coracle: Some(coracle), format: Some(format), epoch: Some(epoch), .. } => {
+                Ok(Line::Begin { coracle, format, epoch })
+            }
+            Members { file: Some(file), text: Some(text), .. } => Ok(Line::File { file, text }),
+            Members { put: Some(put), .. } => Ok(Line::Put { put }),
+            Members { end: Some(end), .. } => Ok(Line::End { end }),
+            Members { .. } => Err("it is none of a backup's lines"),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -298,7 +298,7 @@ fn names(options: &Options) -> Vec<String> {
         names.push(options.listen.ip().to_string());
     }
     names.extend(options.names.iter().cloned());
-    names.sort();
+    names.sort_unstable();
     names.dedup();
     names
 }

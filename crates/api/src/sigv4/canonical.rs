@@ -66,7 +66,7 @@ fn normalised(path: &str) -> String {
 pub(super) fn query<'a>(parameters: impl Iterator<Item = &'a (Vec<u8>, Vec<u8>)>) -> String {
     let mut escaped: Vec<(String, String)> =
         parameters.map(|(name, value)| (escape(name, Slash::Escaped), escape(value, Slash::Escaped))).collect();
-    escaped.sort();
+    escaped.sort_unstable();
     let texts: Vec<String> = escaped.iter().map(|(name, value)| format!("{name}={value}")).collect();
     texts.join("&")
 }

@@ -54,7 +54,7 @@ const LISTS: [&str; 2] = ["volumes", "placementConstraints"];
 const CONTAINER_LISTS: [&str; 5] = ["environment", "mountPoints", "portMappings", "systemControls", "volumesFrom"];
 
 fn with_empty_lists<S: Serializer>(definition: &TaskDefinition, to: S) -> Result<S::Ok, S::Error> {
-    let mut value = serde_json::to_value(definition).map_err(serde::ser::Error::custom)?;
+    let mut value = crate::json::value_of(definition).map_err(serde::ser::Error::custom)?;
     if let Some(containers) = value.get_mut("containerDefinitions").and_then(Value::as_array_mut) {
         containers.iter_mut().for_each(|container| fill(container, &CONTAINER_LISTS));
     }

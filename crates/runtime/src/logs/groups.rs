@@ -194,7 +194,7 @@ fn prune_now(data: &Path, retention: Retention, now: SystemTime, exists: impl Fn
         }
         kept.push((newest, directory, bytes));
     }
-    kept.sort();
+    kept.sort_unstable();
     let mut total: u64 = kept.iter().map(|(_, _, bytes)| bytes).sum();
     for (newest, directory, bytes) in kept {
         if total <= retention.bytes && now.duration_since(newest).unwrap_or_default() <= retention.age {

@@ -108,7 +108,7 @@ pub async fn serve(
                     let (front, end) = (Arc::clone(&front), end.clone());
                     connections.spawn(async move {
                         let _counted = Gauge::count(&front.metrics.connections);
-                        http1(&front, stream, Door::Socket, end).await;
+                        http1(&front, Box::new(stream), Door::Socket, end).await;
                         drop(place);
                     });
                 }
@@ -155,21 +155,24 @@ async fn tcp(
     let unread_ms = u32::try_from(UNREAD_LIMIT.as_millis()).unwrap_or(u32::MAX);
     let _ = setsockopt(&stream, sockopt::TcpUserTimeout, &unread_ms);
     let Some(acceptor) = acceptor else {
-        return http1(&front, stream, Door::Tcp { tls: false, certificate: None }, end).await;
+        return http1(&front, Box::new(stream), Door::Tcp { tls: false, certificate: None }, end).await;
     };
     let Ok(Ok(stream)) = timeout(TLS_HANDSHAKE_LIMIT, acceptor.accept(stream)).await else { return };
     let session = stream.get_ref().1;
     let certificate = session.peer_certificates().and_then(<[_]>::first).map(|first| first.clone().into_owned());
     let is_h2 = session.alpn_protocol() == Some(b"h2");
     let door = Door::Tcp { tls: true, certificate };
+    let stream = Box::new(stream);
     if is_h2 { http2(&front, stream, door, end).await } else { http1(&front, stream, door, end).await }
 }
 
+/// A socket with or without TLS, behind a pointer: hyper is large, and is compiled once for each type that it serves.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// One protocol for each kind of connection: to find out which one a client speaks, hyper waits without a limit.
-async fn http1<Stream>(front: &Arc<Front>, stream: Stream, door: Door, mut end: watch::Receiver<bool>)
-where
-    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn http1(front: &Arc<Front>, stream: Box<dyn Stream>, door: Door, mut end: watch::Receiver<bool>) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(front.patience.head)
@@ -185,10 +188,7 @@ where
     let _ = timeout(FAREWELL, connection).await;
 }
 
-async fn http2<Stream>(front: &Arc<Front>, stream: Stream, door: Door, mut end: watch::Receiver<bool>)
-where
-    Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+async fn http2(front: &Arc<Front>, stream: Box<dyn Stream>, door: Door, mut end: watch::Receiver<bool>) {
     let patience = front.patience.head;
     let shared = (Arc::clone(front), door);
     let service = service_fn(move |request| {

@@ -97,7 +97,7 @@ pub(super) fn check(
     }
     // Overrides must leave it what Fargate has: its sizes above all.
     let fargate = TaskDefinition { requires_compatibilities: vec!["FARGATE".to_owned()], ..definition.clone() };
-    let document = match serde_json::to_value(&fargate) {
+    let document = match ecs::json::value_of(&fargate) {
         Ok(serde_json::Value::Object(value)) => ecs::input::Document::registration(value),
         Ok(_) | Err(_) => return Err(ApiError::invalid("Overrides are not valid.")),
     };

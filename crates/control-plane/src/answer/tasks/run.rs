@@ -235,7 +235,7 @@ fn repeated(
 /// every version.
 fn fingerprint(request: &RunTaskRequest) -> Result<String, ApiError> {
     let unwritten = |error: serde_json::Error| ApiError::new(ErrorCode::Server, error.to_string());
-    let mut members = match serde_json::to_value(request).map_err(unwritten)? {
+    let mut members = match ecs::json::value_of(request).map_err(unwritten)? {
         serde_json::Value::Object(members) => members,
         other => return Ok(other.to_string()),
     };
