@@ -3,13 +3,14 @@
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, UdpSocket};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::{Host, wait_for};
 
@@ -193,13 +194,8 @@ pub(crate) fn datagrams_on_udp(host: &Host, port: u16) -> Service<Vec<u8>> {
 /// Room for all that a test sends: on a busy machine a reader comes late, and the kernel's default of 208 KiB is 277 small
 /// datagrams, after which it drops.
 fn keep_what_waits(socket: &UdpSocket) {
-    let room: libc::c_int = 8 << 20;
-    // SAFETY: reads an integer of the size given.
-    let set = unsafe {
-        let size = size_of_val(&room) as libc::socklen_t;
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const room).cast(), size)
-    };
-    assert_eq!(set, 0, "tests run as root");
+    const ROOM: usize = 8 << 20;
+    setsockopt(socket, sockopt::RcvBufForce, &ROOM).expect("tests run as root");
 }
 
 /// As journald's socket; what comes as a file is not followed.

@@ -32,7 +32,7 @@ use crate::namespaces::TaskNamespaces;
 use crate::process_identity;
 
 /// Reads from one pipe before the others get their turn.
-const READS_PER_TURN: usize = 16;
+pub(super) const READS_PER_TURN: usize = 16;
 
 /// What a container may write while its supervisor is busy; the kernel may give less.
 const PIPE_BYTES: i32 = 256 << 10;
@@ -92,6 +92,8 @@ pub(super) struct Container {
     log_look_at: Option<Timestamp>,
     /// When it wrote something last.
     wrote_at: Option<Timestamp>,
+    /// All that was read of its output.
+    taken_bytes: usize,
     stop_signal: i32,
     facts: ContainerFacts,
 }
@@ -177,6 +179,7 @@ impl Container {
             log: Writer::new(logs::directory(task, spec), definition.name.clone(), limits),
             log_look_at: None,
             wrote_at: None,
+            taken_bytes: 0,
             stop_signal: stop_signal(&spec.image.config.stop_signal),
             facts: ContainerFacts::default(),
         }
@@ -422,14 +425,20 @@ impl Container {
         outputs.iter().map(Output::interest).chain(start)
     }
 
-    /// More than the first lines of a program wait in one of its pipes.
-    pub(super) fn has_much_output(&self, ready: &[RawFd]) -> bool {
-        let ready = self.outputs.iter().map(|output| output.interest().0).filter(|fd| ready.contains(fd));
-        ready.into_iter().any(|fd| waiting_bytes(fd) > FIRST_LINES_BYTES)
+    /// More than the first lines of a program were read from its pipes or wait in them.
+    pub(super) fn has_much_output(&self) -> bool {
+        let waiting: usize = self.outputs.iter().map(|output| waiting_bytes(output.pipe.as_raw_fd())).sum();
+        self.taken_bytes.saturating_add(waiting) > FIRST_LINES_BYTES
     }
 
-    /// Moves what is there from its pipes to its log. True when output was lost.
-    pub(super) fn serve_output(&mut self, ready: &[RawFd], now: Timestamp, buffers: &mut Buffers) -> bool {
+    /// Moves what is there from its pipes to its log, with so many reads of each. True when output was lost.
+    pub(super) fn serve_output(
+        &mut self,
+        ready: &[RawFd],
+        reads: usize,
+        now: Timestamp,
+        buffers: &mut Buffers,
+    ) -> bool {
         let lost = self.log.lost().bytes;
         let waited = self.log_look_at.is_some();
         if self.log_look_at.is_some_and(|at| now < at) {
@@ -453,7 +462,7 @@ impl Container {
             if !waited && !ready.contains(&output.pipe.as_raw_fd()) {
                 return true;
             }
-            match output.pump(log, Clock::wall(), buffers) {
+            match output.pump(log, reads, Clock::wall(), buffers) {
                 Pumped::Open(bytes) => {
                     taken += bytes;
                     true
@@ -462,6 +471,7 @@ impl Container {
             }
         });
         self.log_look_at = self.rest(taken, now);
+        self.taken_bytes = self.taken_bytes.saturating_add(taken);
         if taken > 0 {
             self.wrote_at = Some(now);
         }
@@ -527,9 +537,9 @@ impl Output {
         self.screen.is_none() || matches!(poll(&mut watched, PollTimeout::ZERO), Ok(1))
     }
 
-    fn pump(&mut self, log: &mut Writer, now: Timestamp, buffers: &mut Buffers) -> Pumped {
+    fn pump(&mut self, log: &mut Writer, reads: usize, now: Timestamp, buffers: &mut Buffers) -> Pumped {
         let mut taken = 0;
-        for _ in 0..READS_PER_TURN {
+        for _ in 0..reads {
             match self.take(log, now, buffers) {
                 Taken::Bytes(count) => {
                     taken += count;

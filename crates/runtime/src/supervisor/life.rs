@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use task_lifecycle::{Action, ContainerRules, Event, TaskRun};
 
 use super::clock::Clock;
-use super::container::{Buffers, Container, Outcome, Surroundings};
+use super::container::{Buffers, Container, Outcome, READS_PER_TURN, Surroundings};
 use super::execution::{Around, Executions};
 use super::health::{self, Checks};
 use super::journal::{Journal, chain};
@@ -407,7 +407,7 @@ impl Life {
         if ready.contains(&self.process.signals.as_raw_fd()) {
             self.serve_signals();
         }
-        if self.reserve_at.is_some() && self.containers.iter().any(|container| container.has_much_output(&ready)) {
+        if self.reserve_at.is_some() && self.containers.iter().any(|container| container.has_much_output()) {
             self.take_reserve();
         }
         self.serve_output(&ready);
@@ -518,9 +518,11 @@ impl Life {
 
     fn serve_output(&mut self, ready: &[RawFd]) {
         let now = self.clock.now();
+        // Without room for the last status no turn may fill the disk.
+        let reads = if self.reserve_at.is_some() { 1 } else { READS_PER_TURN };
         let mut lost = false;
         for container in &mut self.containers {
-            lost |= container.serve_output(ready, now, &mut self.buffers);
+            lost |= container.serve_output(ready, reads, now, &mut self.buffers);
         }
         if lost && self.tell_lost_output_at.is_none() {
             self.tell_lost_output_at = Some(now.plus_ms(LOST_OUTPUT_MS));

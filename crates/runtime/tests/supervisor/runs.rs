@@ -173,9 +173,19 @@ fn a_task_is_found_by_id_prefix_and_family_and_removed_when_it_has_stopped() {
 
 #[test]
 fn a_full_disk_ends_no_task_and_loses_no_ending() {
+    fills_its_disk("yes filled | head -c 3000000");
+}
+
+/// What follows a little output is read a moment later, from a pipe that is not polled meanwhile.
+#[test]
+fn nor_does_a_disk_that_is_filled_after_a_few_lines() {
+    fills_its_disk("for line in 1 2 3 4 5 6 7 8; do echo $line; done; yes filled | head -c 3000000");
+}
+
+fn fills_its_disk(write: &str) {
     let host = Host::new();
-    let script = "trap 'exit 5' TERM; yes filled | head -c 3000000; sleep 600 & wait";
-    let task = host.script(1, script);
+    let script = format!("trap 'exit 5' TERM; {write}; sleep 600 & wait");
+    let task = host.script(1, &script);
     host.start_on_small_disk("400k", &task);
     // A container may write before its supervisor has heard that it runs.
     let full = host.until(&task, |status| {
