@@ -5,11 +5,15 @@ mod own;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use control_plane::Settings;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use runtime::memory;
 use runtime::task_dir::Roots;
+use server::control::Published;
 use server::daemon::{self, Daemon};
 use server::events::sink;
 use server::tls::Given;
@@ -28,6 +32,8 @@ const ACCOUNT_ID: &str = "123456789012";
 /// Requests are answered by these; the control loop has a thread of its own.
 const WORKERS: usize = 2;
 const SECOND_MS: u64 = 1_000;
+/// So long after the last change nobody is expected to come soon.
+const QUIET: Duration = Duration::from_secs(3);
 /// Descriptors for the API's connections and for what the container instance does; containers have limits of their own.
 const DESCRIPTORS: u64 = 16_384;
 
@@ -117,6 +123,7 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
 async fn serve(options: &daemon::Options, instance: Option<Prepared>, own: Option<&Own>) -> Result<(), Failure> {
     let daemon = daemon::open(options).await.map_err(|error| advice(error, options))?;
     let (until, connector, ready, told) = (end(own)?, daemon.connector(), daemon.ready(), told(&daemon, options));
+    tokio::spawn(give_back_memory(daemon.published()));
     let mut running = tokio::spawn(daemon.run(until));
     let refused = async {
         match instance {
@@ -132,6 +139,16 @@ async fn serve(options: &daemon::Options, instance: Option<Prepared>, own: Optio
     }
     eprint!("{told}");
     ended_as(running.await)
+}
+
+/// What the start and each round of changes needed of the program's code is not what waiting needs.
+async fn give_back_memory(published: Arc<Published>) {
+    loop {
+        published.quiet(QUIET).await;
+        if let Err(cause) = memory::shed() {
+            tracing::debug!(%cause, "no memory given back");
+        }
+    }
 }
 
 fn ended_as(ended: Result<Result<(), daemon::Error>, tokio::task::JoinError>) -> Result<(), Failure> {

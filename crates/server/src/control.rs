@@ -15,7 +15,8 @@ use control_plane::answer::is_read;
 use control_plane::{Caller, Changes, Input, State, reconcile, step};
 use ecs::Timestamp;
 use ecs::operations::{ApiError, ErrorCode, Operation, Reply};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 
 use crate::metrics::Metrics;
 use crate::store::{self, Store};
@@ -46,15 +47,26 @@ struct Turn {
 
 /// The newest durable state.
 #[derive(Debug, Default)]
-pub struct Published(RwLock<Arc<State>>);
+pub struct Published {
+    state: RwLock<Arc<State>>,
+    /// For one who waits.
+    changed: Notify,
+}
 
 impl Published {
     pub fn snapshot(&self) -> Arc<State> {
-        Arc::clone(&self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
+        Arc::clone(&self.state.read().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 
     fn publish(&self, state: Arc<State>) {
-        *self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = state;
+        *self.state.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = state;
+        self.changed.notify_one();
+    }
+
+    /// Returns when nothing has changed for `pause` since the last change that was not waited for. Only one may wait.
+    pub async fn quiet(&self, pause: Duration) {
+        self.changed.notified().await;
+        while timeout(pause, self.changed.notified()).await.is_ok() {}
     }
 }
 
@@ -77,6 +89,10 @@ pub struct Handle {
 impl Handle {
     pub fn snapshot(&self) -> Arc<State> {
         self.published.snapshot()
+    }
+
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published)
     }
 
     /// A read is answered at once from the published state, everything else when it is durable.

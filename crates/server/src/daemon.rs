@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::io::DuplexStream;
 use tokio::sync::{oneshot, watch};
 
-use crate::control::{self, Watch};
+use crate::control::{self, Published, Watch};
 use crate::events::{Events, sink};
 use crate::http::{self, Front, Listeners};
 use crate::keys::{self, RootKey};
@@ -202,6 +202,10 @@ impl Daemon {
                 std::future::pending().await
             }
         }
+    }
+
+    pub fn published(&self) -> Arc<Published> {
+        self.front.control.published()
     }
 
     /// A connection of the agent of this very process: its end.
