@@ -1,7 +1,7 @@
 //! Changes in the making. Each is seen by those after it, and instances whose assignment comes out different have the
 //! generation that says so in the same changes.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use agent_protocol::session::Generation;
 use ecs::{ContainerInstanceId, TaskId};
@@ -14,12 +14,20 @@ pub(crate) struct Draft {
     /// As it is with the changes so far.
     state: State,
     changes: Changes,
-    reassigned: BTreeSet<ContainerInstanceId>,
+    reassigned: BTreeMap<ContainerInstanceId, News>,
+}
+
+/// What a change of its assignment is to an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum News {
+    /// It has told so itself.
+    Known,
+    Pressing,
 }
 
 impl Draft {
     pub(crate) fn new(state: &State) -> Draft {
-        Draft { state: state.clone(), changes: Changes::default(), reassigned: BTreeSet::new() }
+        Draft { state: state.clone(), changes: Changes::default(), reassigned: BTreeMap::new() }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -35,13 +43,22 @@ impl Draft {
     }
 
     /// A task, new or changed. Its `assigned_in` is made right here.
-    pub(crate) fn put_task(&mut self, mut task: TaskRecord) {
+    pub(crate) fn put_task(&mut self, task: TaskRecord) {
+        self.put_ordered(task, News::Pressing);
+    }
+
+    /// A task as its own instance tells of it: what comes out different in the assignment is what the instance has done.
+    pub(crate) fn put_reported_task(&mut self, task: TaskRecord) {
+        self.put_ordered(task, News::Known);
+    }
+
+    fn put_ordered(&mut self, mut task: TaskRecord, news: News) {
         let before = self.state.tasks.get(&task.id).cloned();
         let was = before.as_ref().and_then(|before| order(before));
         let instance = order(&task).map(|order| order.instance.clone());
         if was != order(&task) {
-            self.reassigned.extend(was.map(|order| order.instance.clone()));
-            self.reassigned.extend(instance.clone());
+            let involved = was.map(|order| order.instance.clone()).into_iter().chain(instance.clone());
+            involved.for_each(|instance| self.note(instance, news));
         }
         let moved = before.is_none_or(|before| before.instance != task.instance);
         if moved && let Some(instance) = instance.and_then(|instance| self.state.instances.get(&instance)) {
@@ -52,14 +69,23 @@ impl Draft {
 
     /// An instance has a new assignment even if it has the same tasks.
     pub(crate) fn reassign(&mut self, instance: &ContainerInstanceId) {
-        self.reassigned.insert(instance.clone());
+        self.note(instance.clone(), News::Pressing);
+    }
+
+    fn note(&mut self, instance: ContainerInstanceId, news: News) {
+        let noted = self.reassigned.entry(instance).or_insert(news);
+        *noted = news.max(*noted);
     }
 
     pub(crate) fn finish(mut self) -> Changes {
-        for id in std::mem::take(&mut self.reassigned) {
+        for (id, news) in std::mem::take(&mut self.reassigned) {
             let Some(instance) = self.state.instances.get(&id) else { continue };
             let mut instance: ContainerInstance = (**instance).clone();
             instance.assigned = next(&self.state, instance.assigned);
+            match news {
+                News::Pressing => instance.pressing = instance.assigned,
+                News::Known => {}
+            }
             // What is free on it has changed, or who it is: both make an event.
             instance.version += 1;
             self.put(Record::Instance(Box::new(instance)));

@@ -150,6 +150,7 @@ fn registered(
         tags: known.map_or_else(|| hello.tags.clone(), |known| known.tags.clone()),
         version: known.map_or(0, |known| known.version),
         assigned: known.map(|known| known.assigned).unwrap_or_default().max(hello.written),
+        pressing: known.map(|known| known.pressing).unwrap_or_default(),
         written: hello.written,
         inactive_since: None,
     }
@@ -182,7 +183,7 @@ pub fn observed(
     for report in tasks.iter().filter(known) {
         let Some(task) = draft.state().tasks.get(&report.id) else { continue };
         if let Some(changed) = merged(task, &report.task, now) {
-            draft.put_task(changed);
+            draft.put_reported_task(changed);
         }
     }
     for task in missing {

@@ -122,6 +122,9 @@ pub struct ContainerInstance {
     pub version: u64,
     /// Grows with each change of what it is assigned.
     pub assigned: Generation,
+    /// The newest of those changes that the instance has not told of itself: up to here it has to hear at once.
+    #[serde(default)]
+    pub pressing: Generation,
     /// The last assignment that it had written down when it came.
     #[serde(default)]
     pub written: Generation,

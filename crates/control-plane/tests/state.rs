@@ -40,6 +40,7 @@ fn instance(number: u8, status: InstanceStatus, connected: bool) -> ContainerIns
         tags: Vec::new(),
         version: 1,
         assigned: Default::default(),
+        pressing: Default::default(),
         written: Default::default(),
         inactive_since: (status == InstanceStatus::Inactive && connected).then_some(Timestamp::from_epoch_ms(9)),
     }

@@ -2,7 +2,9 @@
 //!
 //! Of two connections that say to be the same instance the newer one counts, and the older one is closed: a host that lost
 //! its network comes back before anybody here has noticed that it had gone. A session sends the whole assignment when it
-//! begins and whenever a commit has changed it; several changes during one write are one assignment.
+//! begins and whenever a commit has changed it; several changes during one write are one assignment. What the instance has
+//! told itself, as that a task of its own has ended, is not worth a message, which it would have to write down: that goes
+//! with the next one, or a little later.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -24,6 +26,8 @@ use crate::{control, dice, frames};
 
 /// From a connection's begin to its Hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
+/// How long an instance is not sent what it has told itself, if nothing else comes.
+const KNOWN_LATER: Duration = Duration::from_secs(1);
 /// Nobody is known to be an instance before it has said this much.
 const MAX_HELLO_BYTES: usize = 1 << 20;
 const HEARTBEAT_EVERY: Duration = Duration::from_millis(HEARTBEAT_EVERY_MS);
@@ -75,9 +79,18 @@ pub enum ExecEvent {
     Ended(i32),
 }
 
+/// Rings for whoever writes to an instance.
+#[derive(Default)]
+struct Bells {
+    /// For what it is to do.
+    now: Notify,
+    /// For what it has told itself.
+    later: Notify,
+}
+
 struct Connection {
     number: u64,
-    bell: Arc<Notify>,
+    bells: Arc<Bells>,
     replaced: Arc<Notify>,
     outgoing: mpsc::Sender<ToInstance>,
 }
@@ -171,7 +184,7 @@ impl Sessions {
         peer: &Peer,
     ) -> End {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
-        let (number, bell, replaced) = self.enter(&instance, outgoing.clone());
+        let (number, bells, replaced) = self.enter(&instance, outgoing.clone());
         let _counted = Gauge::count(&self.metrics.agents);
         let written = hello.written;
         let cluster = hello.cluster.clone();
@@ -184,7 +197,7 @@ impl Sessions {
                 tracing::info!(%instance, cluster, "a container instance is connected");
                 self.tell_own(peer, true);
                 let sent = Generation::default();
-                let send = Sender { sessions: self, instance: &instance, peer, bell: &bell, sent };
+                let send = Sender { sessions: self, instance: &instance, peer, bells: &bells, sent };
                 let welcome = ToInstance::Welcome { instance: instance.clone(), cluster };
                 tokio::select! {
                     end = self.listen(&instance, number, &mut reader, &outgoing, peer) => end,
@@ -220,16 +233,16 @@ impl Sessions {
         &self,
         instance: &ContainerInstanceId,
         outgoing: mpsc::Sender<ToInstance>,
-    ) -> (u64, Arc<Notify>, Arc<Notify>) {
+    ) -> (u64, Arc<Bells>, Arc<Notify>) {
         let mut known = self.known();
         known.next_number += 1;
         let number = known.next_number;
-        let (bell, replaced) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let connection = Connection { number, bell: Arc::clone(&bell), replaced: Arc::clone(&replaced), outgoing };
+        let (bells, replaced) = (Arc::new(Bells::default()), Arc::new(Notify::new()));
+        let connection = Connection { number, bells: Arc::clone(&bells), replaced: Arc::clone(&replaced), outgoing };
         if let Some(older) = known.connections.insert(instance.clone(), connection) {
             older.replaced.notify_one();
         }
-        (number, bell, replaced)
+        (number, bells, replaced)
     }
 
     /// `Left` is in the queue before a newer connection can put its `Arrived` there.
@@ -353,12 +366,12 @@ impl Sessions {
                 connection.replaced.notify_one();
                 continue;
             }
-            let assigned = before.instances.get(&instance.id).map(|before| before.assigned);
-            if assigned == Some(instance.assigned) {
-                continue;
-            }
-            if let Some(connection) = known.connections.get(&instance.id) {
-                connection.bell.notify_one();
+            let Some(connection) = known.connections.get(&instance.id) else { continue };
+            let before = before.instances.get(&instance.id);
+            if before.map(|before| before.pressing) != Some(instance.pressing) {
+                connection.bells.now.notify_one();
+            } else if before.map(|before| before.assigned) != Some(instance.assigned) {
+                connection.bells.later.notify_one();
             }
         }
     }
@@ -369,7 +382,7 @@ struct Sender<'a> {
     sessions: &'a Sessions,
     instance: &'a ContainerInstanceId,
     peer: &'a Peer,
-    bell: &'a Notify,
+    bells: &'a Bells,
     sent: Generation,
 }
 
@@ -384,22 +397,27 @@ impl Sender<'_> {
         tracing::debug!(instance = %self.instance, epoch = written.epoch, generation = written.generation, "it knows");
         let mut next = Some(welcome);
         let mut assignment_is_due = true;
+        let mut later: Option<Instant> = None;
         loop {
             if let Some(message) = next.take()
                 && let Err(end) = send(writer, &message).await
             {
                 return end;
             }
-            if assignment_is_due && let Err(end) = self.assignment(writer).await {
-                return end;
+            if std::mem::take(&mut assignment_is_due) {
+                later = None;
+                if let Err(end) = self.assignment(writer).await {
+                    return end;
+                }
             }
-            assignment_is_due = false;
             let ask = match self.peer {
                 Peer::Own | Peer::Local => None,
                 Peer::Instance(_) | Peer::Invited => Some(Instant::now() + HEARTBEAT_EVERY),
             };
             tokio::select! {
-                () = self.bell.notified() => assignment_is_due = true,
+                () = self.bells.now.notified() => assignment_is_due = true,
+                () = self.bells.later.notified() => later = later.or_else(|| Some(Instant::now() + KNOWN_LATER)),
+                () = at(later) => assignment_is_due = true,
                 message = messages.recv() => match message {
                     Some(message) => next = Some(message),
                     None => return End::Control(control::Ended),

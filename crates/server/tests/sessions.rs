@@ -4,7 +4,7 @@ mod support;
 #[path = "support/agent.rs"]
 mod support_agent;
 
-use agent_protocol::session::{FromInstance, Generation, ToInstance};
+use agent_protocol::session::{FromInstance, Generation, TaskReport, ToInstance};
 use ecs::ContainerInstanceId;
 use serde_json::{Value, json};
 use support::Rig;
@@ -148,4 +148,22 @@ async fn many_changes_are_few_assignments() {
         assert!(tasks > last, "no assignment comes twice");
         last = tasks;
     }
+}
+
+#[tokio::test]
+async fn an_instance_hears_some_time_that_nobody_asks_for_a_task_that_it_has_ended() {
+    let rig = Rig::start().await;
+    let mut agent: Agent = connect(&rig, None).await;
+    agent.welcome().await;
+    let mut task = run_task(&rig).await;
+    let assignment = agent.assignment().await;
+    let ended = json!({"lastStatus": "STOPPED", "desiredStatus": "STOPPED", "version": 2});
+    task.as_object_mut().expect("a task").extend(ended.as_object().expect("members").clone());
+    let report = TaskReport {
+        id: assignment.tasks[0].id.clone(),
+        task: Box::new(serde_json::from_value(task).expect("a task")),
+    };
+    agent.say(&FromInstance::Report { whole: false, tasks: vec![report] }).await;
+    let without = agent.assignment().await;
+    assert!(without.tasks.is_empty() && without.generation > assignment.generation);
 }

@@ -71,6 +71,7 @@ pub fn register(
         tags: known.as_ref().map_or(tags, |known| known.tags.clone()),
         version: known.as_ref().map_or(0, |known| known.version + 1),
         assigned: known.as_ref().map(|known| known.assigned).unwrap_or_default(),
+        pressing: known.as_ref().map(|known| known.pressing).unwrap_or_default(),
         written: known.as_ref().map(|known| known.written).unwrap_or_default(),
         inactive_since: None,
     };

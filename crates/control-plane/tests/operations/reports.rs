@@ -75,6 +75,31 @@ fn a_report_is_what_is_described_and_an_older_one_nothing() {
 }
 
 /// What an instance says of a task while it begins: that it has it, that it pulls, which interface the task has.
+/// Its assignment is another one each time, but only what others decide has to be sent to it at once.
+#[test]
+fn what_an_instance_does_by_itself_is_no_pressing_news_for_it() {
+    let (mut world, task) = world();
+    let generations = |world: &World| {
+        let instance = &world.state.instances[&task.instance];
+        (instance.assigned.generation, instance.pressing.generation)
+    };
+    let (placed, pressing) = generations(&world);
+    assert_eq!(placed, pressing, "it does not know of a new task");
+    let ending = json!({"lastStatus": "DEPROVISIONING", "desiredStatus": "STOPPED", "version": 4});
+    observed(&mut world, &task, ending, json!({"lastStatus": "STOPPED", "exitCode": 0}));
+    assert_eq!(generations(&world), (placed + 1, pressing));
+    let stopped = json!({"lastStatus": "STOPPED", "desiredStatus": "STOPPED", "version": 5});
+    observed(&mut world, &task, stopped, json!({"lastStatus": "STOPPED", "exitCode": 0}));
+    assert_eq!(generations(&world), (placed + 2, pressing));
+    world.call("RunTask", json!({"taskDefinition": "web"}));
+    assert_eq!(generations(&world), (placed + 3, placed + 3));
+    // Whoever does not name a task any more has not stopped it by that.
+    world.input(Input::Observed { instance: task.instance.clone(), whole: true, tasks: Vec::new() });
+    let arn = world.call("ListTasks", json!({}))["taskArns"][0].as_str().expect("an ARN").to_owned();
+    world.call("StopTask", json!({"task": arn}));
+    assert_eq!(generations(&world), (placed + 4, placed + 4));
+}
+
 #[test]
 fn what_is_no_change_of_a_state_makes_no_event() {
     let (mut world, task) = world();
