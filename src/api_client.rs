@@ -122,8 +122,18 @@ impl Api {
     }
 
     /// An answer that comes bit by bit.
-    pub(crate) fn stream(&self, path: &str) -> Result<impl Read + use<>, Failure> {
-        let stream = self.send(&Exchange { method: "GET", path, headers: &[], body: b"" }, None)?;
+    pub(crate) fn stream(&self, path: &str) -> Result<impl Read + Send + use<>, Failure> {
+        self.bit_by_bit(&Exchange { method: "GET", path, headers: &[], body: b"" })
+    }
+
+    /// The same of a question with a body.
+    pub(crate) fn own_stream(&self, path: &str, body: &Value) -> Result<impl Read + Send + use<>, Failure> {
+        let headers = [("content-type", JSON)];
+        self.bit_by_bit(&Exchange { method: "POST", path, headers: &headers, body: body.to_string().as_bytes() })
+    }
+
+    fn bit_by_bit(&self, exchange: &Exchange<'_>) -> Result<impl Read + Send + use<>, Failure> {
+        let stream = self.send(exchange, None)?;
         let (status, mut answer) = http::answer(stream)?;
         if status == http::OK {
             return Ok(answer);

@@ -121,6 +121,39 @@ pub(crate) fn reach(options: &Options, scope: &Scope, wanted: &str) -> Result<Re
     }
 }
 
+/// The task that `wanted` means, running or stopped, on this host or on another one of the cluster that has had it.
+pub(crate) fn wherever(options: &Options, scope: &Scope, wanted: &str) -> Result<Reach, Failure> {
+    if scope.cluster.is_none() && scope.endpoint.endpoint.is_none() {
+        match task_dir::find(&options.roots()?, wanted) {
+            Err(FindError::NotFound { .. }) => {}
+            // A task of this host needs no daemon.
+            found => return Ok(Reach::Here(Box::new(found?))),
+        }
+    }
+    match known(options, scope, wanted)? {
+        Known::Here(task) | Known::InCluster { here: Some(task), .. } => Ok(Reach::Here(task)),
+        Known::InCluster { api, described, here: None } => match described.task.last_status {
+            LastStatus::Running
+            | LastStatus::Deactivating
+            | LastStatus::Stopping
+            | LastStatus::Deprovisioning
+            | LastStatus::Stopped
+                if described.task.container_instance_arn.is_some() =>
+            {
+                Ok(Reach::There { api, described })
+            }
+            LastStatus::Provisioning
+            | LastStatus::Pending
+            | LastStatus::Activating
+            | LastStatus::Running
+            | LastStatus::Deactivating
+            | LastStatus::Stopping
+            | LastStatus::Deprovisioning
+            | LastStatus::Stopped => Err(out_of_reach(&described, cluster::ask_host_of(&api, &described)?.as_deref())),
+        },
+    }
+}
+
 /// The task that `wanted` means, which has not stopped.
 pub(crate) fn running(options: &Options, wanted: &str) -> Result<Task, Failure> {
     not_stopped(here(options, wanted).doing("no such task")?, wanted)

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::serve::Served;
 use crate::support::netns::{self, LAN_ADDRESS_OF_HOST};
-use crate::support::{Host, PATIENCE, Running, definition};
+use crate::support::{Host, PATIENCE, Running, definition, process, wait_for};
 
 /// The screen of `coracle status`.
 const COLUMNS: usize = 80;
@@ -236,31 +236,57 @@ fn the_api_of_another_host_is_asked_with_a_signature_over_tls() {
     end(served, host);
 }
 
+/// A daemon, and another host that is a container instance of it.
+struct Two {
+    host: Host,
+    further: Host,
+    served: Served,
+    agent: Running,
+    /// The further one's ARN.
+    instance: String,
+}
+
+impl Two {
+    fn start() -> Self {
+        let (host, further) = (Host::new(), Host::new());
+        netns::cable(&host.namespace, &further.namespace);
+        further.import_probe();
+        let served = Served::start_with(&host, &["--listen", &listen()]);
+        let invitation = served.post("/join-tokens", "", "");
+        let text = |name: &str| invitation[name].as_str().unwrap_or_else(|| panic!("no {name}: {invitation}"));
+        let authority = further.file("ca.pem", text("certificateAuthority"));
+        let authority = authority.to_str().expect("a path of a test");
+        let agent = Two::agent(&further, &["--join", text("token"), "--ca", authority]);
+        let there = served.ask("ListContainerInstances", &json!({"filter": "attribute:deck == lower"}));
+        let instance =
+            there["containerInstanceArns"][0].as_str().unwrap_or_else(|| panic!("nobody: {there}")).to_owned();
+        Self { host, further, served, agent, instance }
+    }
+
+    fn agent(further: &Host, words: &[&str]) -> Running {
+        let mut command = further.command([&["-v", "agent", "--server", &listen()], words].concat());
+        command.env("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached").env("ECS_INSTANCE_ATTRIBUTES", r#"{"deck": "lower"}"#);
+        let agent = Running::start(&mut command);
+        agent.wait_for_errors("connected to the control plane");
+        agent
+    }
+}
+
+fn listen() -> String {
+    format!("{LAN_ADDRESS_OF_HOST}:4870")
+}
+
 #[test]
 fn a_task_of_another_host_is_listed_and_stopped_from_here_and_looked_into_there() {
-    let (host, further) = (Host::new(), Host::new());
-    netns::cable(&host.namespace, &further.namespace);
-    further.import_probe();
-    let listen = format!("{LAN_ADDRESS_OF_HOST}:4870");
-    let served = Served::start_with(&host, &["--listen", &listen]);
-    let invitation = served.post("/join-tokens", "", "");
-    let text = |name: &str| invitation[name].as_str().unwrap_or_else(|| panic!("no {name}: {invitation}")).to_owned();
-    let authority = further.file("ca.pem", text("certificateAuthority"));
-    let mut agent = further.command(["-v", "agent", "--server", &listen, "--join", &text("token"), "--ca"]);
-    agent.arg(authority).env("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached");
-    let agent = Running::start(agent.env("ECS_INSTANCE_ATTRIBUTES", r#"{"deck": "lower"}"#));
-    agent.wait_for_errors("connected to the control plane");
-    let there = served.ask("ListContainerInstances", &json!({"filter": "attribute:deck == lower"}));
+    let Two { host, further, served, agent, instance } = Two::start();
     served.ask("RegisterTaskDefinition", &waits("far"));
-    let on = &there["containerInstanceArns"];
-    let request = json!({"taskDefinition": "far", "containerInstances": on, "enableExecuteCommand": true});
+    let request = json!({"taskDefinition": "far", "containerInstances": [instance], "enableExecuteCommand": true});
     let started = served.ask("StartTask", &request);
     let arn = started["tasks"][0]["taskArn"].as_str().unwrap_or_else(|| panic!("no task: {started}")).to_owned();
     served.described(&arn, "RUNNING");
     host.coracle(["ps"]).ok().prints(&[&id(&arn)[..12], "far:1", "RUNNING"]);
     let inspected = host.inspect("far");
     assert!(inspected["taskArn"] == json!(arn) && inspected.get("coracle").is_none(), "{inspected}");
-    host.coracle(["logs", "far"]).refused(&["is on host", "there"]);
     // A command's terminal is carried there: by the socket, and over TLS from a host without a daemon.
     let exec = |words: &[&str]| host.coracle(["exec", "far", "--"].iter().chain(words));
     exec(&["/bin/probe", "exit", "9"]).expect_code(9);
@@ -277,6 +303,107 @@ fn a_task_of_another_host_is_listed_and_stopped_from_here_and_looked_into_there(
     typing.wait().expect_code(130);
     host.coracle(["stop", "far"]).ok();
     assert_eq!(served.ask("DescribeTasks", &json!({"tasks": [arn]}))["tasks"][0]["lastStatus"], "STOPPED");
+    for process in [agent, served.daemon] {
+        process.signal(libc::SIGTERM);
+        process.wait().ok();
+    }
+    further.finish();
+    host.finish();
+}
+
+/// Numbered lines of a hundred bytes: more than an instance may send ahead of its reader.
+const FLOOD_LINES: usize = 20_000;
+
+/// What waits for its stop in one container, bytes of all kinds on both streams of another, and much in a third.
+fn writers() -> Value {
+    let beside = json!({"essential": false});
+    let mut definition = definition::bridge_task(&[
+        definition::container("main", &["say-signals", "7"], &json!({"stopTimeout": 20})),
+        definition::container("odd", &["bytes", "\\xff\\x00ahoy\\n", "stderr", "wr\\xc3ong\\n\\nlast"], &beside),
+        definition::container("much", &["flood", &FLOOD_LINES.to_string()], &beside),
+    ]);
+    definition["family"] = json!("far");
+    definition
+}
+
+/// A command that goes on, and has printed so much.
+fn shows(host: &Host, words: &[&str], text: &str) -> Running {
+    let started = host.start(words);
+    started.wait_for_output(text);
+    started
+}
+
+/// The threads that read logs for others in a process.
+fn readers(agent: &Running) -> usize {
+    let threads = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("it runs");
+    let names = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok());
+    names.filter(|name| name.trim_end() == "logs").count()
+}
+
+#[test]
+fn what_a_task_of_another_host_wrote_is_read_from_here() {
+    let Two { host, further, served, agent, instance } = Two::start();
+    served.ask("RegisterTaskDefinition", &writers());
+    let started = served.ask("StartTask", &json!({"taskDefinition": "far", "containerInstances": [instance]}));
+    let arn = started["tasks"][0]["taskArn"].as_str().unwrap_or_else(|| panic!("no task: {started}")).to_owned();
+    served.described(&arn, "RUNNING");
+    let waiting = shows(&host, &["logs", "--follow", "--container", "main", "far"], "waiting");
+    wait_for("what ends to have ended", || {
+        let task = served.described(&arn, "RUNNING");
+        let ended = |name| definition::the_container(&task, name)["lastStatus"] == "STOPPED";
+        (ended("odd") && ended("much")).then_some(())
+    });
+    // Byte by byte as on the task's own host, whatever is asked for.
+    let same = |words: &[&str]| {
+        let read = |host: &Host| host.command([&["logs"], words].concat()).output().expect("it runs");
+        let (here, there) = (read(&host), read(&further));
+        assert!(here == there && here.status.success(), "{words:?}: {}", String::from_utf8_lossy(&here.stderr));
+    };
+    for words in [
+        &["far"][..],
+        &["--container", "odd", "far"],
+        &["--container", "odd", "--output", "json", "far"],
+        &["--timestamps", "--tail", "7", "far"],
+        &["--since", "1h", "--tail", "3", "--container", "main", "--container", "much", "--output", "json", "far"],
+        &["--until", "2020-01-01T00:00:00Z", "far"],
+    ] {
+        same(words);
+    }
+    let odd = host.command(["logs", "--container", "odd", "far"]).output().expect("it runs");
+    assert_eq!((odd.stdout.as_slice(), odd.stderr.as_slice()), (&b"\xff\0ahoy\n"[..], &b"wr\xc3ong\n\nlast"[..]));
+    let much = host.coracle(["logs", "--container", "much", id(&arn)]).ok();
+    assert_eq!(much.stdout.lines().count(), FLOOD_LINES);
+    host.coracle(["logs", "--container", "nobody", "far"]).refused(&["on host", "no container nobody", "main"]);
+    // Over TLS, from a host without a daemon.
+    let key = host.coracle(["credentials", "--output", "json"]).ok().json();
+    let text = |name: &str| key[name].as_str().unwrap_or_else(|| panic!("no {name}: {key}")).to_owned();
+    let mut command = further.command(["logs", "--endpoint", &text("EndpointUrl"), "--container", "main", "far"]);
+    let elsewhere = further.places.root.join("other");
+    command.env("CORACLE_DATA_DIR", &elsewhere).env("CORACLE_RUN_DIR", &elsewhere);
+    command.env("AWS_ACCESS_KEY_ID", text("AccessKeyId")).env("AWS_SECRET_ACCESS_KEY", text("SecretAccessKey"));
+    let authority = further.file("authority.pem", fs::read(text("CertificateAuthority")).expect("it is there"));
+    command.env("AWS_CA_BUNDLE", authority);
+    assert_eq!(Running::start(&mut command).wait().ok().stdout, "waiting\n");
+
+    // A reader that is killed leaves nothing behind.
+    let killed = shows(&host, &["logs", "--follow", "far"], "waiting");
+    assert_eq!(readers(&agent), 2);
+    process::kill(killed.pid());
+    wait_for("the killed reader's thread to have ended", || (readers(&agent) == 1).then_some(()));
+    // An instance that is lost is told of, and what it runs goes on.
+    process::kill(agent.pid());
+    waiting.wait().refused(&["reading the logs of task", "was lost"]);
+    host.coracle(["logs", "far"]).refused(&["is not connected"]);
+    drop(agent);
+    let agent = Two::agent(&further, &[]);
+    let to_the_end = shows(&host, &["logs", "--follow", "--container", "main", "far"], "waiting");
+    host.coracle(["stop", "far"]).ok();
+    assert_eq!(to_the_end.wait().ok().stdout, "waiting\nsignal 15 .\n");
+    wait_for("the last thread to have ended", || (readers(&agent) == 0).then_some(()));
+    same(&["--follow", "far"]);
+    same(&["--follow", "--output", "json", "far"]);
+    wait_for("the task to be removable", || (further.coracle(["rm", id(&arn)]).code() == 0).then_some(()));
+    host.coracle(["logs", id(&arn)]).refused(&["has nothing of task"]);
     for process in [agent, served.daemon] {
         process.signal(libc::SIGTERM);
         process.wait().ok();

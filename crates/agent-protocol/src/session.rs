@@ -15,6 +15,8 @@ use ecs::task_definition::{Tag, TaskDefinition};
 use ecs::{ContainerInstanceId, ContainerName, TaskId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::logs;
+
 /// Of these messages. Members are only ever added, each with a default.
 pub const PROTOCOL: u32 = 1;
 /// Of one frame: an assignment of some thousand tasks.
@@ -63,6 +65,12 @@ pub enum FromInstance {
         session: String,
         exit_code: i32,
     },
+    /// What comes of `ReadLogs`.
+    #[serde(skip_deserializing)]
+    Logs {
+        session: String,
+        told: logs::Told,
+    },
 }
 
 impl Serialize for FromInstance {
@@ -78,10 +86,16 @@ impl<'de> Deserialize<'de> for FromInstance {
             whole: bool,
             tasks: Vec<TaskReport>,
         }
+        #[derive(Deserialize)]
+        struct Logs {
+            session: String,
+            told: logs::Told,
+        }
         let message = Tagged::read("say", from)?;
         match message.tag.as_str() {
             "hello" => message.members().map(FromInstance::Hello),
             "report" => message.members().map(|Report { whole, tasks }| FromInstance::Report { whole, tasks }),
+            "logs" => message.members().map(|Logs { session, told }| FromInstance::Logs { session, told }),
             _ => message.read_with(|text| FromInstance::deserialize(text)),
         }
     }
@@ -121,6 +135,18 @@ pub enum ToInstance {
     CloseExec {
         session: String,
     },
+    /// Only to an instance whose Hello says that it reads logs: an older one would not know what this is.
+    #[serde(skip_deserializing)]
+    ReadLogs(logs::ReadLogs),
+    /// One batch has been taken, and one more may be sent.
+    #[serde(rename_all = "camelCase")]
+    MoreLogs {
+        session: String,
+    },
+    #[serde(rename_all = "camelCase")]
+    CloseLogs {
+        session: String,
+    },
 }
 
 impl Serialize for ToInstance {
@@ -134,6 +160,7 @@ impl<'de> Deserialize<'de> for ToInstance {
         let message = Tagged::read("say", from)?;
         match message.tag.as_str() {
             "assignment" => message.members().map(ToInstance::Assignment),
+            "readLogs" => message.members().map(ToInstance::ReadLogs),
             _ => message.read_with(|text| ToInstance::deserialize(text)),
         }
     }
@@ -175,6 +202,9 @@ pub struct Hello {
     pub host_name: String,
     /// The last assignment that is written down there.
     pub written: Generation,
+    /// Whether it takes `ReadLogs`.
+    #[serde(default)]
+    pub reads_logs: bool,
 }
 
 /// Everything that is to run on one container instance.

@@ -19,6 +19,7 @@ pub mod host;
 pub mod instance;
 pub mod interface;
 mod links;
+pub mod logs;
 pub mod metadata_file;
 pub mod recovery;
 pub mod registries;

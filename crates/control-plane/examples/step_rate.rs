@@ -81,6 +81,7 @@ impl Plane {
                 tags: Vec::new(),
                 host_name: format!("host-{number}"),
                 written: Generation::default(),
+                reads_logs: true,
             };
             self.input(&Input::Arrived { instance: id, hello: Box::new(hello) });
         }

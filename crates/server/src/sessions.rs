@@ -6,6 +6,8 @@
 //! told itself, as that a task of its own has ended, is not worth a message, which it would have to write down: that goes
 //! with the next one, or a little later.
 
+mod logs;
+
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -23,6 +25,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::metrics::{Gauge, Metrics};
 use crate::{control, dice, frames};
+
+pub use logs::{CannotRead, LogReading};
 
 /// From a connection's begin to its Hello.
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -93,6 +97,7 @@ struct Connection {
     bells: Arc<Bells>,
     replaced: Arc<Notify>,
     outgoing: mpsc::Sender<ToInstance>,
+    reads_logs: bool,
 }
 
 struct Exec {
@@ -105,6 +110,15 @@ struct Known {
     connections: HashMap<ContainerInstanceId, Connection>,
     next_number: u64,
     execs: HashMap<String, Exec>,
+    logs: HashMap<String, logs::Reader>,
+}
+
+impl Known {
+    /// What was opened on an instance's connection ends with it.
+    fn end_open(&mut self, instance: &ContainerInstanceId) {
+        self.execs.retain(|_, exec| exec.instance != *instance);
+        self.logs.retain(|_, reader| reader.instance != *instance);
+    }
 }
 
 /// Everybody who is connected. Clones are alike.
@@ -184,7 +198,7 @@ impl Sessions {
         peer: &Peer,
     ) -> End {
         let (outgoing, messages) = mpsc::channel(OUTGOING);
-        let (number, bells, replaced) = self.enter(&instance, outgoing.clone());
+        let (number, bells, replaced) = self.enter(&instance, &hello, outgoing.clone());
         let _counted = Gauge::count(&self.metrics.agents);
         let written = hello.written;
         let cluster = hello.cluster.clone();
@@ -232,15 +246,23 @@ impl Sessions {
     fn enter(
         &self,
         instance: &ContainerInstanceId,
+        hello: &Hello,
         outgoing: mpsc::Sender<ToInstance>,
     ) -> (u64, Arc<Bells>, Arc<Notify>) {
         let mut known = self.known();
         known.next_number += 1;
         let number = known.next_number;
         let (bells, replaced) = (Arc::new(Bells::default()), Arc::new(Notify::new()));
-        let connection = Connection { number, bells: Arc::clone(&bells), replaced: Arc::clone(&replaced), outgoing };
+        let connection = Connection {
+            number,
+            bells: Arc::clone(&bells),
+            replaced: Arc::clone(&replaced),
+            outgoing,
+            reads_logs: hello.reads_logs,
+        };
         if let Some(older) = known.connections.insert(instance.clone(), connection) {
             older.replaced.notify_one();
+            known.end_open(instance);
         }
         (number, bells, replaced)
     }
@@ -250,7 +272,7 @@ impl Sessions {
         let mut known = self.known();
         if known.connections.get(instance).is_some_and(|connection| connection.number == number) {
             known.connections.remove(instance);
-            known.execs.retain(|_, exec| exec.instance != *instance);
+            known.end_open(instance);
             self.control.mention_at_once(Input::Left { instance: instance.clone() });
         }
     }
@@ -315,6 +337,7 @@ impl Sessions {
             FromInstance::ExecEnded { session, exit_code } => {
                 self.exec(instance, &session, ExecEvent::Ended(exit_code));
             }
+            FromInstance::Logs { session, told } => self.logs_told(instance, session, told, outgoing),
         }
         Ok(())
     }

@@ -175,7 +175,10 @@ async fn listen(
             | ToInstance::OpenExec(_)
             | ToInstance::ExecInput { .. }
             | ToInstance::ExecResize { .. }
-            | ToInstance::CloseExec { .. } => {
+            | ToInstance::CloseExec { .. }
+            | ToInstance::ReadLogs(_)
+            | ToInstance::MoreLogs { .. }
+            | ToInstance::CloseLogs { .. } => {
                 heard.send(Heard::Message(Box::new(message))).await.ok();
             }
         }

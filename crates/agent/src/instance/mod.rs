@@ -18,6 +18,7 @@ mod exec;
 mod here;
 pub mod introspection;
 pub mod join;
+mod logs;
 pub mod reconcile;
 pub mod register;
 mod report;

@@ -228,6 +228,7 @@ pub fn hello(settings: &Settings) -> Result<Hello, FactsError> {
         tags: settings.tags.clone(),
         host_name: line("/proc/sys/kernel/hostname")?,
         written: Generation::default(),
+        reads_logs: true,
     })
 }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_protocol::logs::ReadLogs;
 use agent_protocol::session::{AssignedTask, Assignment, FromInstance, Generation, Hello, TaskReport, ToInstance};
 use agent_protocol::{TaskSpec, TaskStatus};
 use ecs::{ContainerInstanceId, TaskId};
@@ -22,6 +23,7 @@ use super::disk::{Disk, DiskError, Ended, Identity, Kept};
 use super::exec;
 use super::here::{self, Here};
 use super::introspection::Shown;
+use super::logs;
 use super::reconcile::{self, Standing, Step};
 use super::register::{self, FactsError, Settings};
 use super::report::Around;
@@ -101,6 +103,7 @@ struct Instance {
     released: BTreeMap<TaskId, Instant>,
     removals: BTreeSet<(Instant, TaskId)>,
     execs: exec::Sessions,
+    readings: logs::Readings,
     events: mpsc::Sender<Event>,
     outgoing: Option<mpsc::Sender<FromInstance>>,
     whole_report_is_due: bool,
@@ -196,6 +199,7 @@ fn adopted(
         released: BTreeMap::new(),
         removals: BTreeSet::new(),
         execs: exec::Sessions::default(),
+        readings: logs::Readings::default(),
         events,
         outgoing: None,
         whole_report_is_due: false,
@@ -267,6 +271,7 @@ impl Instance {
             Heard::Lost => {
                 self.outgoing = None;
                 self.execs.close_all();
+                self.readings.close_all();
             }
             Heard::Message(message) => match *message {
                 ToInstance::Assignment(assignment) => self.assign(assignment),
@@ -274,6 +279,9 @@ impl Instance {
                 ToInstance::ExecInput { session, bytes } => self.execs.input(&session, bytes),
                 ToInstance::ExecResize { session, rows, columns } => self.execs.resize(&session, rows, columns),
                 ToInstance::CloseExec { session } => self.execs.close(&session),
+                ToInstance::ReadLogs(asked) => self.read_logs(asked),
+                ToInstance::MoreLogs { session } => self.readings.more(&session),
+                ToInstance::CloseLogs { session } => self.readings.close(&session),
                 ToInstance::Welcome { .. }
                 | ToInstance::Refused { .. }
                 | ToInstance::StillThere
@@ -390,6 +398,11 @@ impl Instance {
                 exec::refuse(&outgoing, open.session, format!("task {} does not run here", open.task));
             }
         }
+    }
+
+    fn read_logs(&mut self, asked: ReadLogs) {
+        let Some(outgoing) = self.outgoing.clone() else { return };
+        self.readings.open(self.starter.host.roots.clone(), asked, outgoing);
     }
 
     fn has_to_tell(&self) -> bool {

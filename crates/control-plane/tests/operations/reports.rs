@@ -187,6 +187,7 @@ fn hello(world: &World, instance: &ContainerInstanceId, written: Generation) -> 
         tags: Vec::new(),
         host_name: known.host_name.clone(),
         written,
+        reads_logs: true,
     }
 }
 

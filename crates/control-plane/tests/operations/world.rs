@@ -107,6 +107,7 @@ impl World {
             tags: vec![Tag { key: "rack".to_owned(), value: "7".to_owned() }],
             host_name: format!("host-{number}"),
             written: Generation::default(),
+            reads_logs: true,
         };
         self.input(Input::Arrived { instance: id.clone(), hello: Box::new(hello) });
         id

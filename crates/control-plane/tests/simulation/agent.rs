@@ -95,6 +95,7 @@ impl Agent {
             tags: Vec::new(),
             host_name: format!("host-{}", self.name),
             written: self.disk.written,
+            reads_logs: true,
         }
     }
 
@@ -146,7 +147,10 @@ impl Agent {
             ToInstance::OpenExec(_)
             | ToInstance::ExecInput { .. }
             | ToInstance::ExecResize { .. }
-            | ToInstance::CloseExec { .. } => {}
+            | ToInstance::CloseExec { .. }
+            | ToInstance::ReadLogs(_)
+            | ToInstance::MoreLogs { .. }
+            | ToInstance::CloseLogs { .. } => {}
         }
     }
 

@@ -5,6 +5,7 @@
 //! | `POST /` | who signs (root at the unix socket) | an operation of Amazon ECS |
 //! | `GET /healthz`, `/readyz`, `/metrics` | anybody | |
 //! | `GET /events` | who signs | state changes as lines of JSON, as they happen |
+//! | `POST /logs` | who signs | what a task wrote, as lines of JSON |
 //! | `GET /agent` | a certificate or a token | `Upgrade: coracle-agent`: a container instance's session |
 //! | `POST /agent/join` | a token | a certificate for a new container instance |
 //! | `GET /data-channel/ID` | the session's own token | ECS Exec's websocket |
@@ -15,6 +16,7 @@ mod content;
 mod explain;
 mod guard;
 mod listen;
+mod logs;
 mod operation;
 mod routes;
 

@@ -7,6 +7,7 @@ use api::sigv4::{self, PathForm, Rules};
 use base64::Engine;
 use bytes::Bytes;
 use ecs::ContainerInstanceId;
+use http::request::Parts;
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue, UPGRADE};
 use hyper::{Method, Request, Response, StatusCode};
@@ -16,7 +17,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::operation::{self, Unread};
-use super::{Content, Door, Front, explain, guard};
+use super::{Content, Door, Front, explain, guard, logs};
 use crate::sessions::Peer;
 use crate::{backup, clock, dice, exec, join, tls};
 
@@ -30,7 +31,7 @@ const JOIN_BODY_BYTES: usize = 4_096;
 /// Lines of a response that its client has not taken yet.
 const LINES: usize = 64;
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
-const LINES_OF_JSON: &str = "application/x-ndjson";
+pub(super) const LINES_OF_JSON: &str = "application/x-ndjson";
 
 pub(super) async fn answer(front: &Arc<Front>, door: &Door, request: Request<Incoming>) -> Response<Content> {
     let (head, body) = request.into_parts();
@@ -46,6 +47,7 @@ pub(super) async fn answer(front: &Arc<Front>, door: &Door, request: Request<Inc
             with(StatusCode::OK, TEXT, Content::text(front.metrics.text(&front.control.snapshot())))
         }
         (&Method::GET, "/events") => events(front, door, request),
+        (&Method::POST, "/logs") => logs::logs(front, door, request).await,
         (&Method::GET, "/agent") => agent(front, door, request),
         (&Method::POST, "/agent/join") => agent_join(front, door, request).await,
         (&Method::POST, "/join-tokens") => join_token(front, door, request.uri().query().unwrap_or_default()),
@@ -85,14 +87,18 @@ pub(super) fn only_at_the_socket(door: &Door) -> Option<Response<Content>> {
     }
 }
 
+/// As an operation has to be, where the door asks for it.
+pub(super) fn is_signed(front: &Front, door: &Door, head: &Parts, body: &[u8]) -> Result<(), api::Refusal> {
+    let rules = Rules { services: &["ecs"], path: PathForm::Normalised };
+    operation::with_auth(front, door, |auth| match auth {
+        api::Auth::Signed(keys) => sigv4::verify(&sigv4::Request::of(head, body), &rules, keys, clock::now()).map(drop),
+        api::Auth::AnyKey { .. } | api::Auth::Local { .. } => Ok(()),
+    })
+}
+
 fn events(front: &Front, door: &Door, request: Request<Incoming>) -> Response<Content> {
     let (head, _) = request.into_parts();
-    let rules = Rules { services: &["ecs"], path: PathForm::Normalised };
-    let signed = operation::with_auth(front, door, |auth| match auth {
-        api::Auth::Signed(keys) => sigv4::verify(&sigv4::Request::of(&head, &[]), &rules, keys, clock::now()).map(drop),
-        api::Auth::AnyKey { .. } | api::Auth::Local { .. } => Ok(()),
-    });
-    if let Err(refusal) = signed {
+    if let Err(refusal) = is_signed(front, door, &head, &[]) {
         return api::refuse(&dice::uuid(), &refusal).map(Content::from);
     }
     let mut follower = front.events.follow();

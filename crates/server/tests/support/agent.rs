@@ -32,6 +32,7 @@ pub(crate) fn hello(instance: Option<ContainerInstanceId>) -> Hello {
         tags: Vec::new(),
         host_name: "here".to_owned(),
         written: Generation::default(),
+        reads_logs: true,
     }
 }
 
