@@ -6,43 +6,72 @@
 //! count.
 
 use ecs::operations::shapes::{Attribute, PlacementStrategy};
+use ecs::task_definition::PlacementConstraint;
 use ecs::{ContainerInstanceId, LaunchType, TaskId, Timestamp};
 use scheduler::{Claim, Demand, Fleet, Instance, InstanceStatus, Wanted, place};
 
 const SNAPSHOT_EVERY: u32 = 1000;
 const GROUPS: u32 = 1000;
-/// A strategy's type and field.
-type Given = (&'static str, Option<&'static str>);
-
 const ZONES: [&str; 3] = ["a", "b", "c"];
 
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|number| number.parse::<u32>().expect("a number"));
     let instances = arguments.next().unwrap_or(10_000);
     let tasks = arguments.next().unwrap_or(1_000_000);
-    let spread_zone: Given = ("spread", Some("attribute:ecs.availability-zone"));
-    let table: [(&str, &[Given]); 5] = [
-        ("random", &[("random", None)]),
-        ("binpack memory", &[("binpack", Some("memory"))]),
-        ("spread instanceId", &[("spread", Some("instanceId"))]),
-        ("spread zone, spread instanceId", &[spread_zone, ("spread", Some("instanceId"))]),
-        ("spread zone, binpack memory", &[spread_zone, ("binpack", Some("memory"))]),
-    ];
     println!(
         "{instances} instances, {tasks} tasks in {GROUPS} groups; placements a second of a processor by tenth of the way"
     );
-    for (name, strategies) in table {
-        let strategies: Vec<PlacementStrategy> = strategies
-            .iter()
-            .map(|(kind, field)| PlacementStrategy { kind: Some((*kind).to_owned()), field: field.map(str::to_owned) })
-            .collect();
-        run(name, &strategies, instances, tasks);
-    }
+    ROWS.iter().for_each(|row| run(row, instances, tasks));
 }
 
-fn run(name: &str, strategies: &[PlacementStrategy], instances: u32, tasks: u32) {
+/// A strategy's or a constraint's type, and its field or expression.
+type Given = (&'static str, Option<&'static str>);
+
+struct Row {
+    strategies: &'static [Given],
+    constraints: &'static [Given],
+    snapshot_every: u32,
+}
+
+const ZONE: Given = ("spread", Some("attribute:ecs.availability-zone"));
+const INSTANCE: Given = ("spread", Some("instanceId"));
+const MEMORY: Given = ("binpack", Some("memory"));
+const DISTINCT: Given = ("distinctInstance", None);
+const MEMBER_OF: Given = ("memberOf", Some("attribute:ecs.availability-zone in [a, b] and agentConnected == true"));
+
+const fn row(strategies: &'static [Given], constraints: &'static [Given]) -> Row {
+    Row { strategies, constraints, snapshot_every: SNAPSHOT_EVERY }
+}
+
+const ROWS: [Row; 11] = [
+    row(&[("random", None)], &[]),
+    row(&[MEMORY], &[]),
+    row(&[INSTANCE], &[]),
+    row(&[ZONE], &[]),
+    row(&[ZONE, INSTANCE], &[]),
+    row(&[ZONE, MEMORY], &[]),
+    row(&[ZONE, MEMORY], &[DISTINCT]),
+    row(&[("random", None)], &[MEMBER_OF]),
+    row(&[INSTANCE], &[DISTINCT, MEMBER_OF]),
+    row(&[ZONE, MEMORY], &[DISTINCT, MEMBER_OF]),
+    Row { strategies: &[ZONE, INSTANCE], constraints: &[], snapshot_every: 1 },
+];
+
+fn run(row: &Row, instances: u32, tasks: u32) {
+    let strategies: Vec<PlacementStrategy> = row
+        .strategies
+        .iter()
+        .map(|(kind, field)| PlacementStrategy { kind: Some((*kind).to_owned()), field: field.map(str::to_owned) })
+        .collect();
+    let constraints: Vec<PlacementConstraint> = row
+        .constraints
+        .iter()
+        .map(|(kind, text)| PlacementConstraint { kind: Some((*kind).to_owned()), expression: text.map(str::to_owned) })
+        .collect();
     let mut fleet = Fleet::default();
-    let per_instance = tasks.div_ceil(instances) + 1;
+    // Twice what is needed where an expression leaves two of three zones.
+    let spare = if row.constraints.contains(&MEMBER_OF) { 2 } else { 1 };
+    let per_instance = tasks.div_ceil(instances) * spare + 1;
     for number in 0..instances {
         fleet.put_instance(instance(number, per_instance));
     }
@@ -59,8 +88,8 @@ fn run(name: &str, strategies: &[PlacementStrategy], instances: u32, tasks: u32)
             launch_type: LaunchType::Ec2,
             group: &group,
             family: "web",
-            constraints: &[],
-            strategies,
+            constraints: &constraints,
+            strategies: &strategies,
             attributes: &[],
         };
         let found = place(&fleet, &wanted, mixed(u64::from(number))).expect("there is room for all");
@@ -72,7 +101,7 @@ fn run(name: &str, strategies: &[PlacementStrategy], instances: u32, tasks: u32)
             family: "web".to_owned(),
             demand: demand.clone(),
         });
-        if number % SNAPSHOT_EVERY == 0 {
+        if number % row.snapshot_every == 0 {
             snapshot = fleet.clone();
         }
         if (number + 1) % tenth == 0 {
@@ -82,8 +111,16 @@ fn run(name: &str, strategies: &[PlacementStrategy], instances: u32, tasks: u32)
         }
     }
     let bytes = resident_kib().saturating_sub(before) * 1024 / u64::from(tasks.max(1));
-    println!("{name}: {rates:?}, {bytes} bytes a task");
+    println!("{}: {rates:?}, {bytes} bytes a task", row.name());
     drop(snapshot);
+}
+
+impl Row {
+    fn name(&self) -> String {
+        let given = |(kind, rest): &Given| rest.map_or((*kind).to_owned(), |rest| format!("{kind} {rest}"));
+        let all: Vec<String> = self.strategies.iter().chain(self.constraints).map(given).collect();
+        format!("{}, a snapshot every {}", all.join(", "), self.snapshot_every)
+    }
 }
 
 fn instance(number: u32, tasks: u32) -> Instance {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use ecs::operations::shapes::Attribute;
 use ecs::{ContainerInstanceId, TaskId, Timestamp};
 
-use crate::pool::{Free, Pool};
-use crate::{Demand, Map};
+use crate::Demand;
+use crate::member::Member;
+use crate::pool::{Number, Order, Pool};
+use crate::tree::Tree;
 
 /// Where strategies look for the zone (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-placement-constraints.html#attributes>).
 pub const ZONE_ATTRIBUTE: &str = "ecs.availability-zone";
@@ -47,7 +49,7 @@ impl Instance {
         self.attributes.iter().any(|attribute| attribute.name.as_deref() == Some(name))
     }
 
-    pub(crate) fn zone(&self) -> &str {
+    fn zone(&self) -> &str {
         self.attribute(ZONE_ATTRIBUTE).unwrap_or_default()
     }
 
@@ -69,13 +71,15 @@ pub struct Claim {
 /// The instances of one cluster with the claims on them. A copy shares everything with its original.
 #[derive(Clone, Debug, Default)]
 pub struct Fleet {
-    members: Map<ContainerInstanceId, Member>,
+    members: Tree<Number, Arc<Member>>,
     pub(crate) all: Pool,
     /// By zone; instances without one are in the zone without a name.
-    pub(crate) zones: Map<String, Pool>,
+    pub(crate) zones: Tree<Arc<str>, Pool>,
     /// By group and zone.
-    groups: Map<String, Map<String, InZone>>,
+    groups: Groups,
 }
+
+type Groups = Tree<Arc<str>, Tree<Arc<str>, InZone>>;
 
 /// What a group has in a zone.
 #[derive(Clone, Debug, Default)]
@@ -84,135 +88,61 @@ pub(crate) struct InZone {
     /// That take tasks, and have some of the group's.
     pub(crate) takers: usize,
     /// Instances that have tasks of the group, those with the fewest first.
-    pub(crate) by_tasks: Map<(u32, ContainerInstanceId), ()>,
+    pub(crate) by_tasks: Order,
 }
 
 impl InZone {
-    fn count(&mut self, instance: &Instance, before: u32, after: u32) {
+    fn count(&mut self, member: &Member, before: u32, after: u32) {
         if before > 0 {
-            self.by_tasks.remove_mut(&(before, instance.id.clone()));
+            self.by_tasks.remove(&(u64::from(before), member.number));
         }
         if after > 0 {
-            self.by_tasks.insert_mut((after, instance.id.clone()), ());
+            self.by_tasks.insert((u64::from(after), member.number), ());
         }
-        let taker = |tasks: u32| usize::from(tasks > 0 && instance.takes_tasks());
+        let taker = |tasks: u32| usize::from(tasks > 0 && member.instance.takes_tasks());
         self.tasks = self.tasks.saturating_sub(before) + after;
         self.takers = self.takers.saturating_sub(taker(before)) + taker(after);
-    }
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    pub(crate) instance: Arc<Instance>,
-    pub(crate) claims: Map<TaskId, Claim>,
-    /// Tasks of each group.
-    pub(crate) groups: Map<String, u32>,
-    /// The sum of the claims'.
-    pub(crate) used: Demand,
-    tcp_ports: Map<u16, TaskId>,
-    udp_ports: Map<u16, TaskId>,
-}
-
-impl Member {
-    pub(crate) fn free_cpu(&self) -> u32 {
-        self.instance.cpu.saturating_sub(self.used.cpu)
-    }
-
-    pub(crate) fn free_memory_mib(&self) -> u64 {
-        self.instance.memory_mib.saturating_sub(self.used.memory_mib)
-    }
-
-    pub(crate) fn free(&self) -> Free {
-        Free { cpu: u64::from(self.free_cpu()), memory_mib: self.free_memory_mib() }
-    }
-
-    fn tasks_of(&self, group: &str) -> u32 {
-        self.groups.get(group).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn tcp_holder(&self, port: u16) -> Option<&TaskId> {
-        self.tcp_ports.get(&port)
-    }
-
-    pub(crate) fn udp_holder(&self, port: u16) -> Option<&TaskId> {
-        self.udp_ports.get(&port)
-    }
-
-    fn take(&mut self, claim: Claim) {
-        let demand = &claim.demand;
-        let used = &mut self.used;
-        used.cpu = used.cpu.saturating_add(demand.cpu);
-        used.memory_mib = used.memory_mib.saturating_add(demand.memory_mib);
-        used.gpus = used.gpus.saturating_add(demand.gpus);
-        used.interfaces = used.interfaces.saturating_add(demand.interfaces);
-        demand.tcp_ports.iter().for_each(|port| self.tcp_ports.insert_mut(*port, claim.task.clone()));
-        demand.udp_ports.iter().for_each(|port| self.udp_ports.insert_mut(*port, claim.task.clone()));
-        let of_group = self.groups.get(&claim.group).copied().unwrap_or(0) + 1;
-        self.groups.insert_mut(claim.group.clone(), of_group);
-        self.claims.insert_mut(claim.task.clone(), claim);
-    }
-
-    fn give_back(&mut self, claim: &Claim) {
-        let demand = &claim.demand;
-        let used = &mut self.used;
-        used.cpu = used.cpu.saturating_sub(demand.cpu);
-        used.memory_mib = used.memory_mib.saturating_sub(demand.memory_mib);
-        used.gpus = used.gpus.saturating_sub(demand.gpus);
-        used.interfaces = used.interfaces.saturating_sub(demand.interfaces);
-        for port in &demand.tcp_ports {
-            if self.tcp_ports.get(port) == Some(&claim.task) {
-                self.tcp_ports.remove_mut(port);
-            }
-        }
-        for port in &demand.udp_ports {
-            if self.udp_ports.get(port) == Some(&claim.task) {
-                self.udp_ports.remove_mut(port);
-            }
-        }
-        match self.groups.get(&claim.group).copied() {
-            Some(tasks) if tasks > 1 => self.groups.insert_mut(claim.group.clone(), tasks - 1),
-            Some(_) | None => {
-                self.groups.remove_mut(&claim.group);
-            }
-        }
-        self.claims.remove_mut(&claim.task);
     }
 }
 
 impl Fleet {
     /// A new instance, or what has changed of one; its claims stay.
     pub fn put_instance(&mut self, instance: Instance) {
+        let number = Number::of_instance(&instance.id);
+        let known = self.take_out(number);
+        let zone = match self.zones.entry(instance.zone()) {
+            Some((zone, _)) => Arc::clone(zone),
+            None => Arc::from(instance.zone()),
+        };
         let instance = Arc::new(instance);
-        let member = match self.take_out(&instance.id) {
-            Some(member) => Member { instance, ..member },
-            None => Member {
-                instance,
-                claims: Map::new_sync(),
-                groups: Map::new_sync(),
-                used: Demand::default(),
-                tcp_ports: Map::new_sync(),
-                udp_ports: Map::new_sync(),
-            },
+        let member = match known {
+            Some(member) => member.registered_again(instance, zone),
+            None => Member::new(number, instance, zone),
         };
         self.put_back(member);
     }
 
     /// With its claims.
     pub fn remove_instance(&mut self, id: &ContainerInstanceId) {
-        self.take_out(id);
+        self.take_out(Number::of_instance(id));
     }
 
     /// A claim on an instance that is not here is none. One task has one claim on an instance: the newest.
     pub fn put_claim(&mut self, claim: Claim) {
         self.remove_claim(&claim.instance, &claim.task);
-        let (id, group) = (claim.instance.clone(), claim.group.clone());
-        self.change(&id, &group, |member| member.take(claim));
+        let group = match self.groups.entry(claim.group.as_str()) {
+            Some((group, _)) => Arc::clone(group),
+            None => Arc::from(claim.group.as_str()),
+        };
+        let instance = Number::of_instance(&claim.instance);
+        self.change(instance, &group, |member| member.take(&claim.task, Arc::clone(&group), &claim.demand));
     }
 
     pub fn remove_claim(&mut self, instance: &ContainerInstanceId, task: &TaskId) {
-        let claim = self.members.get(instance).and_then(|member| member.claims.get(task)).cloned();
-        if let Some(claim) = claim {
-            self.change(instance, &claim.group, |member| member.give_back(&claim));
+        let (instance, task) = (Number::of_instance(instance), Number::of_task(task));
+        let group = self.members.get(&instance).and_then(|member| member.group_of(task)).map(Arc::clone);
+        if let Some(group) = group {
+            self.change(instance, &group, |member| member.give_back(task));
         }
     }
 
@@ -221,108 +151,103 @@ impl Fleet {
     }
 
     pub fn instance(&self, id: &ContainerInstanceId) -> Option<&Instance> {
-        self.members.get(id).map(|member| &*member.instance)
+        self.member(Number::of_instance(id)).map(|member| &*member.instance)
     }
 
     /// What is left of an instance's CPU units and MiB.
     pub fn remaining(&self, id: &ContainerInstanceId) -> Option<(u32, u64)> {
-        let member = self.members.get(id)?;
+        let member = self.member(Number::of_instance(id))?;
         Some((member.free_cpu(), member.free_memory_mib()))
     }
 
     /// What the tasks of an instance take together; ports in their order.
     pub fn used(&self, id: &ContainerInstanceId) -> Option<Demand> {
-        let member = self.members.get(id)?;
-        Some(Demand {
-            tcp_ports: member.tcp_ports.keys().copied().collect(),
-            udp_ports: member.udp_ports.keys().copied().collect(),
-            ..member.used.clone()
-        })
+        self.member(Number::of_instance(id)).map(Member::used)
     }
 
-    pub(crate) fn member(&self, id: &ContainerInstanceId) -> Option<&Member> {
-        self.members.get(id)
+    pub(crate) fn member(&self, id: Number) -> Option<&Member> {
+        self.members.get(&id).map(|member| &**member)
     }
 
     pub(crate) fn members(&self) -> impl Iterator<Item = &Member> {
-        self.members.values()
+        self.members.values().map(|member| &**member)
     }
 
     /// Changes what tasks of one group take of a member, and the orders with it.
-    fn change(&mut self, id: &ContainerInstanceId, group: &str, change: impl FnOnce(&mut Member)) {
-        let Some(member) = self.members.get_mut(id) else { return };
+    fn change(&mut self, id: Number, group: &Arc<str>, change: impl FnOnce(&mut Member)) {
+        let Some(kept) = self.members.get_mut(&id) else { return };
+        let member = Arc::make_mut(kept);
         let (free, tasks) = (member.free(), member.tasks_of(group));
         change(member);
         let (free_now, tasks_now) = (member.free(), member.tasks_of(group));
-        let instance = Arc::clone(&member.instance);
-        if instance.takes_tasks() {
+        if member.instance.takes_tasks() {
             self.all.change(id, free, free_now);
-            if let Some(pool) = self.zones.get_mut(instance.zone()) {
+            if let Some(pool) = self.zones.get_mut(&member.zone) {
                 pool.change(id, free, free_now);
             }
         }
-        self.count(group, &instance, tasks, tasks_now);
+        count(&mut self.groups, group, member, (tasks, tasks_now));
     }
 
-    /// Nothing where the group has no tasks.
-    pub(crate) fn in_zone(&self, group: &str, zone: &str) -> Option<&InZone> {
-        self.groups.get(group)?.get(zone)
-    }
-
-    /// A group's tasks on an instance were `before` and are `after`.
-    fn count(&mut self, group: &str, instance: &Instance, before: u32, after: u32) {
-        let zone = instance.zone();
-        if self.in_zone(group, zone).is_none() {
-            let zones = self.groups.get(group).cloned().unwrap_or_default();
-            self.groups.insert_mut(group.to_owned(), zones.insert(zone.to_owned(), InZone::default()));
-        }
-        let Some(zones) = self.groups.get_mut(group) else { return };
-        let Some(of_zone) = zones.get_mut(zone) else { return };
-        of_zone.count(instance, before, after);
-        if of_zone.tasks == 0 {
-            zones.remove_mut(zone);
-            if zones.is_empty() {
-                self.groups.remove_mut(group);
-            }
-        }
+    /// By zone; nothing where the group has no tasks.
+    pub(crate) fn group(&self, group: &str) -> Option<&Tree<Arc<str>, InZone>> {
+        self.groups.get(group)
     }
 
     /// A member, out of every order; the caller puts it back or drops it.
-    fn take_out(&mut self, id: &ContainerInstanceId) -> Option<Member> {
-        let member = self.members.get(id)?.clone();
-        self.members.remove_mut(id);
-        let zone = member.instance.zone();
+    fn take_out(&mut self, id: Number) -> Option<Arc<Member>> {
+        let member = Arc::clone(self.members.get(&id)?);
+        self.members.remove(&id);
         if member.instance.takes_tasks() {
             self.all.remove(id, member.free());
-            if let Some(pool) = self.zones.get_mut(zone) {
+            if let Some(pool) = self.zones.get_mut(&member.zone) {
                 pool.remove(id, member.free());
                 if pool.by_id.is_empty() {
-                    self.zones.remove_mut(zone);
+                    self.zones.remove(&member.zone);
                 }
             }
         }
         for (group, tasks) in member.groups.iter() {
-            self.count(group, &member.instance, *tasks, 0);
+            count(&mut self.groups, group, &member, (*tasks, 0));
         }
         Some(member)
     }
 
     fn put_back(&mut self, member: Member) {
-        let (id, zone) = (&member.instance.id, member.instance.zone());
+        let id = member.number;
         if member.instance.takes_tasks() {
             self.all.insert(id, member.free());
-            match self.zones.get_mut(zone) {
+            match self.zones.get_mut(&member.zone) {
                 Some(pool) => pool.insert(id, member.free()),
                 None => {
                     let mut pool = Pool::default();
                     pool.insert(id, member.free());
-                    self.zones.insert_mut(zone.to_owned(), pool);
+                    self.zones.insert(Arc::clone(&member.zone), pool);
                 }
             }
         }
         for (group, tasks) in member.groups.iter() {
-            self.count(group, &member.instance, 0, *tasks);
+            count(&mut self.groups, group, &member, (0, *tasks));
         }
-        self.members.insert_mut(id.clone(), member.clone());
+        self.members.insert(id, Arc::new(member));
+    }
+}
+
+/// A group's tasks on a member were as many, and are as many now.
+fn count(groups: &mut Groups, group: &Arc<str>, member: &Member, (before, now): (u32, u32)) {
+    if !groups.contains_key(group) {
+        groups.insert(Arc::clone(group), Tree::default());
+    }
+    let Some(zones) = groups.get_mut(group) else { return };
+    if !zones.contains_key(&member.zone) {
+        zones.insert(Arc::clone(&member.zone), InZone::default());
+    }
+    let Some(of_zone) = zones.get_mut(&member.zone) else { return };
+    of_zone.count(member, before, now);
+    if of_zone.tasks == 0 {
+        zones.remove(&member.zone);
+        if zones.is_empty() {
+            groups.remove(group);
+        }
     }
 }

@@ -5,9 +5,11 @@
 
 pub mod demand;
 pub mod fleet;
+mod member;
 pub mod place;
 mod pool;
 pub mod query;
+mod tree;
 
 pub use demand::{Demand, Wanted};
 pub use fleet::{Claim, Fleet, Instance, InstanceStatus};

@@ -8,12 +8,16 @@
 mod fit;
 mod slow;
 
+use std::sync::Arc;
+
 use ecs::operations::shapes::PlacementStrategy;
 use ecs::{ContainerInstanceId, TaskId};
 
 use crate::Wanted;
-use crate::fleet::{Fleet, Member, ZONE_ATTRIBUTE};
-use crate::pool::Pool;
+use crate::fleet::{Fleet, InZone, ZONE_ATTRIBUTE};
+use crate::member::Member;
+use crate::pool::{Number, Pool};
+use crate::tree::Tree;
 pub use fit::{BadConstraint, Constraints};
 
 /// Where a task goes.
@@ -119,7 +123,7 @@ pub fn place(fleet: &Fleet, wanted: &Wanted<'_>, dice: u64) -> Result<Placement,
         several => slow::choose(&search, several),
     };
     match found {
-        Some(instance) => Ok(Placement { instance }),
+        Some(member) => Ok(Placement { instance: member.instance.id.clone() }),
         None => Err(Unplaceable { lacks: search.lacks() }),
     }
 }
@@ -131,10 +135,11 @@ struct Search<'a> {
     dice: u64,
 }
 
-impl Search<'_> {
-    fn fits(&self, id: &ContainerInstanceId) -> bool {
-        let member = self.fleet.member(id);
-        member.is_some_and(|member| fit::lack(member, self.wanted, self.constraints).is_none())
+impl<'a> Search<'a> {
+    /// The member, if it can take the task.
+    fn fitting(&self, id: Number) -> Option<&'a Member> {
+        let member = self.fleet.member(id)?;
+        fit::lack(member, self.wanted, self.constraints).is_none().then_some(member)
     }
 
     fn lacks(&self) -> Vec<(ContainerInstanceId, Lack)> {
@@ -146,40 +151,34 @@ impl Search<'_> {
 
     /// The zones with the fewest tasks of the group first. Of equal ones each offers what the other strategy finds there,
     /// and the best of these is taken.
-    fn by_zone(&self, then: &Strategy) -> Option<ContainerInstanceId> {
-        let tasks = |zone: &String| {
+    fn by_zone(&self, then: &Strategy) -> Option<&'a Member> {
+        let group = self.fleet.group(self.wanted.group);
+        let tasks = |zone: &str| {
             // Instances without the attribute are in no zone; they come last.
-            if zone.is_empty() { u32::MAX } else { self.tasks_in(zone) }
+            if zone.is_empty() { u32::MAX } else { in_zone(group, zone).map_or(0, |of_zone| of_zone.tasks) }
         };
-        let mut zones: Vec<(u32, &String, &Pool)> =
-            self.fleet.zones.iter().map(|(zone, pool)| (tasks(zone), zone, pool)).collect();
+        let mut zones: Vec<(u32, &str, &Pool)> =
+            self.fleet.zones.iter().map(|(zone, pool)| (tasks(zone), &**zone, pool)).collect();
         zones.sort_by_key(|(tasks, _, _)| *tasks);
         zones.chunk_by(|one, next| one.0 == next.0).find_map(|equal| {
             let offered = equal.iter().filter_map(|(_, zone, pool)| self.first_of(pool, Some(zone), then));
-            let members = offered.filter_map(|id| self.fleet.member(&id)).collect();
-            slow::decide(self, members, std::slice::from_ref(then))
+            slow::decide(self, offered.collect(), std::slice::from_ref(then))
         })
     }
 
-    fn tasks_in(&self, zone: &str) -> u32 {
-        self.fleet.in_zone(self.wanted.group, zone).map_or(0, |of_zone| of_zone.tasks)
-    }
-
     /// The best of a pool, which is the whole fleet or one zone of it, as a strategy has it.
-    fn first_of(&self, pool: &Pool, zone: Option<&str>, strategy: &Strategy) -> Option<ContainerInstanceId> {
+    fn first_of(&self, pool: &Pool, zone: Option<&str>, strategy: &Strategy) -> Option<&'a Member> {
         let demand = self.wanted.demand;
         match strategy {
             Strategy::Random => self.race(pool, pool.round_from(self.dice).map(Some), |_| 0),
             // What is least free and still enough.
             Strategy::BinpackCpu => {
-                let least = (u64::from(demand.cpu), first_id());
-                let in_order = pool.by_free_cpu.range(least..).map(|((_, id), ())| Some(id));
-                self.race(pool, in_order, |member| u64::from(member.free_cpu()))
+                let in_order = pool.by_free_cpu.from(&(u64::from(demand.cpu), Number::FIRST));
+                self.race(pool, in_order.map(|((_, id), ())| Some(*id)), |member| u64::from(member.free_cpu()))
             }
             Strategy::BinpackMemory => {
-                let least = (demand.memory_mib, first_id());
-                let in_order = pool.by_free_memory.range(least..).map(|((_, id), ())| Some(id));
-                self.race(pool, in_order, Member::free_memory_mib)
+                let in_order = pool.by_free_memory.from(&(demand.memory_mib, Number::FIRST));
+                self.race(pool, in_order.map(|((_, id), ())| Some(*id)), Member::free_memory_mib)
             }
             Strategy::SpreadInstances => self.spread(pool, zone),
             Strategy::SpreadAttribute(_) => slow::choose_of(self, pool, std::slice::from_ref(strategy)),
@@ -187,27 +186,27 @@ impl Search<'_> {
     }
 
     /// An instance with no task of the group, else one with the fewest.
-    fn spread(&self, pool: &Pool, zone: Option<&str>) -> Option<ContainerInstanceId> {
+    fn spread(&self, pool: &Pool, zone: Option<&str>) -> Option<&'a Member> {
         let group = self.wanted.group;
-        let zones: Vec<&str> = match zone {
-            Some(zone) => vec![zone],
-            None => self.fleet.zones.keys().map(String::as_str).collect(),
+        let zones = self.fleet.group(group);
+        let known: Vec<&InZone> = match zone {
+            Some(zone) => in_zone(zones, zone).into_iter().collect(),
+            None => zones.map(|zones| zones.values().collect()).unwrap_or_default(),
         };
-        let known = || zones.iter().filter_map(|zone| self.fleet.in_zone(group, zone));
-        let without = pool.by_id.size().saturating_sub(known().map(|of_zone| of_zone.takers).sum());
-        let none = (without > 0).then(|| pool.round_from(self.dice).map(|id| Some(id).filter(|id| self.has_none(id))));
+        let without = pool.by_id.size().saturating_sub(known.iter().map(|of_zone| of_zone.takers).sum());
+        let none = (without > 0).then(|| pool.round_from(self.dice).map(|id| Some(id).filter(|id| self.has_none(*id))));
         // Each zone has its instances in order of their tasks.
-        let mut counted: Vec<_> = known().map(|of_zone| of_zone.by_tasks.keys().peekable()).collect();
+        let mut counted: Vec<_> = known.iter().map(|of_zone| of_zone.by_tasks.iter().peekable()).collect();
         let fewest = std::iter::from_fn(move || {
             let heads = counted.iter_mut().enumerate();
-            let heads = heads.filter_map(|(at, zone)| zone.peek().map(|(tasks, _)| (*tasks, at)));
+            let heads = heads.filter_map(|(at, zone)| zone.peek().map(|((tasks, _), ())| (*tasks, at)));
             let (_, at) = heads.min()?;
-            counted[at].next().map(|(_, id)| Some(id))
+            counted[at].next().map(|((_, id), ())| Some(*id))
         });
-        self.race(pool, none.into_iter().flatten().chain(fewest), |member| u64::from(slow::tasks_of(member, group)))
+        self.race(pool, none.into_iter().flatten().chain(fewest), |member| u64::from(member.tasks_of(group)))
     }
 
-    fn has_none(&self, id: &ContainerInstanceId) -> bool {
+    fn has_none(&self, id: Number) -> bool {
         self.fleet.member(id).is_some_and(|member| !member.groups.contains_key(self.wanted.group))
     }
 
@@ -216,38 +215,38 @@ impl Search<'_> {
     /// full there are few of these, on others the first way is soon at its end; whichever is first has the answer.
     ///
     /// Every instance that might fit is in `in_order`; a step of it that leads to none is nothing.
-    fn race<'b>(
+    fn race(
         &self,
         pool: &Pool,
-        in_order: impl Iterator<Item = Option<&'b ContainerInstanceId>>,
+        in_order: impl Iterator<Item = Option<Number>>,
         rank: impl Fn(&Member) -> u64,
-    ) -> Option<ContainerInstanceId> {
+    ) -> Option<&'a Member> {
         let demand = self.wanted.demand;
-        let mut by_cpu = pool.by_free_cpu.range((u64::from(demand.cpu), first_id())..).rev().map(|((_, id), ())| id);
-        let mut by_memory = pool.by_free_memory.range((demand.memory_mib, first_id())..).rev().map(|((_, id), ())| id);
-        let mut best: Option<(u64, &ContainerInstanceId)> = None;
+        let mut by_cpu = pool.by_free_cpu.down_to((u64::from(demand.cpu), Number::FIRST));
+        let mut by_memory = pool.by_free_memory.down_to((demand.memory_mib, Number::FIRST));
+        let mut best: Option<(u64, &Member)> = None;
         for id in in_order {
-            if let Some(id) = id.filter(|id| self.fits(id)) {
-                return Some(id.clone());
+            if let Some(member) = id.and_then(|id| self.fitting(id)) {
+                return Some(member);
             }
             for with_room in [by_cpu.next(), by_memory.next()] {
-                let Some(id) = with_room else { return best.map(|(_, id)| id.clone()) };
-                let Some(member) = self.fleet.member(id).filter(|_| self.fits(id)) else { continue };
+                let Some(((_, id), ())) = with_room else { return best.map(|(_, member)| member) };
+                let Some(member) = self.fitting(*id) else { continue };
                 let rank = rank(member);
                 if rank == 0 {
-                    return Some(id.clone());
+                    return Some(member);
                 }
                 if best.is_none_or(|(lowest, _)| rank < lowest) {
-                    best = Some((rank, id));
+                    best = Some((rank, member));
                 }
             }
         }
-        best.map(|(_, id)| id.clone())
+        best.map(|(_, member)| member)
     }
 }
 
-fn first_id() -> ContainerInstanceId {
-    ContainerInstanceId::from_bytes([0; 16])
+fn in_zone<'a>(group: Option<&'a Tree<Arc<str>, InZone>>, zone: &str) -> Option<&'a InZone> {
+    group?.get(zone)
 }
 
 /// An order of numbers that the dice decide (the finalizer of SplitMix64).

@@ -3,7 +3,8 @@
 use ecs::task_definition::PlacementConstraint;
 
 use super::Lack;
-use crate::fleet::{InstanceStatus, Member};
+use crate::fleet::InstanceStatus;
+use crate::member::Member;
 use crate::query::{Facts, Query, QueryError};
 use crate::{Demand, Wanted};
 
@@ -96,10 +97,10 @@ fn resources(member: &Member, demand: &Demand) -> Option<Lack> {
             return Some(Lack::Port { port: *port, protocol: "udp", held_by: held_by.cloned() });
         }
     }
-    if demand.interfaces > member.instance.interfaces.saturating_sub(member.used.interfaces) {
+    if demand.interfaces > member.free_interfaces() {
         return Some(Lack::Interfaces);
     }
-    let free = member.instance.gpus.saturating_sub(member.used.gpus);
+    let free = member.free_gpus();
     (demand.gpus > free).then_some(Lack::Gpu { needs: demand.gpus, free })
 }
 
@@ -109,9 +110,9 @@ fn place(member: &Member, wanted: &Wanted<'_>, constraints: &Constraints) -> Opt
     }
     if constraints.distinct
         && member.groups.contains_key(wanted.group)
-        && let Some(claim) = member.claims.values().find(|claim| claim.group == wanted.group)
+        && let Some(task) = member.task_of(wanted.group)
     {
-        return Some(Lack::Distinct { task: claim.task.clone() });
+        return Some(Lack::Distinct { task });
     }
     let facts = Facts::of(member);
     let failed = constraints.queries.iter().find(|(_, query)| !query.matches(&facts));

@@ -17,7 +17,8 @@ use std::cmp::Ordering;
 use ecs::Timestamp;
 use regex::Regex;
 
-use crate::fleet::{Instance, Member};
+use crate::fleet::Instance;
+use crate::member::Member;
 
 pub use parse::{MAX_EXPRESSION_CHARACTERS, QueryError};
 
@@ -82,7 +83,7 @@ enum Groups<'a> {
 
 impl<'a> Facts<'a> {
     pub(crate) fn of(member: &'a Member) -> Self {
-        Self { instance: &member.instance, running_tasks: member.claims.size(), groups: Groups::Of(member) }
+        Self { instance: &member.instance, running_tasks: member.tasks(), groups: Groups::Of(member) }
     }
 
     /// Of an instance outside a fleet.
@@ -104,7 +105,7 @@ impl<'a> Facts<'a> {
             Subject::RegisteredAt => test(&instance.registered_at.rfc3339()),
             Subject::RunningTasksCount => test(&self.running_tasks.to_string()),
             Subject::TaskGroup => match self.groups {
-                Groups::Of(member) => member.groups.keys().any(|group| test(group)),
+                Groups::Of(member) => member.groups.iter().any(|(group, _)| test(group)),
                 Groups::Given(groups) => groups.iter().any(|group| test(group)),
             },
         }
