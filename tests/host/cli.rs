@@ -385,11 +385,13 @@ fn what_a_task_of_another_host_wrote_is_read_from_here() {
     command.env("AWS_CA_BUNDLE", authority);
     assert_eq!(Running::start(&mut command).wait().ok().stdout, "waiting\n");
 
-    // A reader that is killed leaves nothing behind.
-    let killed = shows(&host, &["logs", "--follow", "far"], "waiting");
-    assert_eq!(readers(&agent), 2);
-    process::kill(killed.pid());
-    wait_for("the killed reader's thread to have ended", || (readers(&agent) == 1).then_some(()));
+    // A reader that is killed leaves nothing behind, in the middle of much or while there is nothing to read.
+    for words in [&["logs", "--follow", "far"][..], &["logs", "--follow", "--container", "main", "far"]] {
+        let killed = shows(&host, words, "waiting");
+        assert_eq!(readers(&agent), 2, "{words:?}");
+        process::kill(killed.pid());
+        wait_for("the killed reader's thread to have ended", || (readers(&agent) == 1).then_some(()));
+    }
     // An instance that is lost is told of, and what it runs goes on.
     process::kill(agent.pid());
     waiting.wait().refused(&["reading the logs of task", "was lost"]);
