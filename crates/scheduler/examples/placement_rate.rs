@@ -13,6 +13,7 @@ use scheduler::{Claim, Demand, Fleet, Instance, InstanceStatus, Wanted, place};
 const SNAPSHOT_EVERY: u32 = 1000;
 const GROUPS: u32 = 1000;
 const ZONES: [&str; 3] = ["a", "b", "c"];
+const DISKS: [&str; 3] = ["ssd", "nvme", "hdd"];
 
 fn main() {
     let mut arguments = std::env::args().skip(1).map(|number| number.parse::<u32>().expect("a number"));
@@ -37,7 +38,7 @@ const ZONE: Given = ("spread", Some("attribute:ecs.availability-zone"));
 const INSTANCE: Given = ("spread", Some("instanceId"));
 const MEMORY: Given = ("binpack", Some("memory"));
 const DISTINCT: Given = ("distinctInstance", None);
-const MEMBER_OF: Given = ("memberOf", Some("attribute:ecs.availability-zone in [a, b] and agentConnected == true"));
+const MEMBER_OF: Given = ("memberOf", Some("attribute:disk in [ssd, nvme] and agentConnected == true"));
 
 const fn row(strategies: &'static [Given], constraints: &'static [Given]) -> Row {
     Row { strategies, constraints, snapshot_every: SNAPSHOT_EVERY }
@@ -69,7 +70,7 @@ fn run(row: &Row, instances: u32, tasks: u32) {
         .map(|(kind, text)| PlacementConstraint { kind: Some((*kind).to_owned()), expression: text.map(str::to_owned) })
         .collect();
     let mut fleet = Fleet::default();
-    // Twice what is needed where an expression leaves two of three zones.
+    // Twice what is needed where an expression leaves two of three instances.
     let spare = if row.constraints.contains(&MEMBER_OF) { 2 } else { 1 };
     let per_instance = tasks.div_ceil(instances) * spare + 1;
     for number in 0..instances {
@@ -124,11 +125,14 @@ impl Row {
 }
 
 fn instance(number: u32, tasks: u32) -> Instance {
-    let zone = Attribute {
-        name: Some("ecs.availability-zone".to_owned()),
-        value: Some(ZONES[number as usize % ZONES.len()].to_owned()),
+    let attribute = |name: &str, values: &[&str], number: usize| Attribute {
+        name: Some(name.to_owned()),
+        value: Some(values[number % values.len()].to_owned()),
         ..Attribute::default()
     };
+    let at = number as usize;
+    // Of each disk as many in every zone.
+    let attributes = vec![attribute("ecs.availability-zone", &ZONES, at), attribute("disk", &DISKS, at / ZONES.len())];
     Instance {
         id: ContainerInstanceId::from_bytes(spread(number)),
         status: InstanceStatus::Active,
@@ -136,7 +140,7 @@ fn instance(number: u32, tasks: u32) -> Instance {
         agent_version: "1".to_owned(),
         host_name: format!("host-{number}"),
         registered_at: Timestamp::from_epoch_ms(0),
-        attributes: vec![zone],
+        attributes,
         cpu: tasks * 10,
         memory_mib: u64::from(tasks) * 16,
         reserved_tcp_ports: Vec::new(),
