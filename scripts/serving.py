@@ -10,7 +10,7 @@ import time
 from benchmarks import CORACLE, fail
 
 # Longer than anything here takes on a machine that does a lot besides.
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 LOOK_AGAIN_S = 0.002
 TARGET = "AmazonEC2ContainerServiceV20141113"
 

@@ -4,7 +4,7 @@ is sent on a connection of its own, as bytes. The server may answer as a client'
 
 import socket
 
-PATIENCE_S = 20
+PATIENCE_S = 120
 GOOD = b'{"maxResults":1}'
 
 
@@ -40,7 +40,7 @@ def cases(signed):
     for wrong in (b"zz\r\n", b"-1\r\n", b"ffffffffffffffffff\r\n", b"10\n", b"10\r\n" + GOOD, b"10\r\n" + GOOD + b"xx0\r\n\r\n", b"\r\n", b"1" * 70000):
         yield f"chunk {wrong[:24]!r}", head(signed, chunked) + wrong, refused | {408}
     # A megabyte and more of chunks of a byte.
-    yield "very many small chunks", head(signed, chunked) + b"1\r\n \r\n" * 200000 + b"0\r\n\r\n", {0, 400, 413}
+    yield "very many small chunks", head(signed, chunked) + b"1\r\n \r\n" * 200000 + b"0\r\n\r\n", {0, 400, 408, 413}
     yield "compressed body", head(signed, length, "Content-Encoding: gzip") + GOOD, {200, 400, 415}
     yield "expects to be told", head(signed, length, "Expect: 100-continue") + GOOD, {100, 200}
     yield "expects something else", head(signed, length, "Expect: a miracle") + GOOD, {200, 400, 417}

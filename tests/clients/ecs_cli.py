@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 
 import serving
@@ -46,7 +47,7 @@ class Cli:
         command = [sys.executable, aws, "ecs", *arguments, "--output", "json"]
         # The CLI answers Ctrl-C of a session itself, so a session gets a process group of its own.
         done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, timeout=120, start_new_session=True
+            command, env=self.environment, capture_output=True, text=True, timeout=serving.PATIENCE_S, start_new_session=True
         )
         if done.returncode != code:
             sys.exit(f"aws ecs {' '.join(arguments)}: {done.returncode}\n{done.stdout}{done.stderr}")
@@ -59,6 +60,19 @@ class Cli:
 def expect(what, found, wanted):
     if found != wanted:
         sys.exit(f"{what}: {found!r}, not {wanted!r}")
+
+
+def served(url):
+    """The status. A container runs before its program listens."""
+    end = time.monotonic() + serving.PATIENCE_S
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=serving.PATIENCE_S) as page:
+                return page.status
+        except OSError as error:
+            if time.monotonic() > end:
+                return error
+            time.sleep(0.05)
 
 
 def drive(cli):
@@ -78,8 +92,7 @@ def drive(cli):
     described = cli.ask("describe-tasks", "--tasks", task, "--include", "TAGS")["tasks"][0]
     expect("its status", described["lastStatus"], "RUNNING")
     port = described["containers"][0]["networkBindings"][0]["hostPort"]
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=10) as page:
-        expect("what the container serves", page.status, 200)
+    expect("what the container serves", served(f"http://127.0.0.1:{port}/"), 200)
     expect("when it started is a number", isinstance(described["startedAt"], float), True)
     expect("tasks", cli.ask("list-tasks", "--started-by", "cli-test")["taskArns"], [task])
     expect("pages", cli.ask("list-task-definitions", "--page-size", "1")["taskDefinitionArns"], [made["taskDefinitionArn"]])

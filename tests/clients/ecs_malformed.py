@@ -158,7 +158,7 @@ def main():
     answers = ecs_answers.Answers(model)
     statuses = {}
     with serving.serving(sys.argv[1]) as endpoint:
-        connection = http.client.HTTPConnection(urllib.parse.urlsplit(endpoint).netloc, timeout=20)
+        connection = http.client.HTTPConnection(urllib.parse.urlsplit(endpoint).netloc, timeout=serving.PATIENCE_S)
 
         def send(operation, body):
             headers = {"Content-Type": "application/x-amz-json-1.1", "X-Amz-Target": f"{TARGET}.{operation}"}

@@ -29,6 +29,8 @@ REGION = "eu-north-7"
 # Needs nothing but the binary, and runs until it is stopped.
 IMAGE = "coracle/hello:latest"
 NOT_BUILT = 43
+# One look a second.
+PATIENTLY = {"Delay": 1, "MaxAttempts": int(serving.PATIENCE_S)}
 
 
 class Calls:
@@ -49,7 +51,7 @@ class Calls:
             endpoint_url=self.endpoint,
             aws_access_key_id=os.environ.get("AWS_ACCESS_KEY_ID", "test"),
             aws_secret_access_key=os.environ.get("AWS_SECRET_ACCESS_KEY", "test"),
-            config=botocore.config.Config(retries={"total_max_attempts": 1}, read_timeout=30),
+            config=botocore.config.Config(retries={"total_max_attempts": 1}, read_timeout=serving.PATIENCE_S),
         )
         self.answers.watch(client)
         return client
@@ -294,7 +296,7 @@ def tasks(call):
     call.expect("tasks that are not seen at once", call("DescribeTasks", tasks=arns)["failures"], [])
     call.expect("the same request again", [task["taskArn"] for task in call("RunTask", **asked)["tasks"]], arns)
     call.refused("ConflictException", "RunTask", **{**asked, "count": 1})
-    call.client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    call.client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=PATIENTLY)
     described = call("DescribeTasks", tasks=[*arns, "0" * 32], include=["TAGS"])
     for task in described["tasks"]:
         found = (task["lastStatus"], task["desiredStatus"], task["containerInstanceArn"], task["startedBy"])
@@ -322,7 +324,7 @@ def tasks(call):
     started = call("StartTask", taskDefinition="model-two", containerInstances=[instance, "0" * 32])
     call.expect("started", (len(started["tasks"]), len(started["failures"])), (1, 1))
     arns.append(started["tasks"][0]["taskArn"])
-    call.client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    call.client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=PATIENTLY)
     ends_of_tasks(call, arns)
 
 
@@ -336,7 +338,7 @@ def placements(call):
     call.expect("tags of the definition", task["tags"], [{"key": "team", "value": "one"}])
     call.expect("its group", task["group"], "placed")
     call("StopTask", task=task["taskArn"])
-    call.client.get_waiter("tasks_stopped").wait(tasks=[task["taskArn"]], WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    call.client.get_waiter("tasks_stopped").wait(tasks=[task["taskArn"]], WaiterConfig=PATIENTLY)
 
     nowhere = [{"type": "memberOf", "expression": "attribute:nowhere exists"}]
     huge = {"containerOverrides": [{"name": "web", "memory": 60_000_000}]}
@@ -387,7 +389,7 @@ def ends_of_tasks(call, arns):
     for arn in arns:
         stopping = call("StopTask", task=arn, reason="the test is over")["task"]
         call.expect("a task that is to stop", stopping["desiredStatus"], "STOPPED")
-    call.client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    call.client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=PATIENTLY)
     for task in call("DescribeTasks", tasks=arns)["tasks"]:
         found = task["lastStatus"], task["stopCode"], task["stoppedReason"]
         call.expect("a stopped task", found, ("STOPPED", "UserInitiated", "the test is over"))
@@ -453,7 +455,7 @@ def example_from_its_registration_to_its_end(call):
     run = call("RunTask", taskDefinition=made["taskDefinitionArn"], enableExecuteCommand=True)
     arns = [run["tasks"][0]["taskArn"]]
     first = run["tasks"][0]["containers"][0]["containerArn"]
-    call.client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig={"Delay": 1, "MaxAttempts": 30})
+    call.client.get_waiter("tasks_running").wait(tasks=arns, WaiterConfig=PATIENTLY)
     container = call("DescribeTasks", tasks=arns)["tasks"][0]["containers"][0]
     call.expect("a container's ARN while it runs", container["containerArn"], first)
     asked = {"task": arns[0], "container": container["name"], "command": "/coracle --version", "interactive": True}
@@ -461,7 +463,7 @@ def example_from_its_registration_to_its_end(call):
     session.run()
     call.expect("what exec printed", b"coracle" in session.said, True)
     call("StopTask", task=arns[0])
-    call.client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig={"Delay": 1, "MaxAttempts": 60})
+    call.client.get_waiter("tasks_stopped").wait(tasks=arns, WaiterConfig=PATIENTLY)
 
 
 class Session(session_manager_plugin.Session):

@@ -85,7 +85,7 @@ def main():
         credentials = botocore.credentials.Credentials(*key)
         stranger = botocore.credentials.Credentials(key[0], "another")
         netloc = urllib.parse.urlsplit(endpoint).netloc
-        connection = http.client.HTTPConnection(netloc, timeout=20)
+        connection = http.client.HTTPConnection(netloc, timeout=serving.PATIENCE_S)
 
         def answered(path, headers, body):
             connection.request("POST", path, body, headers)
