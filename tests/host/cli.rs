@@ -46,6 +46,9 @@ fn the_clusters_tasks_and_this_hosts_are_listed_together_and_each_once() {
     let arn = served.run_task(&waits("web"));
     served.described(&arn, "RUNNING");
     let own = host.detach(&waits("own"), &["--name", "mine"]);
+    for task in [&arn, &own] {
+        host.wait_until_it_waits(task);
+    }
     let listed = host.coracle(["ps", "--output", "json"]).ok().json();
     let listed = listed.as_array().expect("a list");
     assert_eq!(listed.len(), 2, "{listed:?}");
@@ -164,6 +167,7 @@ fn events_are_followed_and_a_missing_place_is_explained() {
     }
     let arn = served.run_task(&waits("web"));
     lines.wait_for_output("web:1  RUNNING");
+    host.wait_until_it_waits(&arn);
     host.coracle(["stop", "--reason", "enough", "web"]).ok();
     lines.wait_for_output("web:1  STOPPED (main 7): enough");
     json_lines.wait_for_output("\"stoppedReason\":\"enough\"");
@@ -299,6 +303,8 @@ fn a_task_of_another_host_is_listed_and_stopped_from_here_and_looked_into_there(
     let mut input = typing.stdin();
     input.write_all(b"ahoy\n").expect("it reads");
     typing.wait_for_output("ahoy");
+    // The terminal may show what is typed before it is anybody's.
+    typing.wait_for_output("waiting");
     input.write_all(&[3]).expect("it reads");
     typing.wait().expect_code(130);
     host.coracle(["stop", "far"]).ok();
@@ -463,6 +469,7 @@ fn a_backup_is_the_state_whether_the_daemon_runs_or_not() {
     let served = Served::start(&host);
     let arn = served.run_task(&waits("web"));
     served.described(&arn, "RUNNING");
+    host.wait_until_it_waits(&arn);
     host.coracle(["stop", "web"]).ok();
     served.ask("CreateCluster", &json!({"clusterName": "kept"}));
     let (running, silent) = (host.places.root.join("running"), host.places.root.join("silent"));

@@ -110,6 +110,7 @@ fn an_agent_that_is_killed_takes_its_tasks_over_without_touching_them() {
     session.assign(assignment(5, tasks.to_vec()));
     for id in &ids {
         session.reported(id, LastStatus::Running);
+        harbour.host.wait_until_it_waits(id.as_str());
     }
     let processes = harbour.processes(&ids[0], "main");
     assert_eq!(processes.len(), 1);
@@ -312,7 +313,8 @@ fn commands_run_side_by_side_in_a_tasks_container() {
         (is_over("ends") && is_over("says") && (refused == 1 || is_over("fails"))).then_some(())
     });
     assert!(ended.contains(&("ends".to_owned(), 9)) && said.contains("ahoy"), "{ended:?} {said:?}");
-    assert_eq!(harbour.processes(&id, "main").len(), 2, "one command still runs");
+    // Those that have ended may still be on their way out, and this one may not have begun.
+    wait_for("one command to run still", || (harbour.processes(&id, "main").len() == 2).then_some(()));
     session.say(&ToInstance::ExecResize { session: "stays".to_owned(), rows: 40, columns: 100 });
     session.say(&ToInstance::CloseExec { session: "stays".to_owned() });
     wait_for("the command to be hung up on", || (harbour.processes(&id, "main").len() == 1).then_some(()));
@@ -424,6 +426,7 @@ fn starts_are_left_alone_by_the_commands_that_clean_up() {
     for task in &tasks {
         let reported = session.reported(&task.id, LastStatus::Running);
         assert_eq!(reported.last_status, LastStatus::Running, "{reported:?}");
+        harbour.host.wait_until_it_waits(task.id.as_str());
     }
     session.assign(assignment(2, tasks.iter().cloned().map(stopped).collect()));
     for task in &tasks {
@@ -507,6 +510,7 @@ fn run_task_runs_and_stop_task_stops_it() {
     let arn = served.run_task(&waits());
     let task = served.described(&arn, "RUNNING");
     assert_eq!(task["desiredStatus"], "RUNNING");
+    host.wait_until_it_waits(&arn);
     served.ask("StopTask", &json!({"task": arn, "reason": "enough"}));
     let task = served.described(&arn, "STOPPED");
     assert_eq!((&task["stoppedReason"], &task["containers"][0]["exitCode"]), (&json!("enough"), &json!(7)));
@@ -602,6 +606,7 @@ fn a_further_host_joins_by_token_and_comes_back_without_one() {
     let arn = started["tasks"][0]["taskArn"].as_str().unwrap_or_else(|| panic!("no task: {started}")).to_owned();
     let before = served.described(&arn, "RUNNING");
     assert_eq!(before["containerInstanceArn"], instances[0]);
+    further.wait_until_it_waits(&arn);
     process::kill(first.pid());
     drop(first);
     let second = agent(&[]);

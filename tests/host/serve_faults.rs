@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::support::fault::{self, Call, Fault, Point, Side, Sight};
-use crate::support::{Host, PATIENCE, Running, audit, cgroups, definition, image, process, wait_for};
+use crate::support::{
+    Host, PATIENCE, Running, audit, cgroups, definition, image, is_emulated, process, wait_at_most, wait_for,
+};
 
 const RUN: Sight = Sight(Call::Read, &["x-amz-target: AmazonEC2ContainerServiceV20141113.RunTask"]);
 const STOP: Sight = Sight(Call::Read, &["x-amz-target: AmazonEC2ContainerServiceV20141113.StopTask"]);
@@ -229,8 +231,7 @@ impl Life {
         self.arn = Some(arn);
         self.until(daemon, |status| matches!(status, "RUNNING" | "STOPPED"))?;
         if self.ended.is_none() {
-            // A first process that has not said what it does about SIGTERM does not get it.
-            wait_for("the container to wait", || waits(daemon.host, self.id()).then_some(()));
+            daemon.host.wait_until_it_waits(self.id());
             self.stop_was_asked = true;
             daemon.ask("StopTask", &json!({"task": self.arn, "reason": "enough"}))?;
             self.until(daemon, |status| status == "STOPPED")?;
@@ -276,7 +277,7 @@ impl Life {
         }
         let data = daemon.host.places.data_dir();
         // One whose supervisor has not quite gone after that second is tried again after a minute.
-        let end = Instant::now() + 2 * PATIENCE;
+        let end = Instant::now() + 3 * PATIENCE;
         while data.join("tasks").join(self.id()).exists() || data.join("agent/tasks").join(self.id()).exists() {
             daemon.ask("ListClusters", &json!({}))?;
             assert!(Instant::now() < end, "it is not removed");
@@ -285,7 +286,8 @@ impl Life {
             }
             std::thread::park_timeout(BETWEEN_LOOKS);
         }
-        Ok(())
+        // A call whose effect is seen may not have returned yet; whoever traces it has seen it do so before the next answer.
+        daemon.ask("ListClusters", &json!({})).map(|_| ())
     }
 
     /// What must be so whatever has happened.
@@ -317,11 +319,20 @@ impl Life {
     }
 }
 
-/// Whether a task's container has said that it is there.
-fn waits(host: &Host, id: &str) -> bool {
-    let logs = fs::read_dir(host.places.data_dir().join("tasks").join(id).join("logs"));
-    let mut segments = logs.into_iter().flatten().flatten().filter_map(|entry| fs::read(entry.path()).ok());
-    segments.any(|segment| segment.windows(WAITING.len()).any(|bytes| bytes == WAITING.as_bytes()))
+/// Where the processor is emulated one of eight, of each fault others.
+fn chosen(points: &[Point], fault: Fault) -> Vec<&Point> {
+    if !is_emulated() {
+        return points.iter().collect();
+    }
+    let first = match fault {
+        Fault::Kill => 0,
+        Fault::Error => 3,
+        Fault::Stall => 5,
+    };
+    let some: Vec<&Point> = points.iter().skip(first).step_by(8).collect();
+    // Past what the test runner keeps to itself of a test that passes.
+    let _ = writeln!(io::stderr(), "{fault:?} at {} of {} points: the processor is emulated", some.len(), points.len());
+    some
 }
 
 /// Each point in its turn, one daemon after the other on one host.
@@ -331,7 +342,7 @@ fn at_each(points: &[Point], fault: Fault, retention: Retention) {
     let mut daemon = Daemon::start(&host, retention);
     let container = definition::container("main", &["wait", "7"], &json!({"stopTimeout": 20}));
     daemon.ask("RegisterTaskDefinition", &definition::bridge_task(&[container])).expect("it answers");
-    for (number, point) in points.iter().enumerate() {
+    for (number, point) in chosen(points, fault).into_iter().enumerate() {
         let name = format!("{fault:?} {:?} {}", point.side, point.name);
         let mut life = Life::new(format!("token-{number}"));
         let (_, happened) = fault::during(daemon.pid(), point, fault, |happened| {
@@ -340,7 +351,7 @@ fn at_each(points: &[Point], fault: Fault, retention: Retention) {
             life.until_removed(&daemon, || fault == Fault::Error && happened.load(Ordering::SeqCst))
         });
         assert!(happened, "{name}: it never came to that; {:?}", life.ended);
-        let end = Instant::now() + 2 * PATIENCE;
+        let end = Instant::now() + 4 * PATIENCE;
         daemon.come_back();
         if fault == Fault::Error && retention == Retention::OneSecond {
             daemon.kill();
@@ -401,8 +412,9 @@ fn an_instance_that_has_lost_a_file_is_still_itself() {
         })
     };
     let before = describe(&daemon, "RUNNING");
-    let processes_before = processes(&host);
     let id = arn.as_str().and_then(|arn| arn.rsplit('/').next()).expect("an ARN").to_owned();
+    host.wait_until_it_waits(&id);
+    let processes_before = processes(&host);
     for lost in ["agent/instance.json".to_owned(), format!("agent/tasks/{id}")] {
         daemon.kill();
         fs::remove_file(host.places.data_dir().join(&lost)).expect("it was there");
@@ -412,7 +424,6 @@ fn an_instance_that_has_lost_a_file_is_still_itself() {
     }
     let instances = daemon.ask("ListContainerInstances", &json!({})).expect("it answers");
     assert_eq!(instances["containerInstanceArns"].as_array().map(Vec::len), Some(1), "{instances}");
-    wait_for("the container to wait", || waits(&host, &id).then_some(()));
     daemon.ask("StopTask", &json!({"task": arn})).expect("it answers");
     assert_eq!(describe(&daemon, "STOPPED")["containers"][0]["exitCode"], EXIT_CODE);
     daemon.finish();
@@ -443,7 +454,7 @@ fn another_build_takes_fifty_running_tasks_over() {
         arns.extend(run["tasks"].as_array().expect("a list").iter().map(|task| task["taskArn"].clone()));
     }
     let all_are = |daemon: &Daemon<'_>, status: &str| {
-        wait_for(&format!("all tasks to be {status}"), || {
+        wait_at_most(5 * PATIENCE, &format!("all tasks to be {status}"), || {
             let shown = daemon.ask("DescribeTasks", &json!({"tasks": arns})).ok()?["tasks"].take();
             let shown = shown.as_array().expect("a list").clone();
             (shown.len() == TASKS && shown.iter().all(|task| task["lastStatus"] == status)).then_some(shown)
@@ -451,8 +462,7 @@ fn another_build_takes_fifty_running_tasks_over() {
     };
     let before = all_are(&daemon, "RUNNING");
     for arn in &arns {
-        let id = arn.as_str().and_then(|arn| arn.rsplit('/').next()).expect("an ARN");
-        wait_for("the container to wait", || waits(&host, id).then_some(()));
+        host.wait_until_it_waits(arn.as_str().expect("an ARN"));
     }
     let processes_before = processes(&host);
     let other = host.places.root.join("coracle.new");

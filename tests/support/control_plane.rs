@@ -2,7 +2,7 @@
 //! is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -32,16 +32,21 @@ impl ControlPlane {
 
     /// The next agent that comes, before it is welcomed.
     pub(crate) fn accept(&self) -> Session {
-        let stream = wait_for("an agent to come", || self.listener.accept().ok()).0;
-        stream.set_nonblocking(false).expect("a socket can be made so");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
-        let mut session = Session { stream, hello: None, tasks: BTreeMap::new(), runtime_ids: BTreeMap::new() };
-        session.upgrade();
-        match session.hear() {
-            FromInstance::Hello(hello) => session.hello = Some(*hello),
-            other => panic!("an agent says Hello first, not {other:?}"),
+        loop {
+            let stream = wait_for("an agent to come", || self.listener.accept().ok()).0;
+            stream.set_nonblocking(false).expect("a socket can be made so");
+            stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
+            let mut session = Session { stream, hello: None, tasks: BTreeMap::new(), runtime_ids: BTreeMap::new() };
+            // One that dialled before it was killed, or gave up, waits in front of the next.
+            if session.upgrade().is_err() {
+                continue;
+            }
+            match session.hear() {
+                FromInstance::Hello(hello) => session.hello = Some(*hello),
+                other => panic!("an agent says Hello first, not {other:?}"),
+            }
+            return session;
         }
-        session
     }
 
     /// The next agent, welcomed, and its first report: all that it has.
@@ -113,17 +118,23 @@ impl Session {
         self.runtime_ids.get(id).map_or(0, BTreeSet::len)
     }
 
-    fn upgrade(&mut self) {
+    /// The error is that the agent has gone.
+    fn upgrade(&mut self) -> io::Result<()> {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
             let mut byte = [0];
-            self.stream.read_exact(&mut byte).expect("the agent asks for an upgrade");
+            match self.stream.read_exact(&mut byte) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    panic!("the agent does not ask for an upgrade")
+                }
+                read => read?,
+            }
             head.push(byte[0]);
         }
         let head = String::from_utf8_lossy(&head).to_lowercase();
         assert!(head.starts_with("get /agent http/1.1\r\n") && head.contains("upgrade: coracle-agent"), "{head}");
         let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: coracle-agent\r\n\r\n";
-        self.stream.write_all(answer.as_bytes()).expect("the agent reads");
+        self.stream.write_all(answer.as_bytes())
     }
 
     pub(crate) fn say(&mut self, message: &ToInstance) {

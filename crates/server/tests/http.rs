@@ -396,7 +396,7 @@ async fn events_are_followed() {
     let mut text = String::new();
     while !text.contains("ECS Container Instance State Change") {
         let mut bytes = [0; 4_096];
-        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut bytes)).await.expect("in time");
+        let read = tokio::time::timeout(Duration::from_secs(120), stream.read(&mut bytes)).await.expect("in time");
         let read = read.expect("read");
         assert!(read > 0, "it ended: {text}");
         text.push_str(&String::from_utf8_lossy(&bytes[..read]));
