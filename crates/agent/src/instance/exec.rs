@@ -25,8 +25,11 @@ pub(super) const SESSIONS: usize = 256;
 /// What a client has sent and its command has not read, in messages.
 const INPUTS: usize = 1_024;
 const OUTPUT_BYTES: usize = 8_192;
-/// How long output that is still under way is waited for after the command has ended.
+/// After the command has ended, its output is at an end when none has come for so long.
 const LEFT_OVER_OUTPUT: Duration = Duration::from_millis(500);
+/// A terminal of Linux keeps less than this of what was written and not read (12 KiB: drivers/tty/pty.c, n_tty.c): what comes
+/// behind it is not the command's.
+const LEFT_OVER_BYTES: usize = 64 << 10;
 /// "The SSM agent and its child processes run as root even when you specify a user ID for the container"
 /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-exec.html>).
 const USER: &str = "0";
@@ -130,16 +133,17 @@ async fn serve(
     }
 }
 
+#[allow(deprecated, reason = "a File keeps its one descriptor until it is dropped, which is all that is asked of it")]
+fn watched(terminal: impl Into<OwnedFd>) -> io::Result<AsyncFd<File>> {
+    AsyncFd::new(File::from(terminal.into()))
+}
+
 type Joined = (client::HangUp, oneshot::Receiver<i32>, AsyncFd<File>);
 
 fn join(execution: Execution, master: OwnedFd) -> io::Result<Joined> {
     let hang_up = execution.hang_up()?;
     fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
-    #[allow(
-        deprecated,
-        reason = "a File keeps its one descriptor until it is dropped, which is all that is asked of it"
-    )]
-    let master = AsyncFd::new(File::from(master))?;
+    let master = watched(master)?;
     let (tell, ended) = oneshot::channel();
     // It waits for as long as the command runs; nobody else has to.
     std::thread::Builder::new().name("exec".to_owned()).spawn(move || {
@@ -185,16 +189,25 @@ impl Terminal<'_> {
                 },
                 code = &mut ended => {
                     let code = code.unwrap_or(FAILED_TO_START);
-                    let left_over = async {
-                        while is_open && let Some(bytes) = read_some(&self.master).await {
-                            self.tell(bytes).await?;
-                        }
-                        Some(())
-                    };
-                    // A command that left others behind on its terminal keeps it open; its own end is what counts.
-                    timeout(LEFT_OVER_OUTPUT, left_over).await.ok();
+                    if is_open {
+                        self.tell_left_over().await;
+                    }
                     return Some(code);
                 }
+            }
+        }
+    }
+
+    /// What the command has written before its end, however long it takes to be told. One that left others behind on its
+    /// terminal keeps that open; its own end is what counts.
+    async fn tell_left_over(&self) {
+        let mut left = LEFT_OVER_BYTES;
+        while left > 0
+            && let Ok(Some(bytes)) = timeout(LEFT_OVER_OUTPUT, read_some(&self.master)).await
+        {
+            left = left.saturating_sub(bytes.len());
+            if self.tell(bytes).await.is_none() {
+                return;
             }
         }
     }
@@ -238,5 +251,63 @@ async fn write_some(master: &AsyncFd<File>, bytes: &[u8]) -> Option<usize> {
             Ok(Err(_)) => return None,
             Err(_would_block) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    const SLOWNESS: Duration = LEFT_OVER_OUTPUT.saturating_mul(2);
+
+    /// The terminal stays open: somebody was left behind on it.
+    #[tokio::test]
+    async fn a_command_that_has_ended_is_heard_to_its_last_word_however_slow_the_listener() {
+        let (terminal, mut command) = UnixStream::pair().expect("a pair");
+        terminal.set_nonblocking(true).expect("set");
+        let master = watched(terminal).expect("a descriptor");
+        let said = vec![b'x'; 3 * OUTPUT_BYTES];
+        command.write_all(&said).expect("there is room");
+        let (outgoing, mut listener) = mpsc::channel(1);
+        let (tell, ended) = oneshot::channel();
+        tell.send(7).expect("it listens");
+        let (_client, mut inputs) = mpsc::channel(1);
+        let running = async move {
+            let terminal = Terminal { session: "s", master, outgoing: &outgoing, unwritten: Vec::new() };
+            terminal.run(&mut inputs, ended).await
+        };
+        let listening = async {
+            let mut heard = 0;
+            while heard < said.len() {
+                tokio::time::sleep(SLOWNESS).await;
+                match listener.recv().await {
+                    Some(FromInstance::ExecOutput { bytes, .. }) => heard += bytes.len(),
+                    other => panic!("{heard} bytes and then {other:?}"),
+                }
+            }
+        };
+        let ((), code) = tokio::join!(listening, running);
+        assert_eq!(code, Some(7));
+    }
+
+    #[tokio::test]
+    async fn whoever_goes_on_talking_after_a_commands_end_does_not_keep_it_open() {
+        let (terminal, mut left_behind) = UnixStream::pair().expect("a pair");
+        terminal.set_nonblocking(true).expect("set");
+        let master = watched(terminal).expect("a descriptor");
+        let talking = std::thread::spawn(move || while left_behind.write_all(&[b'y'; OUTPUT_BYTES]).is_ok() {});
+        let (outgoing, mut listener) = mpsc::channel(1);
+        let (tell, ended) = oneshot::channel();
+        tell.send(0).expect("it listens");
+        let (_client, mut inputs) = mpsc::channel(1);
+        let terminal = Terminal { session: "s", master, outgoing: &outgoing, unwritten: Vec::new() };
+        let listening = async { while listener.recv().await.is_some() {} };
+        tokio::select! {
+            code = terminal.run(&mut inputs, ended) => assert_eq!(code, Some(0)),
+            () = listening => panic!("the connection does not end"),
+        }
+        talking.join().expect("it is hung up on");
     }
 }
