@@ -22,7 +22,7 @@ pub(crate) const BRIDGE: &str = "coracle0";
 pub(crate) const GATEWAYS: &str = "coracle-eni";
 
 /// After the last task's end, how long its supervisor may still be busy with going away.
-const SETTLING: Duration = Duration::from_secs(10);
+const SETTLING: Duration = Duration::from_secs(60);
 
 /// Where things are; what the audit needs to know.
 pub(crate) struct Places {
