@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::netns::{LAN_ADDRESS_OF_NEIGHBOUR, LAN_LINK, Namespace};
 use crate::support::{Finished, Host, definition, wait_for};
 
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// For what is dropped: it would be there in a millisecond.
 const NO_ANSWER_WITHIN: Duration = Duration::from_millis(300);
 
@@ -345,7 +345,9 @@ fn the_examples_run() {
     open_port_80(&host);
     for example in [include_str!("../../examples/awsvpc.json"), include_str!("../../examples/fargate.json")] {
         let task = host.detach(&serde_json::from_str(example).expect("JSON"), &[]);
-        listening(&host, &task);
+        // One of them has another server beside the one on port 80.
+        let on_80 = |line: &str| line.ends_with("listening on port 80");
+        wait_for("the server", || host.coracle(["logs", &task]).stdout.lines().any(on_80).then_some(()));
         let to = address(&host, &task);
         let page = host.namespace.enter(|| {
             let mut stream = TcpStream::connect((to, 80))?;

@@ -227,7 +227,7 @@ fn nobody_waits_for_a_bucket_that_says_nothing_after_ctrl_c() {
         let begun = std::time::Instant::now();
         run.signal(signal);
         run.wait();
-        assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
     }
     drop(silent);
     host.finish();

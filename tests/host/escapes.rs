@@ -205,7 +205,7 @@ fn e21_an_images_configuration_decides_nothing_about_the_host() {
 
 #[test]
 fn e22_users_that_are_none_and_passwd_files_that_are_traps() {
-    const QUICK: Duration = Duration::from_secs(20);
+    const QUICK: Duration = Duration::from_secs(60);
     let host = Host::new();
     host.import_probe();
     for user in [

@@ -100,7 +100,7 @@ fn a_condition_that_cannot_be_met_any_more_stops_the_task_and_says_which() {
         let main = definition::container("main", &["say", "never"], &depends_on("first", condition));
         let begun = Instant::now();
         let task = host.run(&definition::task(&[first, main]), &["--rm=false", "--output", "json"]);
-        assert!(begun.elapsed() < Duration::from_secs(20), "{condition} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(60), "{condition} took {:?}", begun.elapsed());
         assert_ne!(task.code(), 0, "{}", task.whole());
         let events = task.json_lines();
         let stopped = events.last().expect("events")["task"].clone();
@@ -313,7 +313,7 @@ fn a_start_that_hangs_delays_nobody_and_is_stopped() {
     let begun = Instant::now();
     host.coracle(["exec", &task, "other", "--", "/bin/probe", "exit", "0"]).ok();
     host.coracle(["stop", &task]).ok();
-    assert!(begun.elapsed() < Duration::from_secs(15), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "it took {:?}", begun.elapsed());
     let stopped = host.inspect(&task);
     let late = definition::the_container(&stopped, "late");
     assert_eq!((&stopped["stopCode"], late.get("exitCode")), (&json!("UserInitiated"), None), "{stopped}");
@@ -376,7 +376,7 @@ fn r12_a_process_on_a_disk_that_does_not_answer_is_told_of_and_never_forgotten()
     for container in ["main", "other"] {
         host.coracle(["exec", &task, container, "--", "/bin/probe", "exit", "0"]).ok();
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "others waited {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(60), "others waited {:?}", begun.elapsed());
     let stop = host.start(["stop", &task]);
     stop.wait_for_errors("outlives SIGKILL");
     let shown = host.inspect(&task);
@@ -451,7 +451,7 @@ fn an_exec_ends_with_its_program() {
     host.import_probe();
     let task = host.detach(&definition::probe(&["wait"]), &[]);
     let exec = host.start(["exec", &task, "--", "/bin/probe", "leave-open", "6"]);
-    exec.wait_at_most(Duration::from_secs(10)).expect_code(6).prints(&["left"]);
+    exec.wait_at_most(Duration::from_secs(60)).expect_code(6).prints(&["left"]);
     host.coracle(["stop", &task]).ok();
     remove(&host, &task);
     host.finish();

@@ -11,7 +11,7 @@ use crate::support::netns::{LAN_ADDRESS_OF_HOST, LAN_ADDRESS_OF_NEIGHBOUR, Names
 use crate::support::{Host, Running, definition, wait_for};
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Says one line to an echo server and returns its answer.
 fn say(from: &Namespace, to: impl Into<IpAddr>, port: u16) -> io::Result<String> {

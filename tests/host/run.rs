@@ -262,7 +262,7 @@ fn a_second_ctrl_c_kills_at_once() {
     });
     run.signal(libc::SIGINT);
     run.wait().expect_code(137);
-    assert!(begun.elapsed() < Duration::from_secs(30), "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(80), "it took {:?}", begun.elapsed());
     host.finish();
 }
 
@@ -274,7 +274,7 @@ fn stop_timeout_ends_in_sigkill() {
     let begun = Instant::now();
     host.coracle(["stop", &task]).ok();
     let took = begun.elapsed();
-    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(15), "{took:?} for a stopTimeout of 2 s");
+    assert!(took >= Duration::from_secs(2) && took < Duration::from_secs(28), "{took:?} for a stopTimeout of 2 s");
     assert_eq!(definition::the_container(&host.inspect(&task), "main")["exitCode"], 137);
     host.coracle(["rm", &task]).ok();
     host.finish();

@@ -303,7 +303,7 @@ fn a_server_that_cannot_be_mounted_costs_one_task_and_no_more() {
     let begun = Instant::now();
     let failed = host.run(&with_volume(&["exit", "0"], nfs), &[]);
     failed.refused(&["CannotCreateVolumeError: ", ":/export of type nfs"]);
-    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
     drop(silent);
     // A name that nobody has, before any kernel is asked.
     let efs = json!({ "efsVolumeConfiguration": { "fileSystemId": "fs-0123", "rootDirectory": "/a" } });
@@ -362,7 +362,7 @@ fn a_file_system_that_does_not_answer_is_given_up() {
     let begun = Instant::now();
     let failed = host.run(&with_volume(&["exit", "0"], silent.volume()), &[]);
     failed.refused(&["CannotCreateVolumeError: failed to mount", "of type none: no answer within 30 s"]);
-    assert!(begun.elapsed() < Duration::from_secs(45), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(100), "{:?}", begun.elapsed());
     drop(silent);
     host.finish();
 }
@@ -382,7 +382,7 @@ fn a_stop_does_not_wait_for_a_mount() {
     let begun = Instant::now();
     host.coracle(["stop", &id]);
     let ended = run.wait();
-    assert!(begun.elapsed() < Duration::from_secs(15), "the stop waited for the mount: {:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(28), "the stop waited for the mount: {:?}", begun.elapsed());
     ended.says(&["the task was stopped before"]);
     drop(silent);
     host.finish();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::load::say;
 
 /// How long whoever should reap has for it.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Leaves so many grandchildren that end at once. Whether each was waited for by somebody in time.
 pub(crate) fn orphans(wanted: i32) -> Value {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::load::say;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// `PORT` or `ADDRESS:PORT`.
 fn place(text: &str) -> String {

@@ -173,7 +173,7 @@ impl Running {
         };
         let elapsed = self.started.elapsed();
         // Detached children hold no end of the pipes; one that does is a defect which the wait shows.
-        let ended = Instant::now() + Duration::from_secs(5);
+        let ended = Instant::now() + Duration::from_secs(60);
         self.stdout.wait_for_end(ended);
         self.stderr.wait_for_end(ended);
         Finished { what: self.what.clone(), status, elapsed, stdout: self.stdout(), stderr: self.stderr() }

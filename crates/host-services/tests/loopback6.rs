@@ -13,7 +13,7 @@ use host_services::world::{Snapshot, Task, World};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A task whose container is this host's own loopback.
 fn task(bindings: &Value, last_status: &str) -> Task {

@@ -20,7 +20,7 @@ fn options() -> PullOptions {
 }
 
 fn impatient() -> PullOptions {
-    let short = Duration::from_millis(200);
+    let short = Duration::from_millis(1_500);
     let deadlines =
         Deadlines { stall: short, speed_window: short, retry: Duration::from_millis(1), ..Deadlines::default() };
     PullOptions { deadlines, ..PullOptions::default() }

@@ -16,7 +16,7 @@ use bed::{ask_tcp, eventually, inside, ip, nft, on_fresh_host, ruleset, run, ser
 use hosts::{Form, Host, Lan, address_of, configuration, error_text, ipv6_of};
 use network::overlay;
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(30);
 const GPE_PORT: u16 = 4790;
 const FORMS: [Form; 2] = [Form::Ip, Form::Ethernet];
 
@@ -83,7 +83,7 @@ fn send_a_large_datagram(from: &hosts::Task, to: &hosts::Task, address: IpAddr, 
         let refused = sender.send_to(&vec![1; mtu - headers + 1], at).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(90), "EMSGSIZE: {refused}");
     });
-    receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    receiver.set_read_timeout(Some(PATIENCE)).unwrap();
     assert_eq!(receiver.recv(&mut [0; 2000]).unwrap(), mtu - headers);
 }
 
@@ -247,7 +247,7 @@ fn nobody_else_sends_into_the_overlay() {
             UdpSocket::bind("0.0.0.0:0").unwrap().send_to(b"honest", (ours.address, 5003)).unwrap();
         });
         let mut heard = [0; 16];
-        receiver.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        receiver.set_read_timeout(Some(PATIENCE)).unwrap();
         let (length, from) = receiver.recv_from(&mut heard).unwrap();
         assert_eq!((&heard[..length], from.ip()), (b"honest".as_slice(), theirs.address.into()));
         secret.set_nonblocking(true).unwrap();

@@ -249,7 +249,7 @@ impl Drop for Host {
 
 /// For what nobody tells of: looks until it is so, for as long as a slow machine may take.
 pub(crate) fn wait_until(what: &str, is_so: impl Fn() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(30);
+    let patience = Instant::now() + Duration::from_secs(60);
     while !is_so() {
         assert!(Instant::now() < patience, "waited in vain until {what}");
         std::thread::yield_now();
