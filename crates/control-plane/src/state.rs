@@ -391,8 +391,7 @@ pub(crate) fn claim(task: &TaskRecord) -> Option<Claim> {
     Some(Claim {
         task: task.id.clone(),
         instance,
-        group: task.group.clone(),
-        family: task.family.clone(),
+        group: (task.desired_status == DesiredStatus::Running).then(|| task.group.clone()),
         demand: task.demand.clone(),
     })
 }

@@ -95,13 +95,7 @@ fn run(row: &Row, instances: u32, tasks: u32) {
         };
         let found = place(&fleet, &wanted, mixed(u64::from(number))).expect("there is room for all");
         let task = TaskId::from_bytes(spread(number));
-        fleet.put_claim(Claim {
-            task,
-            instance: found.instance,
-            group,
-            family: "web".to_owned(),
-            demand: demand.clone(),
-        });
+        fleet.put_claim(Claim { task, instance: found.instance, group: Some(group), demand: demand.clone() });
         if number % row.snapshot_every == 0 {
             snapshot = fleet.clone();
         }

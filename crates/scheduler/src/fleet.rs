@@ -63,8 +63,10 @@ impl Instance {
 pub struct Claim {
     pub task: TaskId,
     pub instance: ContainerInstanceId,
-    pub group: String,
-    pub family: String,
+    /// None for a task that is to stop: it keeps what it has, and stands in nobody's way otherwise. Amazon looks at the desired
+    /// status of tasks when it places others
+    /// (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-placement-constraints.html>).
+    pub group: Option<String>,
     pub demand: Demand,
 }
 
@@ -92,6 +94,14 @@ pub(crate) struct InZone {
 }
 
 impl InZone {
+    /// Instances with their tasks of the group, those with the fewest first, and of these first those from a place on that
+    /// the dice choose. They come twice.
+    pub(crate) fn fewest_from(&self, dice: u64) -> impl Iterator<Item = (u64, Number)> {
+        let least = self.by_tasks.iter().next().map_or(0, |((tasks, _), ())| *tasks);
+        let chosen = self.by_tasks.from(&(least, Number::at(dice))).take_while(move |((tasks, _), ())| *tasks == least);
+        chosen.chain(self.by_tasks.iter()).map(|(at, ())| *at)
+    }
+
     fn count(&mut self, member: &Member, before: u32, after: u32) {
         if before > 0 {
             self.by_tasks.remove(&(u64::from(before), member.number));
@@ -130,19 +140,19 @@ impl Fleet {
     /// A claim on an instance that is not here is none. One task has one claim on an instance: the newest.
     pub fn put_claim(&mut self, claim: Claim) {
         self.remove_claim(&claim.instance, &claim.task);
-        let group = match self.groups.entry(claim.group.as_str()) {
+        let group = claim.group.as_deref().map(|group| match self.groups.entry(group) {
             Some((group, _)) => Arc::clone(group),
-            None => Arc::from(claim.group.as_str()),
-        };
+            None => Arc::from(group),
+        });
         let instance = Number::of_instance(&claim.instance);
-        self.change(instance, &group, |member| member.take(&claim.task, Arc::clone(&group), &claim.demand));
+        self.change(instance, group.as_ref(), |member| member.take(&claim.task, group.clone(), &claim.demand));
     }
 
     pub fn remove_claim(&mut self, instance: &ContainerInstanceId, task: &TaskId) {
         let (instance, task) = (Number::of_instance(instance), Number::of_task(task));
-        let group = self.members.get(&instance).and_then(|member| member.group_of(task)).map(Arc::clone);
+        let group = self.members.get(&instance).and_then(|member| member.group_of(task)).cloned();
         if let Some(group) = group {
-            self.change(instance, &group, |member| member.give_back(task));
+            self.change(instance, group.as_ref(), |member| member.give_back(task));
         }
     }
 
@@ -173,20 +183,23 @@ impl Fleet {
         self.members.values().map(|member| &**member)
     }
 
-    /// Changes what tasks of one group take of a member, and the orders with it.
-    fn change(&mut self, id: Number, group: &Arc<str>, change: impl FnOnce(&mut Member)) {
+    /// Changes what a task, of one group or none, takes of a member, and the orders with it.
+    fn change(&mut self, id: Number, group: Option<&Arc<str>>, change: impl FnOnce(&mut Member)) {
         let Some(kept) = self.members.get_mut(&id) else { return };
         let member = Arc::make_mut(kept);
-        let (free, tasks) = (member.free(), member.tasks_of(group));
+        let tasks_of_group = |member: &Member| group.map_or(0, |group| member.tasks_of(group));
+        let (free, tasks) = (member.free(), tasks_of_group(member));
         change(member);
-        let (free_now, tasks_now) = (member.free(), member.tasks_of(group));
+        let (free_now, tasks_now) = (member.free(), tasks_of_group(member));
         if member.instance.takes_tasks() {
             self.all.change(id, free, free_now);
             if let Some(pool) = self.zones.get_mut(&member.zone) {
                 pool.change(id, free, free_now);
             }
         }
-        count(&mut self.groups, group, member, (tasks, tasks_now));
+        if let Some(group) = group {
+            count(&mut self.groups, group, member, (tasks, tasks_now));
+        }
     }
 
     /// By zone; nothing where the group has no tasks.

@@ -16,7 +16,7 @@ pub(crate) struct Member {
     /// The instance's, as the fleet has it.
     pub(crate) zone: Arc<str>,
     claims: Tree<Number, Held>,
-    /// Tasks of each group.
+    /// Tasks of each group, without those that are to stop.
     pub(crate) groups: Tree<Arc<str>, u32>,
     /// The sum of the claims'.
     used: Sum,
@@ -27,7 +27,7 @@ pub(crate) struct Member {
 /// What one task holds. There may be a million of these: names are shared, and few have ports.
 #[derive(Clone, Debug)]
 struct Held {
-    group: Arc<str>,
+    group: Option<Arc<str>>,
     sum: Sum,
     ports: Option<Arc<Ports>>,
 }
@@ -128,11 +128,12 @@ impl Member {
 
     /// The first by its id.
     pub(crate) fn task_of(&self, group: &str) -> Option<TaskId> {
-        let found = self.claims.iter().find(|(_, held)| &*held.group == group);
+        let found = self.claims.iter().find(|(_, held)| held.group.as_deref() == Some(group));
         found.map(|(task, _)| task.task())
     }
 
-    pub(crate) fn group_of(&self, task: Number) -> Option<&Arc<str>> {
+    /// Nothing where it has no claim.
+    pub(crate) fn group_of(&self, task: Number) -> Option<&Option<Arc<str>>> {
         self.claims.get(&task).map(|held| &held.group)
     }
 
@@ -144,14 +145,16 @@ impl Member {
         self.udp_ports.get(&port)
     }
 
-    pub(crate) fn take(&mut self, task: &TaskId, group: Arc<str>, demand: &Demand) {
+    pub(crate) fn take(&mut self, task: &TaskId, group: Option<Arc<str>>, demand: &Demand) {
         let sum = Sum::of(demand);
         self.used = self.used.with(sum);
         demand.tcp_ports.iter().for_each(|port| self.tcp_ports.insert_mut(*port, task.clone()));
         demand.udp_ports.iter().for_each(|port| self.udp_ports.insert_mut(*port, task.clone()));
         let has_ports = !(demand.tcp_ports.is_empty() && demand.udp_ports.is_empty());
         let ports = has_ports.then(|| Arc::new(Ports { tcp: demand.tcp_ports.clone(), udp: demand.udp_ports.clone() }));
-        self.groups.insert(Arc::clone(&group), self.tasks_of(&group) + 1);
+        if let Some(group) = &group {
+            self.groups.insert(Arc::clone(group), self.tasks_of(group) + 1);
+        }
         self.claims.insert(Number::of_task(task), Held { group, sum, ports });
     }
 
@@ -164,9 +167,10 @@ impl Member {
             give_back_ports(&mut self.tcp_ports, &ports.tcp, &task);
             give_back_ports(&mut self.udp_ports, &ports.udp, &task);
         }
-        match self.tasks_of(&held.group) {
-            0 | 1 => self.groups.remove(&held.group),
-            tasks => self.groups.insert(held.group, tasks - 1),
+        let Some(group) = held.group else { return };
+        match self.tasks_of(&group) {
+            0 | 1 => self.groups.remove(&group),
+            tasks => self.groups.insert(group, tasks - 1),
         }
     }
 }

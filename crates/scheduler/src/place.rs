@@ -1,7 +1,8 @@
 //! The choice: which instances can take a task, and which of them does
 //! (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task-placement-strategies.html>).
 //!
-//! Constraints bind, strategies are best effort: each narrows what the one before left, and the dice decide between equals.
+//! Constraints bind, strategies are best effort: each narrows what the one before left, and the dice decide between equals
+//! (binpack, which fills one of them anyway, takes what comes first in its order).
 //! The strategies that people use walk an order that the fleet keeps, and so look at a few instances; any other
 //! combination looks at all.
 
@@ -128,6 +129,9 @@ pub fn place(fleet: &Fleet, wanted: &Wanted<'_>, dice: u64) -> Result<Placement,
     }
 }
 
+/// So often `random` draws before it compares whatever has room.
+const DRAWS: u64 = 64;
+
 struct Search<'a> {
     fleet: &'a Fleet,
     wanted: &'a Wanted<'a>,
@@ -170,7 +174,7 @@ impl<'a> Search<'a> {
     fn first_of(&self, pool: &Pool, zone: Option<&str>, strategy: &Strategy) -> Option<&'a Member> {
         let demand = self.wanted.demand;
         match strategy {
-            Strategy::Random => self.race(pool, pool.round_from(self.dice).map(Some), |_| 0),
+            Strategy::Random => self.random(pool),
             // What is least free and still enough.
             Strategy::BinpackCpu => {
                 let in_order = pool.by_free_cpu.from(&(u64::from(demand.cpu), Number::FIRST));
@@ -185,6 +189,16 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// Each that fits is as likely as any other, as long as a few draws meet one.
+    fn random(&self, pool: &Pool) -> Option<&'a Member> {
+        let draws = (0..DRAWS).filter_map(|number| pool.by_id.drawn(shuffled(number, self.dice)));
+        let mut drawn = draws.filter_map(|(id, ())| self.fitting(*id));
+        let in_order = || pool.round_from(self.dice).map(Some);
+        // Never 0, which would end the race at the one that has most left.
+        let rank = |member: &Member| shuffled(member.number.folded(), self.dice).max(1);
+        drawn.next().or_else(|| self.race(pool, in_order(), rank))
+    }
+
     /// An instance with no task of the group, else one with the fewest.
     fn spread(&self, pool: &Pool, zone: Option<&str>) -> Option<&'a Member> {
         let group = self.wanted.group;
@@ -195,13 +209,15 @@ impl<'a> Search<'a> {
         };
         let without = pool.by_id.size().saturating_sub(known.iter().map(|of_zone| of_zone.takers).sum());
         let none = (without > 0).then(|| pool.round_from(self.dice).map(|id| Some(id).filter(|id| self.has_none(*id))));
-        // Each zone has its instances in order of their tasks.
-        let mut counted: Vec<_> = known.iter().map(|of_zone| of_zone.by_tasks.iter().peekable()).collect();
+        // Each zone has its instances in order of their tasks; the dice choose where to begin among equal ones.
+        let dice = self.dice;
+        let mut counted: Vec<_> = known.iter().map(|of_zone| of_zone.fewest_from(dice).peekable()).collect();
         let fewest = std::iter::from_fn(move || {
             let heads = counted.iter_mut().enumerate();
-            let heads = heads.filter_map(|(at, zone)| zone.peek().map(|((tasks, _), ())| (*tasks, at)));
-            let (_, at) = heads.min()?;
-            counted[at].next().map(|((_, id), ())| Some(*id))
+            let heads =
+                heads.filter_map(|(at, zone)| zone.peek().map(|(tasks, _)| (*tasks, shuffled(at as u64, dice), at)));
+            let (_, _, at) = heads.min()?;
+            counted[at].next().map(|(_, id)| Some(id))
         });
         self.race(pool, none.into_iter().flatten().chain(fewest), |member| u64::from(member.tasks_of(group)))
     }
@@ -250,7 +266,7 @@ fn in_zone<'a>(group: Option<&'a Tree<Arc<str>, InZone>>, zone: &str) -> Option<
 }
 
 /// An order of numbers that the dice decide (the finalizer of SplitMix64).
-fn shuffled(number: u64, dice: u64) -> u64 {
+pub(crate) fn shuffled(number: u64, dice: u64) -> u64 {
     let mut mixed = number.wrapping_add(dice).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

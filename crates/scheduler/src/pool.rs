@@ -14,6 +14,16 @@ pub(crate) struct Number {
 impl Number {
     pub(crate) const FIRST: Number = Number { high: 0, low: 0 };
 
+    /// A place among all ids that the dice choose.
+    pub(crate) fn at(dice: u64) -> Number {
+        Number { high: dice, low: 0 }
+    }
+
+    /// For an order of equals that the dice decide.
+    pub(crate) fn folded(self) -> u64 {
+        self.high ^ self.low
+    }
+
     pub(crate) fn of_instance(id: &ContainerInstanceId) -> Number {
         Number::read(id.as_str())
     }
@@ -83,7 +93,7 @@ impl Pool {
 
     /// Every instance, from a place that the dice choose round to it again.
     pub(crate) fn round_from(&self, dice: u64) -> impl Iterator<Item = Number> {
-        let start = Number { high: dice, low: 0 };
+        let start = Number::at(dice);
         self.by_id.from(&start).chain(self.by_id.below(start)).map(|(id, ())| *id)
     }
 }

@@ -87,6 +87,23 @@ impl<K: Ord, V> Tree<K, V> {
         self.entry(key).is_some()
     }
 
+    /// The entry that a draw from all numbers chooses, each as likely as any other; nothing where it fell beside the end of a
+    /// node. One draw in a few does, since nodes are half full at least as a rule.
+    pub(crate) fn drawn(&self, draw: u64) -> Option<&(K, V)> {
+        let mut node = self.root.as_deref()?;
+        // The root is shared by all: only below it are children unlike.
+        let mut at = remainder(draw >> 32, node.len());
+        let mut left = draw & u64::from(u32::MAX);
+        loop {
+            match node {
+                Node::Leaf(entries) => return entries.get(at),
+                Node::Branch(children) => node = &children.get(at)?.1,
+            }
+            at = remainder(left, MOST);
+            left /= MOST as u64;
+        }
+    }
+
     /// Entries from a key upwards.
     pub(crate) fn from<'a>(&'a self, key: &K) -> impl Iterator<Item = &'a (K, V)> + use<'a, K, V> {
         Upwards::new(self.root.as_deref(), |other| other < key)
@@ -180,13 +197,17 @@ fn with_room<T: Clone>(from: &[T]) -> Vec<T> {
     copy
 }
 
+fn remainder(of: u64, by: usize) -> usize {
+    usize::try_from(of % by.max(1) as u64).unwrap_or_default()
+}
+
 fn place_of<K: Borrow<Q>, V, Q: Ord + ?Sized>(entries: &[(K, V)], key: &Q) -> Result<usize, usize> {
     entries.binary_search_by(|(other, _)| other.borrow().cmp(key))
 }
 
 /// A branch has children.
 fn child_of<K: Borrow<Q>, V, Q: Ord + ?Sized>(children: &[Child<K, V>], key: &Q) -> usize {
-    children.partition_point(|(low, _)| low.borrow() <= key).saturating_sub(1)
+    children[1..].partition_point(|(low, _)| low.borrow() <= key)
 }
 
 /// Whether the key is new, and what was split off to the right of the node.
@@ -298,7 +319,7 @@ fn leaf_after<'a, K, V>(node: &'a Node<K, V>, is_before: &impl Fn(&K) -> bool) -
             (!rest.is_empty()).then_some(rest)
         }
         Node::Branch(children) => {
-            let at = children.partition_point(|(low, _)| is_before(low)).saturating_sub(1);
+            let at = children[1..].partition_point(|(low, _)| is_before(low));
             children[at..].iter().find_map(|(_, child)| leaf_after(child, is_before))
         }
     }
@@ -340,7 +361,7 @@ fn leaf_before<'a, K, V>(node: &'a Node<K, V>, is_wanted: &impl Fn(&K) -> bool) 
             (!start.is_empty()).then_some(start)
         }
         Node::Branch(children) => {
-            let to = children.partition_point(|(low, _)| is_wanted(low)).max(1);
+            let to = 1 + children[1..].partition_point(|(low, _)| is_wanted(low));
             children[..to].iter().rev().find_map(|(_, child)| leaf_before(child, is_wanted))
         }
     }
@@ -348,7 +369,9 @@ fn leaf_before<'a, K, V>(node: &'a Node<K, V>, is_wanted: &impl Fn(&K) -> bool) 
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::iter::once;
+    use std::ops::Range;
 
     use proptest::prelude::*;
 
@@ -377,23 +400,29 @@ mod tests {
         ]
     }
 
-    fn depth(node: &Node<u16, u32>) -> usize {
+    /// Of a node whose keys are all in `keys`.
+    fn depth(node: &Node<u16, u32>, keys: Range<u16>) -> usize {
         match node {
             Node::Leaf(entries) => {
                 assert!(!entries.is_empty() && entries.len() <= MOST);
+                assert!(entries.iter().all(|(key, _)| keys.contains(key)), "{entries:?} in {keys:?}");
                 1
             }
             Node::Branch(children) => {
                 assert!(!children.is_empty() && children.len() <= MOST);
-                let below = depth(&children[0].1);
-                assert!(children.iter().all(|(_, child)| depth(child) == below), "all leaves are equally deep");
-                below + 1
+                let lows = children[1..].iter().map(|(low, _)| *low);
+                let bounds: Vec<u16> = once(keys.start).chain(lows).chain(once(keys.end)).collect();
+                assert!(bounds.is_sorted_by(|one, next| one < next), "{bounds:?}");
+                let below = children.iter().zip(bounds.windows(2));
+                let below: Vec<usize> = below.map(|((_, child), ends)| depth(child, ends[0]..ends[1])).collect();
+                assert!(below.iter().all(|one| *one == below[0]), "all leaves are equally deep");
+                below[0] + 1
             }
         }
     }
 
     fn is_same(tree: &Tree<u16, u32>, plain: &BTreeMap<u16, u32>, probe: u16) {
-        tree.root.as_deref().map(depth);
+        tree.root.as_deref().map(|root| depth(root, 0..u16::MAX));
         assert_eq!((tree.size(), tree.is_empty()), (plain.len(), plain.is_empty()));
         let all = |entries: &mut dyn Iterator<Item = &(u16, u32)>| entries.copied().collect::<Vec<_>>();
         let same = |entries: &mut dyn Iterator<Item = (&u16, &u32)>| {
@@ -456,6 +485,34 @@ mod tests {
             }
             prop_assert!(tree.is_empty() && tree.root.is_none());
         }
+    }
+
+    #[test]
+    fn a_tree_that_shrinks_is_shallow_again() {
+        let mut tree = Tree::default();
+        (0..3000_u16).for_each(|key| tree.insert(key, 0));
+        let high = tree.root.as_deref().map(|root| depth(root, 0..u16::MAX));
+        assert!(high >= Some(3), "{high:?}");
+        (0..3000_u16).filter(|key| key % 600 != 0).for_each(|key| tree.remove(&key));
+        let low = tree.root.as_deref().map(|root| depth(root, 0..u16::MAX));
+        assert!(tree.size() == 5 && low <= Some(2), "{low:?}");
+    }
+
+    /// 300 entries in two levels or three, some nodes full and some nearly empty; numbers from a sequence that never changes.
+    #[test]
+    fn each_entry_is_drawn_as_often_as_any_other() {
+        let mut tree = Tree::default();
+        (0..600_u16).for_each(|key| tree.insert(key, 0));
+        (0..600_u16).filter(|key| key % 2 == 0 || (200..300).contains(key)).for_each(|key| tree.remove(&key));
+        let mut times: BTreeMap<u16, u32> = BTreeMap::new();
+        let draws = (0..400_000_u64).map(|number| crate::place::shuffled(number, 7));
+        draws.filter_map(|draw| tree.drawn(draw)).for_each(|(key, _)| *times.entry(*key).or_default() += 1);
+        let all: BTreeSet<u16> = tree.iter().map(|(key, _)| *key).collect();
+        assert_eq!(times.keys().copied().collect::<BTreeSet<_>>(), all);
+        let mean = times.values().sum::<u32>() / u32::try_from(all.len()).expect("few");
+        assert!(mean > 200, "few draws meet an entry: {mean}");
+        // Five times the spread of so many throws, to both sides.
+        assert!(times.values().all(|times| times.abs_diff(mean) < 5 * mean.isqrt()), "{mean}: {times:?}");
     }
 
     /// A key that comes where the first keys of a branch were, before the branch is merged with the one on its left.

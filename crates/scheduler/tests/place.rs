@@ -62,8 +62,7 @@ fn demand(cpu: u32, memory_mib: u64) -> Demand {
 }
 
 fn claim(number: u32, on: u8, group: &str, demand: &Demand) -> Claim {
-    let (group, family) = (group.to_owned(), "web".to_owned());
-    Claim { task: task(number), instance: id(on), group, family, demand: demand.clone() }
+    Claim { task: task(number), instance: id(on), group: Some(group.to_owned()), demand: demand.clone() }
 }
 
 fn strategy(kind: &str, field: &str) -> PlacementStrategy {
@@ -119,6 +118,65 @@ fn what_is_missing_is_told_for_every_instance() {
     let only = [constraint("memberOf", Some("ec2InstanceId == host-2"))];
     let lacks = place(&fleet, &Wanted { constraints: &only, ..asked }, 0).expect_err("it lacks the attribute").lacks;
     assert!(lacks.contains(&(id(2), Lack::Attribute { name: "parity".to_owned() })));
+}
+
+/// Amazon: "if the desired status of the existing task is STOPPED (but the last status isn't), a new incoming task can be
+/// placed on the same instance despite the distinctInstance placement constraint".
+#[test]
+fn who_is_to_stop_keeps_what_it_has_and_is_no_other_of_its_group() {
+    let mut fleet = Fleet::default();
+    fleet.put_instance(instance(1, Some("a"), 1024, 1024));
+    let (large, small) = (demand(1000, 0), demand(24, 0));
+    fleet.put_claim(claim(1, 1, "mine", &large));
+    let distinct = [constraint("distinctInstance", None)];
+    let asked = Wanted { constraints: &distinct, ..wanted(&small, "mine") };
+    let lacks = place(&fleet, &asked, 0).expect_err("it is there already").lacks;
+    assert_eq!(lacks, [(id(1), Lack::Distinct { task: task(1) })]);
+    fleet.put_claim(Claim { group: None, ..claim(1, 1, "mine", &large) });
+    assert_eq!(place(&fleet, &asked, 0).expect("it is to stop").instance, id(1));
+    let lacks = place(&fleet, &wanted(&large, "mine"), 0).expect_err("it is there still").lacks;
+    assert_eq!(lacks, [(id(1), Lack::Cpu { needs: 1000, free: 24 })]);
+    fleet.remove_claim(&id(1), &task(1));
+    assert_eq!(fleet.remaining(&id(1)), Some((1024, 1024)));
+}
+
+/// How often each instance is chosen, of so many that the dice decide.
+fn chosen(fleet: &Fleet, asked: &Wanted<'_>, times: u64) -> BTreeMap<ContainerInstanceId, u32> {
+    let mut chosen = BTreeMap::new();
+    for number in 0..times {
+        let dice = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        *chosen.entry(place(fleet, asked, dice).expect("there is room").instance).or_default() += 1;
+    }
+    chosen
+}
+
+/// Ids that lie close to each other, instances of unlike size, and half of them shut out.
+#[test]
+fn at_random_each_that_fits_is_as_likely() {
+    let mut fleet = Fleet::default();
+    for number in 0..40_u8 {
+        let id = ContainerInstanceId::from_bytes((u128::from(number).pow(9) << 64).to_be_bytes());
+        fleet.put_instance(Instance { id, ..instance(number, Some("a"), 1024 * u32::from(number + 1), 1024) });
+    }
+    let (demand, even) = (demand(128, 128), [constraint("memberOf", Some("attribute:parity == even"))]);
+    let times = chosen(&fleet, &Wanted { constraints: &even, ..wanted(&demand, "g") }, 20_000);
+    assert_eq!(times.len(), 20);
+    // 1,000 each, give or take five times the spread of so many throws.
+    assert!(times.values().all(|times| times.abs_diff(1000) < 160), "{times:?}");
+}
+
+#[test]
+fn the_dice_decide_between_instances_and_zones_with_equally_many_tasks() {
+    let mut fleet = Fleet::default();
+    for number in 0..6_u8 {
+        fleet.put_instance(instance(number, Some(["a", "b"][usize::from(number % 2)]), 1024, 1024));
+        fleet.put_claim(claim(u32::from(number), number, "g", &demand(1, 1)));
+    }
+    let (needs, spread) = (demand(1, 1), [strategy("spread", "instanceId")]);
+    let times = chosen(&fleet, &Wanted { strategies: &spread, ..wanted(&needs, "g") }, 600);
+    assert_eq!(times.len(), 6, "{times:?}");
+    let of_zone: u32 = (0..6_u8).step_by(2).map(|number| times[&id(number)]).sum();
+    assert!((200..400).contains(&of_zone), "{times:?}");
 }
 
 #[test]

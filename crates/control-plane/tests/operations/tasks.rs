@@ -355,6 +355,26 @@ fn stopping_is_asked_for_once() {
     );
 }
 
+/// A task that is to stop is none of the others that distinctInstance keeps apart, though it is there still.
+#[test]
+fn distinct_instances_look_at_what_is_desired() {
+    let mut world = world();
+    register(&mut world, small("small"));
+    let run = json!({"taskDefinition": "small", "placementConstraints": [{"type": "distinctInstance"}]});
+    let first = world.call("RunTask", run.clone())["tasks"][0]["taskArn"].clone();
+    // The instance has been told of it: the task does not end before it says so.
+    let second = world.call("RunTask", run.clone());
+    assert_eq!(second["failures"][0]["reason"], "MemberOf placement constraint unsatisfied.");
+    world.call("StopTask", json!({"task": first}));
+    let third = world.call("RunTask", run);
+    assert_eq!((&third["failures"], third["tasks"].as_array().map(Vec::len)), (&json!([]), Some(1)));
+    let described = world.call("DescribeTasks", json!({"tasks": [first]}));
+    assert_eq!(
+        (&described["tasks"][0]["desiredStatus"], &described["tasks"][0]["lastStatus"]),
+        (&json!("STOPPED"), &json!("PENDING"))
+    );
+}
+
 #[test]
 fn missing_tasks_are_failures_and_lists_are_filtered() {
     let mut world = world();
