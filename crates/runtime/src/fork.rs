@@ -1,7 +1,6 @@
 //! Forks of the single-threaded supervisor, born in a cgroup and tied to its life.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
@@ -29,7 +28,6 @@ struct CloneArguments {
     cgroup: u64,
 }
 
-const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
 const CLONE_INTO_CGROUP: u64 = 1 << 33;
 /// Above every number that descriptors are placed at.
 const PARKING: i32 = 64;
@@ -51,119 +49,6 @@ pub(crate) fn fork_into(cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> io::R
 pub(crate) fn fork_as_first(cgroup: Option<BorrowedFd<'_>>) -> io::Result<Fork> {
     let flags = u64::try_from(libc::CLONE_NEWPID).expect("clone flags are positive");
     clone(CloneArguments { flags, ..CloneArguments::default() }, cgroup, Parent::Caller)
-}
-
-/// For a child in its parent's memory: it makes a few system calls.
-const LENT_STACK_BYTES: usize = 16 << 10;
-
-/// Where such a child keeps what is its own. Stacks begin at multiples of sixteen bytes.
-#[repr(C, align(16))]
-pub(crate) struct Stack([MaybeUninit<u8>; LENT_STACK_BYTES]);
-
-impl Stack {
-    pub(crate) const fn new() -> Stack {
-        Stack([MaybeUninit::uninit(); LENT_STACK_BYTES])
-    }
-}
-
-/// Runs `work` in a child that has the caller's memory, as vfork(2) has it: the calling thread goes on when the child has
-/// become another program or has ended with the code that `work` gives. A fork copies the page tables of a process, and
-/// then each page that either of them writes to; here nothing is copied, however large the caller is.
-///
-/// Other threads of the caller run on: `work` makes system calls only, takes no lock and does not allocate. None of the
-/// caller's signal handlers is called in the child.
-pub(crate) fn lend<Work: FnOnce() -> i32>(
-    cgroup: Option<BorrowedFd<'_>>,
-    stack: &mut Stack,
-    work: Work,
-) -> io::Result<i32> {
-    let flags = u64::try_from(libc::CLONE_VM | libc::CLONE_VFORK).expect("clone flags are positive");
-    let mut arguments = CloneArguments {
-        flags: flags | CLONE_CLEAR_SIGHAND,
-        exit_signal: u64::try_from(libc::SIGCHLD).expect("signal numbers are positive"),
-        stack: stack.0.as_mut_ptr() as u64,
-        stack_size: LENT_STACK_BYTES as u64,
-        ..CloneArguments::default()
-    };
-    if let Some(cgroup) = cgroup {
-        arguments.flags |= CLONE_INTO_CGROUP;
-        arguments.cgroup = u64::try_from(cgroup.as_raw_fd()).expect("an open descriptor is not negative");
-    }
-    let mut work = Some(work);
-    // SAFETY: the child runs `on_lent_stack` on a stack of its own and never comes back here; `work` and the stack outlive
-    // it, or what it is before it becomes another program, because the kernel keeps this thread waiting so long.
-    let answer = unsafe { clone_onto_stack(&raw mut arguments, on_lent_stack::<Work>, (&raw mut work).cast()) };
-    match i32::try_from(answer) {
-        Ok(pid) if pid > 0 => Ok(pid),
-        Ok(errno) => Err(io::Error::from_raw_os_error(-errno)),
-        Err(_) => Err(io::Error::other("no process has such a number")),
-    }
-}
-
-extern "C" fn on_lent_stack<Work: FnOnce() -> i32>(work: *mut libc::c_void) -> ! {
-    // SAFETY: what `lend` has passed on; its thread waits, so nobody else looks at it.
-    let work = unsafe { &mut *work.cast::<Option<Work>>() };
-    exit_now(work.take().map_or(1, |work| work()))
-}
-
-type OnStack = extern "C" fn(*mut libc::c_void) -> !;
-
-/// clone3(2), whose child calls `begin`. The C library has no way to name both a stack and a cgroup.
-///
-/// # Safety
-/// The arguments name a stack that is the child's alone.
-#[cfg(target_arch = "x86_64")]
-unsafe fn clone_onto_stack(arguments: *mut CloneArguments, begin: OnStack, with: *mut libc::c_void) -> i64 {
-    let answer;
-    // SAFETY: in the caller nothing happens but a system call. The child has registers of its own with the same values,
-    // the end of its stack in rsp, and leaves by `begin`, which does not return.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            "test rax, rax",
-            "jnz 2f",
-            "xor ebp, ebp",
-            "mov rdi, r13",
-            "call r12",
-            "ud2",
-            "2:",
-            inlateout("rax") libc::SYS_clone3 => answer,
-            in("rdi") arguments,
-            in("rsi") size_of::<CloneArguments>(),
-            in("r12") begin,
-            in("r13") with,
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    answer
-}
-
-/// As above.
-///
-/// # Safety
-/// As above.
-#[cfg(target_arch = "aarch64")]
-unsafe fn clone_onto_stack(arguments: *mut CloneArguments, begin: OnStack, with: *mut libc::c_void) -> i64 {
-    let answer;
-    // SAFETY: as above, with the end of the child's stack in sp.
-    unsafe {
-        std::arch::asm!(
-            "svc #0",
-            "cbnz x0, 2f",
-            "mov x29, xzr",
-            "mov x0, x21",
-            "blr x20",
-            "brk #1",
-            "2:",
-            in("x8") libc::SYS_clone3,
-            inlateout("x0") arguments => answer,
-            in("x1") size_of::<CloneArguments>(),
-            in("x20") begin,
-            in("x21") with,
-        );
-    }
-    answer
 }
 
 fn clone(mut arguments: CloneArguments, cgroup: Option<BorrowedFd<'_>>, parent: Parent) -> io::Result<Fork> {

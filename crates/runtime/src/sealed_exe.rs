@@ -10,9 +10,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::sync::OnceLock;
 
-use crate::fork::{self, Fork, Parent, Stack};
+use crate::fork::{self, Fork, Parent};
 use crate::program::pointers;
 
 const OWN_EXECUTABLE: &CStr = c"/proc/self/exe";
@@ -91,43 +90,31 @@ pub(crate) fn spawn_self_at(words: &[OsString], given: &OwnedFd, birth: Birth<'_
     ];
     let arguments = pointers(&program.arguments);
     let environment = pointers(&program.environment);
-    let refused = |error: io::Error| report_errno(sender.as_raw_fd(), &error);
     // From here to the exec, system calls only: another thread may hold any lock.
-    let mut become_it = || match become_program(&mut placed, &arguments, &environment) {
-        Ok(never) => match never {},
-        Err(error) => report_errno(ERROR_FD, &error),
-    };
-    let pid = match birth.enter {
-        None => grandchild(birth.cgroup, become_it, refused)?,
-        // What may allocate needs memory of its own.
-        Some(enter) => match fork::fork_into(None, Parent::Caller)? {
-            Fork::Child => match fork::fork_into(birth.cgroup, Parent::Caller) {
-                Ok(Fork::Child) => fork::exit_now(enter().map_or_else(refused, |()| become_it())),
-                Ok(Fork::Parent { .. }) => fork::exit_now(0),
-                Err(error) => fork::exit_now(refused(error)),
-            },
-            Fork::Parent { pid } => pid,
+    match fork::fork_into(None, Parent::Caller)? {
+        Fork::Child => match fork::fork_into(birth.cgroup, Parent::Caller) {
+            Ok(Fork::Child) => {
+                let entered = birth.enter.map_or(Ok(()), |enter| enter());
+                let error = match entered.and_then(|()| become_program(&mut placed, &arguments, &environment)) {
+                    Ok(never) => match never {},
+                    Err(error) => error,
+                };
+                report_errno(ERROR_FD, &error)
+            }
+            Ok(Fork::Parent { .. }) => fork::exit_now(0),
+            Err(error) => report_errno(sender.as_raw_fd(), &error),
         },
-    };
-    drop(sender);
-    fork::reap_child(pid);
+        Fork::Parent { pid } => {
+            drop(sender);
+            fork::reap_child(pid);
+        }
+    }
     let mut errno = Vec::new();
     errors.read_to_end(&mut errno)?;
     match errno.first_chunk() {
         None => Ok(()),
         Some(errno) => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(*errno))),
     }
-}
-
-/// A child's child, in the caller's memory until it has become a program. Apart from its caller for its stacks' sake.
-#[inline(never)]
-fn grandchild(
-    cgroup: Option<BorrowedFd<'_>>,
-    work: impl FnOnce() -> i32,
-    refused: impl FnOnce(io::Error) -> i32,
-) -> io::Result<i32> {
-    let (mut childs, mut grandchilds) = (Stack::new(), Stack::new());
-    fork::lend(None, &mut childs, || fork::lend(cgroup, &mut grandchilds, work).map_or_else(refused, |_| 0))
 }
 
 /// Replaces the calling process by a sealed execution of the same program with the same arguments; comes back at
@@ -163,7 +150,7 @@ impl Program {
         };
         Ok(Self {
             // What runs sealed is executed again as it is: a copy in memory of its own would be as large as the binary.
-            executable: if verify().is_ok() { own_executable()? } else { sealed_once()? },
+            executable: if verify().is_ok() { own_executable()? } else { sealed_executable()?.0 },
             arguments: c_strings(&mut std::iter::once(OsString::from("coracle")).chain(words))?,
             environment: c_strings(&mut environment.into_iter())?,
         })
@@ -206,12 +193,11 @@ pub(crate) fn execute(
     io::Error::last_os_error()
 }
 
-/// The exit code of who has reported it.
-fn report_errno(pipe: i32, error: &io::Error) -> i32 {
+fn report_errno(pipe: i32, error: &io::Error) -> ! {
     let errno = error.raw_os_error().unwrap_or(libc::EIO).to_ne_bytes();
     // SAFETY: the buffer outlives the call; who cannot report has only its end left.
     unsafe { libc::write(pipe, errno.as_ptr().cast(), errno.len()) };
-    1
+    fork::exit_now(1)
 }
 
 /// How this host seals the binary.
@@ -225,21 +211,6 @@ pub(crate) enum Seal {
 /// It can be sealed in no way.
 pub(crate) fn try_seal() -> io::Result<Seal> {
     sealed_executable().map(|(_, seal)| seal)
-}
-
-/// The mount stays for as long as this process: it is of the binary that runs here, whatever takes its place on the disk,
-/// and each that goes costs the kernel a grace period. A copy in memory is large, and is not kept.
-fn sealed_once() -> io::Result<OwnedFd> {
-    static MOUNT: OnceLock<OwnedFd> = OnceLock::new();
-    if let Some(mount) = MOUNT.get() {
-        return mount.try_clone();
-    }
-    let (executable, seal) = sealed_executable()?;
-    match seal {
-        // Of two threads' mounts one is kept.
-        Seal::ReadOnlyMount => MOUNT.get_or_init(|| executable).try_clone(),
-        Seal::Memory => Ok(executable),
-    }
 }
 
 fn sealed_executable() -> io::Result<(OwnedFd, Seal)> {
