@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub const BATCH_BYTES: usize = 64 << 10;
 /// Records of one `Records`, for lines that are empty.
 pub const BATCH_RECORDS: usize = 1_024;
+/// The largest `tail`.
+pub const MOST_LINES: usize = 100_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -40,7 +42,7 @@ pub struct Wanted {
     pub since: Option<Timestamp>,
     /// Nothing newer.
     pub until: Option<Timestamp>,
-    /// Only the last so many lines of all containers together.
+    /// Only the last so many lines of all containers together, at most `MOST_LINES`.
     pub tail: Option<usize>,
     /// All of them when empty.
     pub containers: Vec<ContainerName>,

@@ -154,16 +154,20 @@ async fn a_slow_reader_holds_up_nobody_and_costs_no_more_than_it_allowed() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_too_large_is_nobodys() {
-    let rig = Rig::start().await;
-    let mut agent = connect(&rig, None).await;
-    let arn = placed(&rig, &mut agent).await;
-    let _reader = asked(&rig, &json!({"task": arn})).await;
-    let ask = question(&mut agent).await;
-    say(&mut agent, &ask, &opened()).await;
-    say(&mut agent, &ask, &batch(&"A".repeat(2 << 20))).await;
-    let close = ToInstance::CloseLogs { session: ask.session.clone() };
-    assert_eq!(agent.hear().await.expect("a message"), close);
+async fn a_message_that_is_too_large_is_nobodys() {
+    let Told::Opened(mut sources) = opened() else { panic!("it opens") };
+    sources[0].lost_cause = Some("A".repeat(2 << 20));
+    for large in [batch(&"A".repeat(2 << 20)), Told::Opened(sources)] {
+        let rig = Rig::start().await;
+        let mut agent = connect(&rig, None).await;
+        let arn = placed(&rig, &mut agent).await;
+        let _reader = asked(&rig, &json!({"task": arn})).await;
+        let ask = question(&mut agent).await;
+        say(&mut agent, &ask, &opened()).await;
+        say(&mut agent, &ask, &large).await;
+        let close = ToInstance::CloseLogs { session: ask.session.clone() };
+        assert_eq!(agent.hear().await.expect("a message"), close);
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ const HEARTBEAT_EVERY: Duration = Duration::from_millis(HEARTBEAT_EVERY_MS);
 const HEARTBEAT_LIMIT: Duration = Duration::from_millis(HEARTBEAT_LIMIT_MS);
 /// Messages that wait to be written.
 const OUTGOING: usize = 256;
+/// Batches of tasks' output; whoever reads them waits for each of them to leave.
+const OUTGOING_LOGS: usize = 4;
 
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub(super) enum Heard {
         instance: ContainerInstanceId,
         cluster: String,
         outgoing: mpsc::Sender<FromInstance>,
+        /// For what may wait until everything else is told.
+        outgoing_logs: mpsc::Sender<FromInstance>,
     },
     Message(Box<ToInstance>),
     /// What was sent last may not have arrived.
@@ -141,12 +145,13 @@ async fn session<Stream: AsyncRead + AsyncWrite + Unpin>(
         Err(_) => return Broken::Silent,
     };
     let (outgoing, messages) = mpsc::channel(OUTGOING);
+    let (outgoing_logs, logs) = mpsc::channel(OUTGOING_LOGS);
     let asking = outgoing.clone();
-    heard.send(Heard::Welcome { instance, cluster, outgoing }).await.ok();
+    heard.send(Heard::Welcome { instance, cluster, outgoing, outgoing_logs }).await.ok();
     *welcomed = true;
     tokio::select! {
         broken = listen(&mut reader, peer, heard, asking) => broken,
-        broken = speak(&mut writer, messages) => broken,
+        broken = speak(&mut writer, messages, logs) => broken,
     }
 }
 
@@ -200,15 +205,24 @@ async fn read_or_ask(
 }
 
 /// A control plane that does not read for so long is as good as gone.
-async fn speak(writer: &mut (impl AsyncWrite + Unpin), mut messages: mpsc::Receiver<FromInstance>) -> Broken {
-    while let Some(message) = messages.recv().await {
+async fn speak(
+    writer: &mut (impl AsyncWrite + Unpin),
+    mut messages: mpsc::Receiver<FromInstance>,
+    mut logs: mpsc::Receiver<FromInstance>,
+) -> Broken {
+    loop {
+        let message = tokio::select! {
+            biased;
+            message = messages.recv() => message,
+            Some(batch) = logs.recv() => Some(batch),
+        };
+        let Some(message) = message else { return Broken::Ended };
         match timeout(HEARTBEAT_LIMIT, write(writer, &message)).await {
             Ok(Ok(())) => {}
             Ok(Err(broken)) => return broken,
             Err(_) => return Broken::Silent,
         }
     }
-    Broken::Ended
 }
 
 pub(super) async fn read(from: &mut (impl AsyncRead + Unpin)) -> Result<ToInstance, Broken> {

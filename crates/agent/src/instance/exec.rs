@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_protocol::command::Exec;
 use agent_protocol::session::{FromInstance, OpenExec};
@@ -25,7 +25,7 @@ pub(super) const SESSIONS: usize = 256;
 /// What a client has sent and its command has not read, in messages.
 const INPUTS: usize = 1_024;
 const OUTPUT_BYTES: usize = 8_192;
-/// After the command has ended, its output is at an end when none has come for so long.
+/// After the command has ended, more of its output is waited for so long in all.
 const LEFT_OVER_OUTPUT: Duration = Duration::from_millis(500);
 /// A terminal of Linux keeps less than this of what was written and not read (12 KiB: drivers/tty/pty.c, n_tty.c): what comes
 /// behind it is not the command's.
@@ -201,10 +201,12 @@ impl Terminal<'_> {
     /// What the command has written before its end, however long it takes to be told. One that left others behind on its
     /// terminal keeps that open; its own end is what counts.
     async fn tell_left_over(&self) {
-        let mut left = LEFT_OVER_BYTES;
-        while left > 0
-            && let Ok(Some(bytes)) = timeout(LEFT_OVER_OUTPUT, read_some(&self.master)).await
-        {
+        let (mut left, mut patience) = (LEFT_OVER_BYTES, LEFT_OVER_OUTPUT);
+        while left > 0 {
+            let begun = Instant::now();
+            let Ok(Some(bytes)) = timeout(patience, read_some(&self.master)).await else { return };
+            // The terminal is waited for so long in all, the listener as long as it takes.
+            patience = patience.saturating_sub(begun.elapsed());
             left = left.saturating_sub(bytes.len());
             if self.tell(bytes).await.is_none() {
                 return;
@@ -294,20 +296,35 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_goes_on_talking_after_a_commands_end_does_not_keep_it_open() {
-        let (terminal, mut left_behind) = UnixStream::pair().expect("a pair");
-        terminal.set_nonblocking(true).expect("set");
-        let master = watched(terminal).expect("a descriptor");
-        let talking = std::thread::spawn(move || while left_behind.write_all(&[b'y'; OUTPUT_BYTES]).is_ok() {});
-        let (outgoing, mut listener) = mpsc::channel(1);
-        let (tell, ended) = oneshot::channel();
-        tell.send(0).expect("it listens");
-        let (_client, mut inputs) = mpsc::channel(1);
-        let terminal = Terminal { session: "s", master, outgoing: &outgoing, unwritten: Vec::new() };
-        let listening = async { while listener.recv().await.is_some() {} };
-        tokio::select! {
-            code = terminal.run(&mut inputs, ended) => assert_eq!(code, Some(0)),
-            () = listening => panic!("the connection does not end"),
+        let flood = [b'y'; OUTPUT_BYTES];
+        for (word, pause) in [(&flood[..], Duration::ZERO), (b"y", LEFT_OVER_OUTPUT / 4)] {
+            let (terminal, mut left_behind) = UnixStream::pair().expect("a pair");
+            terminal.set_nonblocking(true).expect("set");
+            let master = watched(terminal).expect("a descriptor");
+            let word = word.to_vec();
+            let talking = std::thread::spawn(move || {
+                while left_behind.write_all(&word).is_ok() {
+                    std::thread::sleep(pause);
+                }
+            });
+            let (outgoing, mut listener) = mpsc::channel(1);
+            let (tell, ended) = oneshot::channel();
+            tell.send(0).expect("it listens");
+            let (_client, mut inputs) = mpsc::channel(1);
+            let terminal = Terminal { session: "s", master, outgoing: &outgoing, unwritten: Vec::new() };
+            let mut heard = 0;
+            let listening = async {
+                while let Some(FromInstance::ExecOutput { bytes, .. }) = listener.recv().await {
+                    heard += bytes.len();
+                }
+            };
+            tokio::select! {
+                code = terminal.run(&mut inputs, ended) => assert_eq!(code, Some(0)),
+                () = listening => panic!("the connection does not end"),
+            }
+            // One who says a word four times in the time that there is: not as many as the bytes that there may be.
+            assert!(pause.is_zero() || heard < 100, "{heard}");
+            talking.join().expect("it is hung up on");
         }
-        talking.join().expect("it is hung up on");
     }
 }

@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 
-use agent_protocol::logs::{BATCH_BYTES, BATCH_RECORDS, ReadLogs, Record, Told};
+use agent_protocol::logs::{BATCH_BYTES, BATCH_RECORDS, MOST_LINES, ReadLogs, Record, Told};
 use agent_protocol::session::FromInstance;
 use runtime::logs::{self, ReadError, ReadOptions, Reader};
 use runtime::task_dir::{self, Roots};
@@ -24,15 +25,19 @@ struct Reading {
     _open: UnixStream,
 }
 
-/// The open ones, by the control plane's names for them.
 #[derive(Default)]
-pub(super) struct Readings(HashMap<String, Reading>);
+pub(super) struct Readings {
+    /// The open ones, by the control plane's names for them.
+    open: HashMap<String, Reading>,
+    /// Each thread has a copy, also one that is closed and still on its way to its end.
+    alive: Arc<()>,
+}
 
 impl Readings {
     /// What it comes to is told through `outgoing`.
     pub(super) fn open(&mut self, roots: Roots, asked: ReadLogs, outgoing: mpsc::Sender<FromInstance>) {
-        self.0.retain(|_, reading| !reading.allow.is_closed());
-        if self.0.contains_key(&asked.session) {
+        self.open.retain(|_, reading| !reading.allow.is_closed());
+        if self.open.contains_key(&asked.session) {
             return;
         }
         let session = asked.session.clone();
@@ -41,7 +46,7 @@ impl Readings {
             let told = Told::Refused(why);
             drop(outgoing.try_send(FromInstance::Logs { session: session.clone(), told }));
         };
-        if self.0.len() >= READERS {
+        if Arc::strong_count(&self.alive) > READERS {
             return refuse(format!("{READERS} readers follow the logs of this host's tasks already"));
         }
         let (open, ours) = match UnixStream::pair() {
@@ -50,26 +55,30 @@ impl Readings {
         };
         let (allow, allowed) = mpsc::channel(ALLOWED);
         let teller = Teller { session: session.clone(), outgoing: outgoing.clone(), left: asked.batches, allowed };
-        let thread = std::thread::Builder::new().name("logs".to_owned());
-        match thread.spawn(move || serve(&roots, &asked, ours, teller)) {
-            Ok(_) => drop(self.0.insert(session, Reading { allow, _open: open })),
+        let (thread, alive) = (std::thread::Builder::new().name("logs".to_owned()), Arc::clone(&self.alive));
+        let work = move || {
+            serve(&roots, &asked, ours, teller);
+            drop(alive);
+        };
+        match thread.spawn(work) {
+            Ok(_) => drop(self.open.insert(session, Reading { allow, _open: open })),
             Err(error) => refuse(format!("the task's logs cannot be read now: {error}")),
         }
     }
 
     pub(super) fn more(&mut self, session: &str) {
-        if let Some(reading) = self.0.get(session) {
+        if let Some(reading) = self.open.get(session) {
             // Where it is full, more is allowed than is ever used.
             let _ = reading.allow.try_send(());
         }
     }
 
     pub(super) fn close(&mut self, session: &str) {
-        self.0.remove(session);
+        self.open.remove(session);
     }
 
     pub(super) fn close_all(&mut self) {
-        self.0.clear();
+        self.open.clear();
     }
 }
 
@@ -107,7 +116,8 @@ fn begin(roots: &Roots, asked: &ReadLogs) -> Result<(Reader, Told), String> {
         follow: wanted.follow,
         since: wanted.since,
         until: wanted.until,
-        tail: wanted.tail,
+        // Each of the last lines is remembered before the first of them is told.
+        tail: wanted.tail.map(|lines| lines.min(MOST_LINES)),
         containers: wanted.containers,
         from: Vec::new(),
     };

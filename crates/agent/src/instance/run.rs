@@ -106,6 +106,7 @@ struct Instance {
     readings: logs::Readings,
     events: mpsc::Sender<Event>,
     outgoing: Option<mpsc::Sender<FromInstance>>,
+    outgoing_logs: Option<mpsc::Sender<FromInstance>>,
     whole_report_is_due: bool,
     written_is_due: bool,
     changed: BTreeSet<TaskId>,
@@ -202,6 +203,7 @@ fn adopted(
         readings: logs::Readings::default(),
         events,
         outgoing: None,
+        outgoing_logs: None,
         whole_report_is_due: false,
         written_is_due: false,
         changed: BTreeSet::new(),
@@ -267,9 +269,12 @@ impl Instance {
 
     fn hear(&mut self, heard: Heard) {
         match heard {
-            Heard::Welcome { instance, cluster, outgoing } => self.welcome(instance, cluster, outgoing),
+            Heard::Welcome { instance, cluster, outgoing, outgoing_logs } => {
+                self.welcome(instance, cluster);
+                (self.outgoing, self.outgoing_logs) = (Some(outgoing), Some(outgoing_logs));
+            }
             Heard::Lost => {
-                self.outgoing = None;
+                (self.outgoing, self.outgoing_logs) = (None, None);
                 self.execs.close_all();
                 self.readings.close_all();
             }
@@ -290,7 +295,7 @@ impl Instance {
         }
     }
 
-    fn welcome(&mut self, instance: ContainerInstanceId, cluster: String, outgoing: mpsc::Sender<FromInstance>) {
+    fn welcome(&mut self, instance: ContainerInstanceId, cluster: String) {
         tracing::info!(%instance, cluster, "connected to the control plane");
         let identity = Identity { instance, cluster };
         if self.identity.as_ref() != Some(&identity) {
@@ -302,7 +307,6 @@ impl Instance {
             self.identity = Some(identity);
             self.show();
         }
-        self.outgoing = Some(outgoing);
         self.whole_report_is_due = true;
     }
 
@@ -401,7 +405,7 @@ impl Instance {
     }
 
     fn read_logs(&mut self, asked: ReadLogs) {
-        let Some(outgoing) = self.outgoing.clone() else { return };
+        let Some(outgoing) = self.outgoing_logs.clone() else { return };
         self.readings.open(self.starter.host.roots.clone(), asked, outgoing);
     }
 

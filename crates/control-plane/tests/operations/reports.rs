@@ -74,7 +74,6 @@ fn a_report_is_what_is_described_and_an_older_one_nothing() {
     assert_eq!(shown["containers"][0]["exitCode"], 3);
 }
 
-/// What an instance says of a task while it begins: that it has it, that it pulls, which interface the task has.
 /// Its assignment is another one each time, but only what others decide has to be sent to it at once.
 #[test]
 fn what_an_instance_does_by_itself_is_no_pressing_news_for_it() {
@@ -100,6 +99,7 @@ fn what_an_instance_does_by_itself_is_no_pressing_news_for_it() {
     assert_eq!(generations(&world), (placed + 4, placed + 4));
 }
 
+/// What an instance says of a task while it begins: that it has it, that it pulls, which interface the task has.
 #[test]
 fn what_is_no_change_of_a_state_makes_no_event() {
     let (mut world, task) = world();

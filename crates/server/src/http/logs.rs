@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_protocol::logs::{Told, Wanted};
+use agent_protocol::logs::{MOST_LINES, Told, Wanted};
 use bytes::Bytes;
 use ecs::{ContainerInstanceId, ContainerName, TaskId, Timestamp};
 use hyper::body::Incoming;
@@ -81,6 +81,11 @@ fn question(body: &[u8]) -> Result<(TaskId, Wanted), String> {
         tail: member(&mut members, "tail")?,
         containers: member::<Vec<ContainerName>>(&mut members, "containers")?.unwrap_or_default(),
     };
+    if let Some(lines) = wanted.tail.filter(|lines| *lines > MOST_LINES) {
+        return Err(format!(
+            "tail: {lines} is more than {MOST_LINES}, the most that a task on another host is asked for"
+        ));
+    }
     Ok((task, wanted))
 }
 
@@ -143,6 +148,7 @@ mod tests {
             (format!(r#"{{"task":"{id}","since":"noon"}}"#), "since: "),
             (format!(r#"{{"task":"{id}","until":-1}}"#), "until: "),
             (format!(r#"{{"task":"{id}","tail":-3}}"#), "tail: "),
+            (format!(r#"{{"task":"{id}","tail":100001}}"#), "tail: 100001 is more than 100000"),
             (format!(r#"{{"task":"{id}","containers":["a b"]}}"#), "containers: "),
         ] {
             let why = question(body.as_bytes()).expect_err(&body);

@@ -1,10 +1,12 @@
 //! Readers of the logs of tasks on container instances. Each allows its instance a few batches, and another one for each that
 //! its client has taken: so much is what one that is slow costs here, and no message waits for it.
 
-use agent_protocol::logs::{ReadLogs, Told, Wanted};
+use agent_protocol::logs::{Awslogs, ReadLogs, Source, Told, Wanted};
 use agent_protocol::session::ToInstance;
 use ecs::{ContainerInstanceId, TaskId};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::Sessions;
 use crate::dice;
@@ -13,8 +15,8 @@ use crate::dice;
 const READERS: usize = 100;
 /// What an instance may send ahead of what a client has taken.
 const BATCHES: usize = 4;
-/// Of one batch, in base64: far above what an instance makes of `agent_protocol::logs::BATCH_BYTES`.
-const BATCH_BYTES: usize = 2 << 20;
+/// Of one message, in base64: far above what an instance makes of `agent_protocol::logs::BATCH_BYTES`.
+const MESSAGE_BYTES: usize = 2 << 20;
 /// Beside its batches a reading has a begin and an end.
 const BEGIN_AND_END: usize = 2;
 
@@ -80,7 +82,7 @@ impl Sessions {
         let is_over = matches!(told, Told::Refused(_) | Told::Ended { .. });
         let mut known = self.known();
         let reader = known.logs.get(&session).filter(|reader| reader.instance == *instance);
-        let taken = reader.is_some_and(|reader| bytes(&told) <= BATCH_BYTES && reader.told.try_send(told).is_ok());
+        let taken = reader.is_some_and(|reader| bytes(&told) <= MESSAGE_BYTES && reader.told.try_send(told).is_ok());
         if is_over || !taken {
             known.logs.retain(|known, reader| *known != session || reader.instance != *instance);
         }
@@ -90,11 +92,24 @@ impl Sessions {
     }
 }
 
+/// What a message takes of memory.
 fn bytes(told: &Told) -> usize {
     match told {
         Told::Records(records) => records.iter().map(|record| size_of_val(record) + record.bytes.len()).sum(),
-        Told::Opened(_) | Told::Refused(_) | Told::Ended { .. } => 0,
+        Told::Opened(sources) => sources.iter().map(of_source).sum(),
+        Told::Refused(why) | Told::Ended { failed: Some(why) } => why.len(),
+        Told::Ended { failed: None } => 0,
     }
+}
+
+fn of_source(source: &Source) -> usize {
+    let Source { container, kept: _, lost_bytes: _, lost_cause, awslogs } = source;
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let awslogs = awslogs.as_ref().map_or(0, |awslogs| {
+        let Awslogs { group, stream, datetime_format, multiline_pattern } = awslogs;
+        group.len() + stream.len() + length(datetime_format) + length(multiline_pattern)
+    });
+    size_of_val(source) + container.as_str().len() + length(lost_cause) + awslogs
 }
 
 /// Logs that are being read. Dropping it ends the reading.
@@ -121,8 +136,14 @@ impl LogReading {
 impl Drop for LogReading {
     fn drop(&mut self) {
         if self.sessions.known().logs.remove(&self.session).is_some() {
-            // Where the queue is full, the instance is told when it sends the next batch.
-            drop(self.outgoing.try_send(ToInstance::CloseLogs { session: self.session.clone() }));
+            let close = ToInstance::CloseLogs { session: self.session.clone() };
+            // An instance that is not told would keep its reader, which waits to be allowed more.
+            if let Err(TrySendError::Full(close)) = self.outgoing.try_send(close)
+                && let Ok(runtime) = Handle::try_current()
+            {
+                let outgoing = self.outgoing.clone();
+                runtime.spawn(async move { drop(outgoing.send(close).await) });
+            }
         }
     }
 }
