@@ -9,7 +9,6 @@
 mod logs;
 
 use std::collections::HashMap;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -20,6 +19,8 @@ use control_plane::records::InstanceStatus;
 use control_plane::{Change, Changes, Input, Record, State, observe};
 use ecs::ContainerInstanceId;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
@@ -421,6 +422,8 @@ impl Sender<'_> {
         let mut next = Some(welcome);
         let mut assignment_is_due = true;
         let mut later: Option<Instant> = None;
+        // Whatever is sent meanwhile need not be answered.
+        let mut ask = self.ask();
         loop {
             if let Some(message) = next.take()
                 && let Err(end) = send(writer, &message).await
@@ -433,10 +436,6 @@ impl Sender<'_> {
                     return end;
                 }
             }
-            let ask = match self.peer {
-                Peer::Own | Peer::Local => None,
-                Peer::Instance(_) | Peer::Invited => Some(Instant::now() + HEARTBEAT_EVERY),
-            };
             tokio::select! {
                 () = self.bells.now.notified() => assignment_is_due = true,
                 () = self.bells.later.notified() => later = later.or_else(|| Some(Instant::now() + KNOWN_LATER)),
@@ -445,8 +444,19 @@ impl Sender<'_> {
                     Some(message) => next = Some(message),
                     None => return End::Control(control::Ended),
                 },
-                () = at(ask) => next = Some(ToInstance::StillThere),
+                () = at(ask) => {
+                    next = Some(ToInstance::StillThere);
+                    ask = self.ask();
+                }
             }
+        }
+    }
+
+    /// When to ask whether the instance is still there.
+    fn ask(&self) -> Option<Instant> {
+        match self.peer {
+            Peer::Own | Peer::Local => None,
+            Peer::Instance(_) | Peer::Invited => Some(Instant::now() + HEARTBEAT_EVERY),
         }
     }
 
@@ -458,6 +468,17 @@ impl Sender<'_> {
             send(writer, &ToInstance::Assignment(assignment)).await?;
         }
         Ok(())
+    }
+}
+
+/// To be called where nobody waits. Where the queue is full, the message follows: an instance that is not told would keep what
+/// it does for somebody who has gone.
+fn tell_at_last(outgoing: &mpsc::Sender<ToInstance>, message: ToInstance) {
+    if let Err(TrySendError::Full(message)) = outgoing.try_send(message)
+        && let Ok(runtime) = Handle::try_current()
+    {
+        let outgoing = outgoing.clone();
+        runtime.spawn(async move { drop(outgoing.send(message).await) });
     }
 }
 
@@ -498,9 +519,6 @@ impl ExecSession {
 impl Drop for ExecSession {
     fn drop(&mut self) {
         self.sessions.known().execs.remove(&self.session);
-        let close = ToInstance::CloseExec { session: self.session.clone() };
-        if self.outgoing.try_send(close).is_err() {
-            self.sessions.metrics.events_dropped.fetch_add(1, Ordering::Relaxed);
-        }
+        tell_at_last(&self.outgoing, ToInstance::CloseExec { session: self.session.clone() });
     }
 }

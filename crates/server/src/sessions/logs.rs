@@ -4,11 +4,9 @@
 use agent_protocol::logs::{Awslogs, ReadLogs, Source, Told, Wanted};
 use agent_protocol::session::ToInstance;
 use ecs::{ContainerInstanceId, TaskId};
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
-use super::Sessions;
+use super::{Sessions, tell_at_last};
 use crate::dice;
 
 /// At one time.
@@ -136,14 +134,7 @@ impl LogReading {
 impl Drop for LogReading {
     fn drop(&mut self) {
         if self.sessions.known().logs.remove(&self.session).is_some() {
-            let close = ToInstance::CloseLogs { session: self.session.clone() };
-            // An instance that is not told would keep its reader, which waits to be allowed more.
-            if let Err(TrySendError::Full(close)) = self.outgoing.try_send(close)
-                && let Ok(runtime) = Handle::try_current()
-            {
-                let outgoing = self.outgoing.clone();
-                runtime.spawn(async move { drop(outgoing.send(close).await) });
-            }
+            tell_at_last(&self.outgoing, ToInstance::CloseLogs { session: self.session.clone() });
         }
     }
 }
