@@ -21,7 +21,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-CORACLE = ROOT / "target" / "coracle"
+# Another build where one is named, as for the host tests.
+CORACLE = Path(os.environ.get("CORACLE_TEST_BIN", ROOT / "target" / "coracle"))
 CLONE_NEWNS = 0x00020000
 # What nft tells of time and packets.
 COUNTED = r"(counter packets \d+ bytes \d+|expires \S+)"
@@ -61,11 +62,11 @@ def run(command, **options):
 class Disk:
     """A fresh ext4 with a journal on a loop device, gone at the end. Root file systems of test machines may have none."""
 
-    def __init__(self, mib):
-        self.mib = mib
+    def __init__(self, mib, within=ROOT / "target"):
+        self.mib, self.within = mib, within
 
     def __enter__(self):
-        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=ROOT / "target"))
+        self.folder = Path(tempfile.mkdtemp(prefix="bench-", dir=self.within))
         image, self.mount = self.folder / "disk", self.folder / "mnt"
         with open(image, "wb") as file:
             file.truncate(self.mib * 2**20)

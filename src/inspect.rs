@@ -7,31 +7,46 @@ use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec};
 use clap::Args;
 use ecs::log_options;
 use runtime::logs;
-use runtime::task_dir::{self, Task};
+use runtime::task_dir::Task;
 use serde_json::{Value, json};
 
+use crate::cluster::{Described, Scope};
 use crate::failure::{Explain, Outcome};
 use crate::options::{Options, require_root};
+use crate::target::{self, Known};
 use crate::{output, recovery};
 
 /// Show everything about one task as JSON
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Example:\n  sudo coracle inspect web | jq .containers[].networkBindings\n\nThe members are those of DescribeTasks; what only coracle knows is in `coracle`."
+    after_help = "Example:\n  sudo coracle inspect web | jq .containers[].networkBindings\n\nThe members are those of DescribeTasks; what only coracle knows is in `coracle`, for tasks of this host."
 )]
 pub(crate) struct Arguments {
-    /// The task's id, the start of its id, its name or its family.
+    /// The task's id, the start of its id, its ARN, its name or its family.
     task: String,
+    #[command(flatten)]
+    scope: Scope,
 }
 
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
-    require_root("inspect")?;
-    let host = recovery::host(options)?;
-    recovery::recover(&host, Network::IfCutShort);
-    let roots = &host.roots;
-    let task = task_dir::find(roots, &arguments.task).doing("no task to inspect")?;
-    output::print_json(&json(&task))?;
+    if arguments.scope.endpoint.endpoint.is_none() {
+        require_root("inspect")?;
+        recovery::recover(&recovery::host(options)?, Network::IfCutShort);
+    }
+    let shown = match target::known(options, &arguments.scope, &arguments.task).doing("no task to inspect")? {
+        Known::Here(task) => json(&task),
+        Known::InCluster { described, here: Some(task), .. } => both(&task, &described),
+        Known::InCluster { described, here: None, .. } => described.value,
+    };
+    output::print_json(&shown)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// As the cluster has it, and what only this host knows beside it.
+pub(crate) fn both(task: &Task, described: &Described) -> Value {
+    let mut value = described.value.clone();
+    value["coracle"] = json(task)["coracle"].take();
+    value
 }
 
 /// DescribeTasks' shape, and what only coracle knows beside it.

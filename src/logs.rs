@@ -1,40 +1,46 @@
-//! `coracle logs`: what a task's containers wrote.
+//! `coracle logs`: what a task's containers wrote, on this host or on another one of its cluster.
+
+mod remote;
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::process::ExitCode;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use agent_protocol::{ContainerSpec, TaskSpec};
+use agent_protocol::{TaskSpec, logs as protocol};
 use clap::Args;
 use ecs::{ContainerName, Timestamp};
 use runtime::logs::groups::{self, LogStream};
 use runtime::logs::{self, Event, Joiner, Position, ReadOptions, Record, Stream};
-use runtime::task_dir::{self, Roots};
+use runtime::task_dir::Roots;
 
+use crate::cluster::Scope;
 use crate::failure::{BAD_INPUT, Explain, Failure, Outcome};
 use crate::options::{Options, Output, require_root};
 use crate::show::{self, Piece, Prefixes, Printer, Times};
-use crate::{clock, output, time_text};
+use crate::target::Reach;
+use crate::{clock, output, target, time_text};
 
 /// Rendered output is written when it has this many bytes, or when there is nothing more to read.
 const BATCH_BYTES: usize = 64 << 10;
 /// Records that a follower may be ahead of a slow terminal.
 const AHEAD: usize = 4096;
+/// A follower's, with an event that has begun.
+const PATIENCE: Duration = Duration::from_millis(logs::EVENT_PATIENCE_MS);
 
 /// Print what a task's containers wrote
 #[derive(Args, Debug)]
 #[command(
     after_help = "Examples:\n  sudo coracle logs web\n  sudo coracle logs --follow --since 10m --container sidecar web\n  \
-                  sudo coracle logs --group /ecs/web --tail 20"
+                  sudo coracle logs --group /ecs/web --tail 20\n\nA task on another host is read through the API; groups are each host's own."
 )]
 pub(crate) struct Arguments {
     /// The task's id, the start of its id, its name or its family.
     #[arg(required_unless_present = "group", conflicts_with = "group")]
     task: Option<String>,
     /// What awslogs containers have written to this log group, also those of tasks that are gone.
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["follow", "container"])]
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["follow", "container", "cluster", "endpoint"])]
     group: Option<String>,
     /// Only this stream of the group.
     #[arg(long, value_name = "NAME", requires = "group")]
@@ -58,26 +64,34 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "NAME")]
     container: Vec<String>,
     #[command(flatten)]
+    scope: Scope,
+    #[command(flatten)]
     output: Output,
 }
 
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
-    require_root("logs")?;
-    let roots = options.roots()?;
+    if arguments.scope.endpoint.endpoint.is_none() {
+        require_root("logs")?;
+    }
     let read = read_options(arguments)?;
     let (mut reader, mut out) = match (&arguments.task, &arguments.group) {
         (Some(wanted), _) => {
-            let task = task_dir::find(&roots, wanted).doing("no task to read the logs of")?;
-            let sources = Source::of_task(&task.spec, &read);
-            tell_what_is_not_kept(&task, &read)?;
+            let reach = target::wherever(options, &arguments.scope, wanted).doing("no task to read the logs of")?;
+            let task = match reach {
+                Reach::Here(task) => *task,
+                Reach::There { api, described } => return remote::run(&api, &described, &read, arguments),
+            };
+            let sources = agent::logs::sources(&task.spec, task.status.as_ref(), &read.containers);
+            tell_what_is_not_kept(&sources)?;
+            let mut out = Rendered::of_task(&sources, arguments);
             if arguments.follow {
-                follow(&task.spec, &read, &mut Rendered::new(sources, arguments))?;
+                follow(&task.spec, &read, &mut out)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            (logs::read(&task.spec, &read)?, Rendered::new(sources, arguments))
+            (logs::read(&task.spec, &read)?, out)
         }
         (None, Some(group)) => {
-            let streams = streams(&roots, group, arguments.stream.as_deref())?;
+            let streams = streams(&options.roots()?, group, arguments.stream.as_deref())?;
             let sources = streams.iter().map(Source::of_stream).collect();
             (logs::read_streams(&streams, &read)?, Rendered::new(sources, arguments))
         }
@@ -113,49 +127,67 @@ fn streams(roots: &Roots, group: &str, stream: Option<&str>) -> Result<Vec<LogSt
 }
 
 /// An error where nothing that was asked for is kept; else a word on standard error about what is not.
-fn tell_what_is_not_kept(task: &task_dir::Task, read: &ReadOptions) -> Result<(), Failure> {
-    let wanted =
-        |container: &&ContainerSpec| read.containers.is_empty() || read.containers.contains(&container.definition.name);
-    let wanted: Vec<&ContainerSpec> = task.spec.containers.iter().filter(wanted).collect();
-    let gone: Vec<&str> = wanted
-        .iter()
-        .filter(|container| !logs::is_kept(container))
-        .map(|container| container.definition.name.as_str())
-        .collect();
+fn tell_what_is_not_kept(sources: &[protocol::Source]) -> Result<(), Failure> {
+    let gone: Vec<&str> =
+        sources.iter().filter(|source| !source.kept).map(|source| source.container.as_str()).collect();
     if !gone.is_empty() {
         let text = format!("nothing is kept of what {} writes: the log driver is none", gone.join(", "));
-        if gone.len() == wanted.len() {
+        if gone.len() == sources.len() {
             return Err(Failure::new(text).next("another logDriver, such as json-file, in logConfiguration"));
         }
         eprintln!("coracle: {text}");
     }
-    let statuses = task.status.iter().flat_map(|status| &status.containers);
-    for status in statuses.filter(|status| wanted.iter().any(|one| one.definition.name == status.name)) {
-        if status.log_lost_bytes > 0 {
-            let cause = status.log_error.as_deref().unwrap_or("no cause is known");
-            eprintln!("coracle: {} bytes of {}'s output are lost: {cause}", status.log_lost_bytes, status.name);
-        }
+    for source in sources.iter().filter(|source| source.lost_bytes > 0) {
+        let cause = source.lost_cause.as_deref().map_or("no cause is known".into(), output::printable);
+        eprintln!("coracle: {} bytes of {}'s output are lost: {cause}", source.lost_bytes, source.container);
     }
     Ok(())
 }
 
 /// Reads on a thread of its own, so that this one knows when there is nothing more to print for now.
 fn follow(spec: &TaskSpec, read: &ReadOptions, out: &mut Rendered) -> Result<(), Failure> {
-    let (sender, records) = std::sync::mpsc::sync_channel(AHEAD);
-    follow_on_thread(spec, read, move |item| item.is_some_and(|item| sender.send(item).is_ok()))?;
+    let (sender, records) = sync_channel(AHEAD);
+    follow_on_thread(spec, read, move |item| {
+        item.is_some_and(|item| sender.send(item.map_err(Failure::from)).is_ok())
+    })?;
+    print(&records, Some(PATIENCE), out)
+}
+
+/// Prints what comes until nothing more does, or nobody reads it. An event whose end does not come for `patience` is whole.
+fn print(
+    records: &Receiver<Result<OwnedRecord, Failure>>,
+    patience: Option<Duration>,
+    out: &mut Rendered,
+) -> Result<(), Failure> {
     loop {
-        match records.recv_timeout(Duration::from_millis(logs::EVENT_PATIENCE_MS)) {
-            Ok(record) => out.add(&record?.record()),
+        let next = match patience {
+            Some(patience) => records.recv_timeout(patience),
+            None => records.recv().map_err(RecvTimeoutError::from),
+        };
+        let mut failed = None;
+        match next {
+            Ok(Ok(record)) => out.add(&record.record()),
+            Ok(Err(failure)) => failed = Some(failure),
             Err(RecvTimeoutError::Timeout) => out.end_events(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        while !out.is_long()
+        while failed.is_none()
+            && !out.is_long()
             && let Ok(record) = records.try_recv()
         {
-            out.add(&record?.record());
+            match record {
+                Ok(record) => out.add(&record.record()),
+                Err(failure) => failed = Some(failure),
+            }
+        }
+        if failed.is_some() {
+            out.end_events();
         }
         if !out.write()? {
             return Ok(());
+        }
+        if let Some(failure) = failed {
+            return Err(failure);
         }
     }
     out.end_events();
@@ -220,21 +252,16 @@ struct Source {
 }
 
 impl Source {
-    /// In the order of the reader's sources.
-    fn of_task(spec: &TaskSpec, read: &ReadOptions) -> Vec<Source> {
-        let wanted = |container: &&ContainerSpec| {
-            read.containers.is_empty() || read.containers.contains(&container.definition.name)
-        };
-        let source = |container: &ContainerSpec| {
-            let stream = groups::of_container(spec, container);
-            Source {
-                label: container.definition.name.to_string(),
-                container: container.definition.name.clone(),
-                joiner: Joiner::new(stream.as_ref().and_then(|stream| stream.about.event_start())),
-                group_and_stream: stream.map(|stream| (stream.about.log_group_name, stream.about.log_stream_name)),
-            }
-        };
-        spec.containers.iter().filter(wanted).map(source).collect()
+    fn of_container(source: &protocol::Source) -> Source {
+        let awslogs = source.awslogs.as_ref();
+        let start = awslogs
+            .and_then(|logs| groups::event_start(logs.datetime_format.as_ref(), logs.multiline_pattern.as_ref()));
+        Source {
+            label: source.container.to_string(),
+            container: source.container.clone(),
+            joiner: Joiner::new(start),
+            group_and_stream: awslogs.map(|logs| (logs.group.clone(), logs.stream.clone())),
+        }
     }
 
     fn of_stream(stream: &LogStream) -> Source {
@@ -309,6 +336,10 @@ struct Rendered {
 }
 
 impl Rendered {
+    fn of_task(sources: &[protocol::Source], arguments: &Arguments) -> Self {
+        Rendered::new(sources.iter().map(Source::of_container).collect(), arguments)
+    }
+
     fn new(sources: Vec<Source>, arguments: &Arguments) -> Self {
         let labels: BTreeSet<&str> = sources.iter().map(|source| source.label.as_str()).collect();
         let times = if arguments.timestamps { Times::Shown } else { Times::Hidden };

@@ -1,10 +1,18 @@
 //! The `coracle` binary: arguments and wiring, nothing else. One file a command.
 
+mod agent;
+mod api_client;
+mod backup;
 mod clock;
+mod cluster;
+mod completions;
 mod copy;
+mod credentials;
 mod definition;
 mod doctor;
+mod events;
 mod exec;
+mod explain;
 mod failure;
 mod hello;
 mod host_services;
@@ -20,12 +28,13 @@ mod port_forward;
 mod progress;
 mod ps;
 mod recovery;
-mod registries;
 mod rm;
 mod run;
 mod secret;
+mod serve;
 mod show;
 mod stats;
+mod status;
 mod stop;
 mod target;
 mod task_supervisor;
@@ -36,7 +45,10 @@ mod volume;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use failure::Outcome;
 use options::Options;
@@ -73,8 +85,18 @@ enum Command {
     Volume(volume::Arguments),
     Network(network::Arguments),
     Secret(secret::Arguments),
+    Serve(serve::Arguments),
+    Status(status::Arguments),
+    Events(events::Arguments),
+    Explain(explain::Arguments),
+    Agent(agent::Arguments),
+    Credentials(credentials::Arguments),
+    Backup(backup::BackupArguments),
+    Restore(backup::RestoreArguments),
     Lint(lint::Arguments),
     Doctor(doctor::Arguments),
+    Completions(completions::Arguments),
+    Man(completions::ManArguments),
     #[command(hide = true)]
     Hello(hello::Arguments),
 }
@@ -142,25 +164,37 @@ fn dispatch(line: &CommandLine) -> Outcome {
         Command::Volume(arguments) => volume::run(options, arguments),
         Command::Network(arguments) => network::run(options, arguments),
         Command::Secret(arguments) => secret::run(options, arguments),
+        Command::Serve(arguments) => serve::run(options, arguments),
+        Command::Agent(arguments) => agent::run(options, arguments),
+        Command::Status(arguments) => status::run(options, arguments),
+        Command::Events(arguments) => events::run(options, arguments),
+        Command::Explain(arguments) => explain::run(options, arguments),
+        Command::Credentials(arguments) => credentials::run(options, arguments),
+        Command::Backup(arguments) => backup::backup(options, arguments),
+        Command::Restore(arguments) => backup::restore(options, arguments),
         Command::Lint(arguments) => lint::run(arguments),
         Command::Doctor(arguments) => doctor::run(options, arguments),
+        Command::Completions(arguments) => completions::run(arguments, CommandLine::command()),
+        Command::Man(arguments) => completions::man(arguments, CommandLine::command()),
         Command::Hello(arguments) => hello::run(arguments),
     }
 }
 
-/// `CORACLE_LOG` takes a tracing filter and wins over `-v`. Its parser costs time at start, so it is only asked then.
+/// `CORACLE_LOG` wins over `-v`: a level, or levels of modules as in `info,network=debug`.
 fn start_log(verbose: u8) {
     let colours = output::colours(&std::io::stderr());
     let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(colours).with_target(false);
-    match std::env::var("CORACLE_LOG") {
-        Ok(filter) => subscriber.with_env_filter(tracing_subscriber::EnvFilter::new(filter)).init(),
-        Err(_) => {
-            let level = match verbose {
-                0 => tracing::Level::WARN,
-                1 => tracing::Level::INFO,
-                2.. => tracing::Level::DEBUG,
-            };
-            subscriber.with_max_level(level).init();
-        }
+    let given = std::env::var("CORACLE_LOG").ok().map(|filter| filter.parse::<Targets>());
+    if let Some(Ok(targets)) = given {
+        return subscriber.with_max_level(tracing::Level::TRACE).finish().with(targets).init();
+    }
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        2.. => tracing::Level::DEBUG,
+    };
+    subscriber.with_max_level(level).init();
+    if let Some(Err(error)) = given {
+        tracing::warn!(%error, "CORACLE_LOG is no filter and is passed over");
     }
 }

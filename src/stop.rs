@@ -1,5 +1,7 @@
 //! `coracle stop`: ends tasks as StopTask does.
 
+mod wait;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,9 +11,13 @@ use clap::Args;
 use ecs::task::{LastStatus, StopCode};
 use runtime::client::{self, ClientError};
 use runtime::task_dir::{self, Task};
+use serde_json::json;
 
+use crate::api_client::Api;
+use crate::cluster::{self, Described, Scope};
 use crate::failure::{Explain, Failure, Outcome};
 use crate::options::{Options, require_root};
+use crate::target::{self, Known};
 use crate::{output, ps, recovery};
 
 /// Amazon's reason of a stop by hand that gave none.
@@ -23,10 +29,10 @@ const LAST_STATUS_LOOK: Duration = Duration::from_millis(2);
 /// Stop tasks: the stop signal, each container's stopTimeout, then SIGKILL
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  sudo coracle stop web\n  sudo coracle stop --timeout 5 1f2e3d\n\nReturns when the tasks have stopped."
+    after_help = "Examples:\n  sudo coracle stop web\n  sudo coracle stop --timeout 5 1f2e3d\n  coracle stop --endpoint https://192.0.2.10:4870 --cluster default web\n\nTasks of a cluster are stopped by its daemon, wherever they run. Returns when the tasks have stopped."
 )]
 pub(crate) struct Arguments {
-    /// Ids, starts of ids, names or families.
+    /// Ids, starts of ids, ARNs, names or families.
     #[arg(required = true)]
     tasks: Vec<String>,
     /// Seconds until everything left is killed; 0 kills at once. Otherwise each container's stopTimeout decides.
@@ -35,18 +41,24 @@ pub(crate) struct Arguments {
     /// What the task says of why it stopped.
     #[arg(long, default_value = STOPPED_BY_USER, value_name = "TEXT")]
     reason: String,
+    #[command(flatten)]
+    scope: Scope,
 }
 
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
-    require_root("stop")?;
-    let host = recovery::host(options)?;
-    recovery::recover(&host, Network::IfCutShort);
-    let roots = &host.roots;
+    if arguments.scope.endpoint.endpoint.is_none() {
+        require_root("stop")?;
+        recovery::recover(&recovery::host(options)?, Network::IfCutShort);
+    }
     let mut exit = ExitCode::SUCCESS;
     for wanted in &arguments.tasks {
-        let stopped = task_dir::find(roots, wanted)
-            .doing("no task to stop")
-            .and_then(|task| stop(&task, arguments).map(|()| task.spec.id));
+        let known = target::known(options, &arguments.scope, wanted).doing("no task to stop");
+        let stopped = known.and_then(|known| match known {
+            Known::Here(task) => stop(&task, arguments).map(|()| task.spec.id.to_string()),
+            Known::InCluster { api, described, here } => {
+                stop_in_cluster(&api, &described, here.as_deref(), arguments).map(|()| described.id().to_owned())
+            }
+        });
         match stopped {
             Ok(id) => output::print(&format!("{id}\n"))?,
             Err(failure) => {
@@ -56,6 +68,36 @@ pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
         }
     }
     Ok(exit)
+}
+
+/// StopTask, and then what the cluster's events say of the task.
+fn stop_in_cluster(
+    api: &Api,
+    described: &Described,
+    here: Option<&Task>,
+    arguments: &Arguments,
+) -> Result<(), Failure> {
+    if described.is_stopped() {
+        return Ok(());
+    }
+    // Followed before the task is stopped, so that nothing is missed.
+    let events = api.stream("/events")?;
+    let arn = &described.task.task_arn;
+    let request = json!({"cluster": described.cluster, "task": arn, "reason": arguments.reason});
+    api.call("StopTask", &request)?;
+    let now = cluster::describe(api, &described.cluster, std::slice::from_ref(arn))?;
+    if now.iter().all(Described::is_stopped) {
+        return Ok(());
+    }
+    let patience = arguments.timeout.map(Duration::from_secs);
+    if wait::until_stopped(events, described.id().to_owned(), patience)? {
+        return Ok(());
+    }
+    match here {
+        Some(task) => kill_and_wait(task),
+        None => Err(Failure::new(format!("task {} has not stopped yet", cluster::short(arn)))
+            .next("its host kills it after its stopTimeout; to kill it at once, coracle stop --timeout 0 there")),
+    }
 }
 
 fn stop(task: &Task, arguments: &Arguments) -> Result<(), Failure> {

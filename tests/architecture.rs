@@ -8,12 +8,15 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Crate, whether it is pure, and the crates of this workspace that it may know.
-const PICTURE: [(&str, Purity, &[&str]); 13] = [
+const PICTURE: [(&str, Purity, &[&str]); 17] = [
     ("ecs", Purity::Pure, &[]),
     ("task-lifecycle", Purity::Pure, &["ecs"]),
     ("aws", Purity::Pure, &[]),
     ("dns", Purity::Pure, &[]),
     ("agent-protocol", Purity::Pure, &["ecs", "aws"]),
+    ("scheduler", Purity::Pure, &["ecs"]),
+    ("control-plane", Purity::Pure, &["agent-protocol", "ecs", "scheduler"]),
+    ("api", Purity::Pure, &["ecs"]),
     ("images", Purity::DoesIo, &["ecs"]),
     ("secrets", Purity::DoesIo, &["ecs"]),
     ("network", Purity::DoesIo, &["ecs", "aws"]),
@@ -29,6 +32,7 @@ const PICTURE: [(&str, Purity, &[&str]); 13] = [
         Purity::DoesIo,
         &["ecs", "aws", "dns", "agent-protocol", "secrets", "network", "runtime", "agent"],
     ),
+    ("server", Purity::DoesIo, &["agent-protocol", "api", "control-plane", "ecs", "images", "scheduler", "aws"]),
     (
         "coracle",
         Purity::DoesIo,
@@ -43,6 +47,8 @@ const PICTURE: [(&str, Purity, &[&str]); 13] = [
             "log-shipping",
             "agent",
             "host-services",
+            "control-plane",
+            "server",
         ],
     ),
 ];
@@ -57,8 +63,12 @@ enum Purity {
 const IMPURE: [&str; 8] = ["tokio", "nix", "hyper", "libc", "rustix", "mio", "getrandom", "tracing"];
 
 /// Crates from outside that one crate alone may name.
-const RESERVED: [(&str, &str); 3] =
-    [("libcontainer", "runtime"), ("netlink-packet-core", "network"), ("netlink-packet-route", "network")];
+const RESERVED: [(&str, &str); 4] = [
+    ("libcontainer", "runtime"),
+    ("netlink-packet-core", "network"),
+    ("netlink-packet-route", "network"),
+    ("redb", "server"),
+];
 
 /// Where `unsafe` may be written.
 const MAY_BE_UNSAFE: [&str; 2] = ["runtime", "network"];

@@ -1,6 +1,7 @@
 //! `coracle exec`: a further process in a running container.
 
 mod debug;
+mod remote;
 mod streams;
 pub(crate) mod terminal;
 
@@ -15,8 +16,10 @@ use clap::error::{ContextKind, ContextValue};
 use runtime::client::{self, ClientError};
 use runtime::task_dir::Task;
 
+use crate::cluster::Scope;
 use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, require_root};
+use crate::target::Reach;
 use crate::{ps, target};
 use debug::Wanted;
 use streams::StreamsError;
@@ -24,7 +27,7 @@ use streams::StreamsError;
 /// Run a further process in a running container
 #[derive(Args, Debug)]
 #[command(
-    after_help = "Examples:\n  sudo coracle exec -it web -- sh\n  sudo coracle exec --user 1000 --env DEBUG=1 web sidecar -- id\n  sudo coracle exec --debug web\n  sudo coracle exec --debug web -- ps\n\nWith --debug, a shell and the other tools of busybox are there for this one process, in\n/dev/coracle/bin: the image needs none, and a read-only root stays one. The process is the\ncontainer's root, as confined as the container, and sees its files, processes and network; the\ncontainer sees nothing of the tools.\n\nThe exit code is the process's own."
+    after_help = "Examples:\n  sudo coracle exec -it web -- sh\n  sudo coracle exec --user 1000 --env DEBUG=1 web sidecar -- id\n  sudo coracle exec --debug web\n  sudo coracle exec --debug web -- ps\n\nWith --debug, a shell and the other tools of busybox are there for this one process, in\n/dev/coracle/bin: the image needs none, and a read-only root stays one. The process is the\ncontainer's root, as confined as the container, and sees its files, processes and network; the\ncontainer sees nothing of the tools.\n\nA task on another host is reached as ECS Exec reaches it: the process always has a terminal, and is the\ncontainer's user in the container's folder.\n\nThe exit code is the process's own."
 )]
 pub(crate) struct Arguments {
     /// Keep standard input open.
@@ -51,6 +54,8 @@ pub(crate) struct Arguments {
     /// A static busybox of this host; /bin/busybox or /usr/bin/busybox otherwise.
     #[arg(long, value_name = "FILE", requires = "debug")]
     busybox: Option<PathBuf>,
+    #[command(flatten)]
+    scope: Scope,
     /// The task's id, the start of its id, its name or its family.
     task: String,
     /// The container; may be left out where only one runs.
@@ -72,14 +77,19 @@ pub(crate) fn hint(mut error: clap::Error) -> clap::Error {
 }
 
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
-    require_root("exec")?;
+    if arguments.scope.endpoint.endpoint.is_none() {
+        require_root("exec")?;
+    }
     let stdin_is_terminal = std::io::stdin().is_terminal();
     if arguments.tty && arguments.interactive && !stdin_is_terminal {
         return Err(Failure::new("standard input is no terminal")
             .exit(BAD_INPUT)
             .next("leave -t out, or run this in a terminal"));
     }
-    let task = target::running(options, &arguments.task)?;
+    let task = match target::reach(options, &arguments.scope, &arguments.task)? {
+        Reach::Here(task) => *task,
+        Reach::There { api, described } => return remote::run(&api, &described, arguments),
+    };
     let wanted = debug::wanted(options, arguments)?;
     let (interactive, doing) = (wanted.interactive, format!("running {:?}", wanted.command[0]));
     let exec = request(&task, arguments, wanted)?;

@@ -2,13 +2,14 @@
 
 use std::process::ExitCode;
 
+use agent::registries;
 use clap::Args;
 use images::{Reference, Store};
 use serde_json::Value;
 
 use crate::failure::{Explain, Outcome};
 use crate::options::Output;
-use crate::{output, progress, registries};
+use crate::{output, progress};
 
 /// Fetch images from registries
 #[derive(Args, Debug)]

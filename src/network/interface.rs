@@ -65,7 +65,7 @@ pub(super) fn run(host: &Host, arguments: &Arguments) -> Outcome {
 
 fn shown(task: &Task) -> Option<Value> {
     let interface = task.spec.network_interface.as_ref()?;
-    let mut value = serde_json::to_value(interface).ok()?;
+    let mut value = ecs::json::value_of(interface).ok()?;
     value["taskArn"] = json!(agent::describe::task_arn(&task.spec));
     Some(value)
 }

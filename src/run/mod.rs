@@ -3,7 +3,6 @@
 mod attached;
 mod console;
 mod detached;
-mod images;
 mod network;
 mod report;
 mod signals;
@@ -11,11 +10,14 @@ mod signals;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use agent::compose::Identity;
 use agent::driver::{self, Images, StartError, Started};
 use agent::interface::InterfaceError;
 use agent::recovery::Network;
-use agent::{Host, Plan, compose, ending};
+use agent::wanted_images::{self, ImageError};
+use agent::{Host, Plan, compose, dice, ending};
 use clap::{Args, ValueEnum};
 use ecs::task_definition::TaskDefinition;
 use ecs::{environment_file, overrides};
@@ -23,7 +25,6 @@ use ecs::{environment_file, overrides};
 use crate::failure::{BAD_INPUT, Explain, FAILED, Failure, Outcome};
 use crate::options::{Options, Output, require_root};
 use crate::{clock, definition, progress, recovery};
-use images::ImageError;
 use report::Report;
 
 /// Run a task definition and stay with it until it ends
@@ -79,6 +80,16 @@ enum Pull {
     Always,
     /// No image: what is not on this host is an error.
     Never,
+}
+
+impl From<Pull> for wanted_images::Pull {
+    fn from(pull: Pull) -> Self {
+        match pull {
+            Pull::Missing => wanted_images::Pull::Missing,
+            Pull::Always => wanted_images::Pull::Always,
+            Pull::Never => wanted_images::Pull::Never,
+        }
+    }
 }
 
 pub(crate) fn run(options: &Options, arguments: &Arguments) -> Outcome {
@@ -153,7 +164,9 @@ fn plan(arguments: &Arguments, report: &mut Report) -> Result<Plan, Failure> {
     let region = region.unwrap_or_else(|| compose::REGION.to_owned());
     let launch_type = arguments.network.launch_type(&definition)?;
     let interface = arguments.network.configuration(definition.effective_network_mode())?;
-    Ok(Plan { definition, name, region, launch_type, interface })
+    let id = dice::task_id().doing("the task cannot be given an id")?;
+    let task = Identity::of_nobody(id, &definition, clock::now());
+    Ok(Plan { task, definition, name, region, launch_type, interface })
 }
 
 fn apply_overrides(definition: &mut TaskDefinition, given: &str, report: &mut Report) -> Result<(), Failure> {
@@ -227,7 +240,9 @@ fn task_name(given: &str) -> Result<String, Failure> {
 
 fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Failure> {
     let progress = progress::for_standard_error(arguments.output.is_json());
-    let images = images::Wanted::of(host, plan, arguments.pull, progress)?;
+    let pull = arguments.pull.into();
+    let images = wanted_images::Wanted::of(host, plan, pull, Arc::default(), progress);
+    let images = images.map_err(|error| Failure::from(error).exit(BAD_INPUT))?;
     let failed = |error| with_advice(error).doing(format!("task {} could not be started", plan.definition.family));
     let gathered = driver::gather(host, plan, clock::now()).map_err(failed)?;
     signals::hold_back()?;
@@ -238,7 +253,7 @@ fn start(host: &Host, plan: &Plan, arguments: &Arguments) -> Result<Started, Fai
         signals::hold_back().ok();
         pulled
     };
-    driver::start(host, plan, gathered, Images { find: || images.find(), pull }, clock::now).map_err(failed)
+    driver::start(host, plan, gathered, Images { find: || images.find(), pull }, clock::now, || true).map_err(failed)
 }
 
 /// What helps, where the causes alone do not say it.
@@ -265,7 +280,11 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
             Some("coracle doctor: it says what this host lacks, with the cure".to_owned())
         }
         StartError::Images(
-            ImageError::Open { .. } | ImageError::Store { .. } | ImageError::Login { .. } | ImageError::Runtime { .. },
+            ImageError::Name { .. }
+            | ImageError::Open { .. }
+            | ImageError::Store { .. }
+            | ImageError::Login { .. }
+            | ImageError::Runtime { .. },
         )
         | StartError::VpcNetwork(_)
         | StartError::Environment(_)
@@ -276,7 +295,8 @@ fn with_advice(error: StartError<ImageError>) -> Failure {
         | StartError::Shipping(_)
         | StartError::Directory(_)
         | StartError::Dice(_)
-        | StartError::Size(_) => None,
+        | StartError::Size(_)
+        | StartError::Unwanted => None,
     };
     let failure = Failure::from(error);
     match next {

@@ -56,7 +56,8 @@ fn a_router_gets_its_configuration_and_the_others_output() {
     ] {
         assert!(configuration.contains(&wanted), "{wanted:?} is not in {}", ended.whole());
     }
-    let got: String = said.iter().filter_map(|line| line.strip_prefix("got: ")).collect();
+    // A line that is long goes on in another where something else was said in between.
+    let got: String = said.iter().map(|line| line.strip_prefix("got: ").unwrap_or(line)).collect();
     for number in [1, 2000, 3999, 4000] {
         assert!(got.contains(&format!("line {number:06}")), "line {number} did not come: {}", ended.whole());
     }

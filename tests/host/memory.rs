@@ -1,7 +1,8 @@
-//! What a running task costs: the supervisor's memory, and that of the process behind 169.254.170.2.
+//! What a running task costs: the supervisor's memory, and that of the process behind 169.254.170.2. And the daemon's.
 
 use serde_json::json;
 
+use super::serve::Served;
 use crate::support::{Host, definition, wait_for};
 
 /// Never more than this for one supervisor, whatever the build; scripts/bench-memory measures the shipped one.
@@ -9,6 +10,9 @@ const MOST_KB: u64 = 1024;
 
 /// And than this for the host's services, of which there is one.
 const MOST_FOR_SERVICES_KB: u64 = 4096;
+
+/// And than this for a daemon to which nothing happens.
+const MOST_FOR_A_DAEMON_KB: u64 = 10_000;
 
 /// Proportional set size of a process in kB: its own pages, and its part of those it shares.
 fn pss_kb(pid: i32) -> u64 {
@@ -50,5 +54,20 @@ fn the_hosts_services_stay_under_four_megabytes() {
     for task in tasks {
         host.coracle(["rm", "--force", &task]).ok();
     }
+    host.finish();
+}
+
+#[test]
+fn a_daemon_that_waits_stays_under_ten_megabytes() {
+    let host = Host::new();
+    host.import_probe();
+    let served = Served::start(&host);
+    let low = || (pss_kb(served.daemon.pid()) < MOST_FOR_A_DAEMON_KB).then_some(());
+    wait_for("a daemon under 10 MB after its start", low);
+    let arn = served.run_task(&definition::probe(&["exit", "0"]));
+    served.described(&arn, "STOPPED");
+    wait_for("a daemon under 10 MB after a task", low);
+    served.daemon.signal(libc::SIGTERM);
+    served.daemon.wait().ok();
     host.finish();
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::audit::{self, Guard};
 use super::netns::{Namespace, Neighbour};
 use super::process::{Finished, Running};
-use super::{cgroups, definition, image, unique};
+use super::{PATIENCE, cgroups, definition, image, unique, wait_for};
 
 /// The bridge's documented default name: the network namespace is the test's own, so it needs no other.
 pub(crate) const BRIDGE: &str = "coracle0";
@@ -22,7 +22,7 @@ pub(crate) const BRIDGE: &str = "coracle0";
 pub(crate) const GATEWAYS: &str = "coracle-eni";
 
 /// After the last task's end, how long its supervisor may still be busy with going away.
-const SETTLING: Duration = Duration::from_secs(60);
+const SETTLING: Duration = PATIENCE;
 
 /// Where things are; what the audit needs to know.
 pub(crate) struct Places {
@@ -169,6 +169,22 @@ impl Host {
     pub(crate) fn inspect(&self, task: &str) -> Value {
         let shown = self.coracle(["inspect", task]).ok().json();
         definition::the_task(&shown)
+    }
+
+    /// Whether the probe of a task of this host's, by its id or its ARN, has said that it waits.
+    pub(crate) fn waits(&self, task: &str) -> bool {
+        const WAITING: &[u8] = b"waiting";
+        let id = task.rsplit('/').next().expect("an ARN has parts");
+        let logs = fs::read_dir(self.places.data_dir().join("tasks").join(id).join("logs"));
+        let mut segments = logs.into_iter().flatten().flatten().filter_map(|entry| fs::read(entry.path()).ok());
+        segments.any(|segment| segment.windows(WAITING.len()).any(|bytes| bytes == WAITING))
+    }
+
+    /// RUNNING comes before the container's first word, and a first process that has not said what it does about SIGTERM
+    /// does not get it.
+    #[track_caller]
+    pub(crate) fn wait_until_it_waits(&self, task: &str) {
+        wait_for("the container to wait", || self.waits(task).then_some(()));
     }
 
     pub(crate) fn neighbour(&self) -> Neighbour {

@@ -8,7 +8,9 @@
 
 pub(crate) mod audit;
 pub(crate) mod cgroups;
+pub(crate) mod control_plane;
 pub(crate) mod definition;
+pub(crate) mod fault;
 pub(crate) mod host;
 pub(crate) mod image;
 pub(crate) mod log_services;
@@ -27,7 +29,7 @@ pub(crate) use host::Host;
 pub(crate) use process::{Finished, Running};
 
 /// How long anything that should be quick may take on a busy machine before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Looks again and again until there is an answer; the test fails when `PATIENCE` is over.
 pub(crate) fn wait_for<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
@@ -45,6 +47,12 @@ pub(crate) fn wait_at_most<T>(patience: Duration, what: &str, mut look: impl FnM
         assert!(Instant::now() < end, "waited {patience:?} for {what}");
         std::thread::park_timeout(BETWEEN_LOOKS);
     }
+}
+
+/// Where the processor is emulated, as `tests/vm/run` says, all takes ten to twenty times as long: what does much the same at
+/// many points does it at some of them there, and says so.
+pub(crate) fn is_emulated() -> bool {
+    std::env::var_os("CORACLE_TEST_EMULATED").is_some()
 }
 
 /// Eight hexadecimal digits that no other test has.

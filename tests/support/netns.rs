@@ -121,6 +121,18 @@ impl Neighbour {
     }
 }
 
+/// A cable between two hosts: 192.0.2.1 at the first, 192.0.2.2 at the other.
+pub(crate) fn cable(host: &Namespace, other: &Namespace) {
+    let far = other.descriptor();
+    host.enter(|| netlink::add_veth(LAN_LINK, LAN_LINK, far).expect("a veth pair can be made"));
+    for (namespace, address) in [(host, LAN_ADDRESS_OF_HOST), (other, LAN_ADDRESS_OF_NEIGHBOUR)] {
+        namespace.enter(|| {
+            set_address(LAN_LINK, address).expect("an address can be set");
+            set_up(LAN_LINK).expect("a link can be set up");
+        });
+    }
+}
+
 /// An `ifreq` with its name set; the rest zero.
 fn request(name: &str) -> libc::ifreq {
     // SAFETY: an ifreq is integers and arrays of them; zero is a value of each.

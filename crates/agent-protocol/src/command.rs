@@ -7,8 +7,9 @@
 use std::path::PathBuf;
 
 use ecs::ContainerName;
+use ecs::tagged::Tagged;
 use ecs::task::StopCode;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::secrets::ContainerSecrets;
 use crate::status::TaskStatus;
@@ -83,10 +84,12 @@ pub struct DebugTools {
     pub applets: Vec<String>,
 }
 
+/// A status is read by its own type (`ecs::tagged`), the small answers as derived.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "camelCase")]
+#[serde(tag = "answer", rename_all = "camelCase", remote = "Self")]
 pub enum Answer {
     Taken,
+    #[serde(skip_deserializing)]
     Status {
         status: Box<TaskStatus>,
     },
@@ -106,6 +109,26 @@ pub enum Answer {
     Refused {
         reason: String,
     },
+}
+
+impl Serialize for Answer {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Answer::serialize(self, to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Answer {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Answer, D::Error> {
+        #[derive(Deserialize)]
+        struct Status {
+            status: Box<TaskStatus>,
+        }
+        let answer = Tagged::read("answer", from)?;
+        match answer.tag.as_str() {
+            "status" => answer.members().map(|Status { status }| Answer::Status { status }),
+            _ => answer.read_with(|text| Answer::deserialize(text)),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@
 //! Pure: types, their JSON, and what follows from them. Nobody here opens a file or a socket.
 
 pub mod command;
+pub mod logs;
 pub mod secrets;
+pub mod session;
 pub mod status;
 pub mod task_spec;
 

@@ -8,7 +8,7 @@ use agent_protocol::task_spec::{
 use agent_protocol::{ContainerSecrets, ContainerSpec, TaskSpec, VolumeSpec};
 use ecs::network_configuration::AwsVpcConfiguration;
 use ecs::size::{self, SizeError};
-use ecs::task_definition::{ContainerDefinition, NetworkMode, TaskDefinition, Ulimit};
+use ecs::task_definition::{ContainerDefinition, NetworkMode, Tag, TaskDefinition, Ulimit};
 use ecs::{LaunchType, TaskId, Timestamp};
 use network::{
     AttachedContainer, AttachedInterface, AttachedService, Attachment, ContainerRequest, InterfaceRequest, Request,
@@ -27,9 +27,35 @@ pub const PIDS_LIMIT: u32 = 4096;
 /// The revision of a definition that was never registered.
 const FIRST_REVISION: u32 = 1;
 
+/// Who a task is: a cluster says so, or whoever runs one without a cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Identity {
+    pub id: TaskId,
+    pub cluster: String,
+    pub account_id: String,
+    pub group: String,
+    pub tags: Vec<Tag>,
+    pub created_at: Timestamp,
+}
+
+impl Identity {
+    /// Of a task that no cluster knows.
+    pub fn of_nobody(id: TaskId, definition: &TaskDefinition, created_at: Timestamp) -> Identity {
+        Identity {
+            id,
+            cluster: CLUSTER.to_owned(),
+            account_id: ACCOUNT_ID.to_owned(),
+            group: format!("family:{}", definition.family),
+            tags: definition.tags.clone(),
+            created_at,
+        }
+    }
+}
+
 /// What is to run, decided before anything is made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
+    pub task: Identity,
     /// With overrides applied.
     pub definition: TaskDefinition,
     pub name: Option<String>,
@@ -48,7 +74,6 @@ impl Plan {
 /// What was made for the plan.
 #[derive(Debug)]
 pub struct Parts {
-    pub id: TaskId,
     /// One for each container, in the definition's order, as are the images and the attached containers.
     pub runtime_ids: Vec<String>,
     /// A random UUID for each container.
@@ -61,7 +86,6 @@ pub struct Parts {
     pub attachment: Attachment,
     pub fetched: Fetched,
     pub volumes: Vec<VolumeSpec>,
-    pub created_at: Timestamp,
     pub places: Places,
 }
 
@@ -85,15 +109,10 @@ pub struct Composed {
     pub secrets: Vec<ContainerSecrets>,
 }
 
-pub fn network_request(
-    plan: &Plan,
-    id: &TaskId,
-    runtime_ids: &[String],
-    interface: Option<InterfaceRequest>,
-) -> Request {
+pub fn network_request(plan: &Plan, runtime_ids: &[String], interface: Option<InterfaceRequest>) -> Request {
     let containers = plan.definition.container_definitions.iter().zip(runtime_ids);
     Request {
-        task: id.clone(),
+        task: plan.task.id.clone(),
         mode: plan.network_mode(),
         containers: containers.map(|(definition, runtime_id)| container_request(definition, runtime_id)).collect(),
         interface,
@@ -148,16 +167,16 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
     let task_role = definition.task_role_arn.as_ref().filter(|role| !role.is_empty());
     let mut spec = TaskSpec {
         format: FORMAT,
-        id: parts.id,
+        id: plan.task.id.clone(),
         name: plan.name.clone(),
         family: definition.family.clone(),
         revision: definition.revision.unwrap_or(FIRST_REVISION),
-        cluster: CLUSTER.to_owned(),
-        account_id: ACCOUNT_ID.to_owned(),
+        cluster: plan.task.cluster.clone(),
+        account_id: plan.task.account_id.clone(),
         region: plan.region.clone(),
-        group: format!("family:{}", definition.family),
+        group: plan.task.group.clone(),
         launch_type: plan.launch_type.name().to_owned(),
-        created_at: parts.created_at,
+        created_at: plan.task.created_at,
         network_mode: plan.network_mode(),
         cpu: definition.cpu.as_deref().map(size::cpu_units).transpose()?,
         memory_mib: definition.memory.as_deref().map(size::memory_mib).transpose()?,
@@ -171,7 +190,7 @@ pub fn compose(plan: &Plan, parts: Parts) -> Result<Composed, SizeError> {
         service_sockets: places,
         task_role_arn: task_role.cloned(),
         credentials_id: task_role.map(|_| parts.credentials_id),
-        tags: definition.tags.clone(),
+        tags: plan.task.tags.clone(),
         places: parts.places,
     };
     let mut secrets = parts.fetched.secrets;
@@ -278,8 +297,10 @@ mod tests {
 
     fn plan(mut definition: serde_json::Value) -> Plan {
         definition["family"] = json!("shop");
+        let definition: TaskDefinition = serde_json::from_value(definition).expect("a task definition");
         Plan {
-            definition: serde_json::from_value(definition).expect("a task definition"),
+            task: Identity::of_nobody(example::spec(&["a"]).id, &definition, Timestamp::from_epoch_ms(5)),
+            definition,
             name: Some("front".to_owned()),
             region: REGION.to_owned(),
             launch_type: LaunchType::External,
@@ -305,7 +326,6 @@ mod tests {
         let spec = example::spec(&["a"]);
         let from_files = vec![Vec::new(); containers.len()];
         Parts {
-            id: spec.id.clone(),
             runtime_ids: containers.iter().map(|container| container.name.to_string().repeat(40)).collect(),
             endpoint_ids: containers.iter().map(|container| format!("endpoint-{}", container.name)).collect(),
             credentials_id: "credentials".to_owned(),
@@ -321,7 +341,6 @@ mod tests {
             },
             fetched: Fetched { from_files, secrets: Vec::new() },
             volumes: Vec::new(),
-            created_at: Timestamp::from_epoch_ms(5),
             places: spec.places,
         }
     }

@@ -2,6 +2,7 @@
 
 use agent_protocol::task_spec::{ElasticNetworkInterface, NetworkNamespace};
 use agent_protocol::{ContainerSpec, ContainerStatus, TaskSpec, TaskStatus};
+use ecs::arn::Account;
 use ecs::task::{
     Attachment, AttachmentStatus, Container, ContainerLastStatus, DesiredStatus, HealthStatus, LastStatus,
     NetworkInterface, Task,
@@ -42,6 +43,17 @@ pub fn task(spec: &TaskSpec, status: Option<&TaskStatus>) -> Task {
             })
             .collect(),
         tags: spec.tags.clone(),
+        attributes: Vec::new(),
+        capacity_provider_name: None,
+        connectivity: None,
+        connectivity_at: None,
+        container_instance_arn: None,
+        enable_execute_command: None,
+        ephemeral_storage: None,
+        overrides: None,
+        platform_version: None,
+        platform_family: None,
+        started_by: None,
     }
 }
 
@@ -68,6 +80,7 @@ fn describe_container(task: &TaskSpec, spec: &ContainerSpec, status: Option<&Con
         memory: definition.memory.map(|mib| mib.to_string()),
         memory_reservation: definition.memory_reservation.map(|mib| mib.to_string()),
         gpu_ids: spec.gpu_ids.clone(),
+        managed_agents: Vec::new(),
     }
 }
 
@@ -120,11 +133,10 @@ pub fn task_definition_arn(spec: &TaskSpec) -> String {
     format!("{}:task-definition/{}:{}", arn_prefix(spec), spec.family, spec.revision)
 }
 
-/// `container/CLUSTER/TASK/<uuid>`; the uuid is the first half of the runtime id, so that it stays the same.
+/// As the control plane tells it.
 pub fn container_arn(task: &TaskSpec, container: &ContainerSpec) -> String {
-    let digits = |from: usize, to: usize| container.runtime_id.get(from..to).unwrap_or_default();
-    let uuid = [digits(0, 8), digits(8, 12), digits(12, 16), digits(16, 20), digits(20, 32)].join("-");
-    format!("{}:container/{}/{}/{uuid}", arn_prefix(task), task.cluster, task.id)
+    let account = Account { region: &task.region, account_id: &task.account_id };
+    account.container(&task.cluster, &task.id, &container.definition.name)
 }
 
 #[cfg(test)]
@@ -143,7 +155,7 @@ mod tests {
         assert_eq!(
             shown.containers[0].container_arn,
             format!(
-                "arn:aws:ecs:us-east-1:000000000000:container/default/{}/00112233-4455-6677-8899-aabbccddeeff",
+                "arn:aws:ecs:us-east-1:000000000000:container/default/{}/29d5c3e3-e07e-4944-b4da-92c13e500edf",
                 spec.id
             )
         );

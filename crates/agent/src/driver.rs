@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use agent_protocol::TaskSpec;
 use agent_protocol::task_spec::ResolvedImage;
+use ecs::arn;
 use ecs::size::SizeError;
 use ecs::task_definition::{ContainerDefinition, NetworkMode};
 use ecs::{TaskId, Timestamp};
@@ -71,6 +72,8 @@ pub enum StartError<E: std::error::Error + 'static> {
     },
     #[error("the task's logs would get nowhere")]
     Shipping(#[source] ShippingError),
+    #[error("the task was stopped before it was started")]
+    Unwanted,
     #[error("the task's supervisor did not take the task over")]
     Handover(#[source] ClientError),
 }
@@ -112,7 +115,6 @@ impl Stages {
 /// What a task needs from elsewhere before anything of it is made.
 #[derive(Debug)]
 pub struct Gathered {
-    created_at: Timestamp,
     fetched: Fetched,
     /// A log router's external configuration.
     router: Option<String>,
@@ -122,40 +124,39 @@ pub struct Gathered {
 
 /// Fetches what a task needs. Nothing of the task exists yet, so the caller may be killed, as it may wish to be: a
 /// service that does not answer takes half a minute.
-pub fn gather<E: std::error::Error>(
-    host: &Host,
-    plan: &Plan,
-    created_at: Timestamp,
-) -> Result<Gathered, StartError<E>> {
+pub fn gather<E: std::error::Error>(host: &Host, plan: &Plan, now: Timestamp) -> Result<Gathered, StartError<E>> {
     let mut stages = Stages::default();
     refuse_taken_name(host, plan)?;
     // Nothing is made and nothing pulled for a task that has to be refused. `write_down` chooses for good.
     choose_gpus(host, plan)?;
-    let fetch = || environment::fetch(host, plan, created_at);
+    let fetch = || environment::fetch(host, plan, now);
     let fetched = stages.measure("environment", fetch).map_err(StartError::Environment)?;
-    let router = environment::router_configuration(host, plan, created_at).map_err(StartError::Environment)?;
-    let volumes = volumes::resolve(host, plan, created_at).map_err(StartError::Volumes)?;
-    Ok(Gathered { created_at, fetched, router, volumes, stages })
+    let router = environment::router_configuration(host, plan, now).map_err(StartError::Environment)?;
+    let volumes = volumes::resolve(host, plan, now).map_err(StartError::Volumes)?;
+    Ok(Gathered { fetched, router, volumes, stages })
 }
 
-/// Starts a task. Images are found and pulled on the caller's thread; `now` reads the clock.
+/// Starts a task. Images are found and pulled on the caller's thread; `now` reads the clock. `is_wanted` is asked last of
+/// all, before the supervisor has its task: where it is not, nothing stays.
 pub fn start<E, Find, Pull>(
     host: &Host,
     plan: &Plan,
     gathered: Gathered,
     images: Images<Find, Pull>,
     now: impl Fn() -> Timestamp,
+    is_wanted: impl FnOnce() -> bool,
 ) -> Result<Started, StartError<E>>
 where
     E: std::error::Error + 'static,
     Find: FnOnce() -> Result<Option<Vec<ResolvedImage>>, E>,
     Pull: FnOnce() -> Result<Vec<ResolvedImage>, E>,
 {
-    let Gathered { created_at, fetched, router, volumes, mut stages } = gathered;
-    let id = dice::task_id().map_err(StartError::Dice)?;
+    let Gathered { fetched, router, volumes, mut stages } = gathered;
     let ids = Ids::throw(plan).map_err(StartError::Dice)?;
     let interface = interface(host, plan)?;
-    let new = stages.measure("directories", || task_dir::create(&host.roots, &id)).map_err(StartError::Directory)?;
+    let new = stages
+        .measure("directories", || task_dir::create(&host.roots, &plan.task.id))
+        .map_err(StartError::Directory)?;
     let pull_started_at = now();
     let wanted = interface.as_ref().map(|interface| interface.choice.request.clone());
     let (said, asked, hold) = match interface {
@@ -164,7 +165,7 @@ where
             (choice.said, Some(Interface { attachment_id, request: choice.request }), Some(hold))
         }
     };
-    let request = compose::network_request(plan, &id, &ids.runtime, wanted);
+    let request = compose::network_request(plan, &ids.runtime, wanted);
     let network = Network { request: &request, hold };
     let (supervisor, images, attachment) = prepare(host, new, network, images, &mut stages).inspect_err(|error| {
         // Without a supervisor nobody else takes the network and the directories back.
@@ -179,7 +180,6 @@ where
     said.extend(unkept_limits(plan));
     let places = supervisor.places.clone();
     let parts = Parts {
-        id: id.clone(),
         runtime_ids: ids.runtime,
         endpoint_ids: ids.endpoint,
         credentials_id: ids.credentials,
@@ -188,7 +188,6 @@ where
         attachment,
         fetched,
         volumes: volumes.volumes.clone(),
-        created_at,
         places,
     };
     let mut composed = compose::compose(plan, parts).map_err(StartError::Size)?;
@@ -199,6 +198,9 @@ where
     }
     write_down(host, plan, &mut composed.spec)?;
     stages.add("taskFile", since.elapsed());
+    if !is_wanted() {
+        return Err(StartError::Unwanted);
+    }
     shipping::start(&composed.spec, &composed.secrets).map_err(StartError::Shipping)?;
     let handover = Handover {
         network_namespaces: composed.network_namespaces,
@@ -252,7 +254,7 @@ fn interface<E: std::error::Error>(host: &Host, plan: &Plan) -> Result<Option<As
     let id = vpc_store::network_interface_id().map_err(StartError::Dice)?;
     let choice = interface::choose(&Arc::new(network), &plan.interface, &plan.region, id);
     let choice = choice.map_err(StartError::Interface)?;
-    let attachment_id = dice::uuid().map_err(StartError::Dice)?;
+    let attachment_id = arn::attachment_id(&plan.task.id);
     Ok(Some(AskedInterface { choice, attachment_id, hold }))
 }
 

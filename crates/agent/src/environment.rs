@@ -9,7 +9,7 @@ mod inject;
 mod router;
 mod s3;
 mod secret;
-mod sigv4;
+pub mod sigv4;
 
 use agent_protocol::{ContainerSecrets, TaskSpec};
 use ecs::Timestamp;

@@ -337,7 +337,7 @@ fn route(
         };
         options.push((option.clone(), value));
     }
-    options.sort();
+    options.sort_unstable();
     match plugin {
         Some(plugin) => outputs.push(Section::Output { name: plugin, tag, options }),
         // Its output may be in the external configuration.

@@ -84,6 +84,14 @@ fn wanted(definition: &ContainerDefinition) -> Result<Option<Wanted>, GpuError> 
     }
 }
 
+/// The names of all that this host has.
+///
+/// # Errors
+/// They cannot be listed.
+pub fn ids(from: &Sources) -> Result<Vec<String>, GpuError> {
+    Ok(inventory(from)?.gpus.into_iter().map(|gpu| gpu.id).collect())
+}
+
 /// # Errors
 /// A directory that is there cannot be read.
 fn inventory(from: &Sources) -> Result<Inventory, GpuError> {
@@ -154,7 +162,7 @@ fn names(place: &Path) -> Result<Vec<String>, GpuError> {
     for entry in entries {
         names.extend(entry.map_err(cannot_list(place))?.file_name().into_string());
     }
-    names.sort();
+    names.sort_unstable();
     Ok(names)
 }
 

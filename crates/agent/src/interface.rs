@@ -8,8 +8,8 @@ use network::InterfaceRequest;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InterfaceError {
-    #[error("{0}")]
-    Refused(#[source] ec2::Error),
+    #[error(transparent)]
+    Refused(ec2::Error),
     #[error("this host has no default subnet; its subnets are {}", subnets.join(", "))]
     NoDefaultSubnet { subnets: Vec<String> },
     #[error("this host has no subnet")]

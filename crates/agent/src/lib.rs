@@ -16,14 +16,18 @@ mod example;
 pub mod firelens;
 pub mod gpu;
 pub mod host;
+pub mod instance;
 pub mod interface;
 mod links;
+pub mod logs;
 pub mod metadata_file;
 pub mod recovery;
+pub mod registries;
 pub mod resolve;
 pub mod shipping;
 pub mod volumes;
 pub mod vpc_store;
+pub mod wanted_images;
 
 pub use compose::Plan;
 pub use host::Host;

@@ -1,7 +1,7 @@
 //! Amazon Resource Names of ECS in the long format
 //! (<https://docs.aws.amazon.com/AmazonECS/latest/developerguide/ecs-account-settings.html#ecs-resource-ids>).
 
-use crate::TaskId;
+use crate::{ContainerInstanceId, ContainerName, TaskId, hash};
 
 /// Whose resources are named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,8 @@ pub struct Account<'a> {
 }
 
 impl Account<'_> {
-    fn arn(self, resource: &str) -> String {
+    /// For what is named by no type of its own: `task/default/…` with an id as somebody wrote it.
+    pub fn arn(self, resource: &str) -> String {
         format!("arn:aws:ecs:{}:{}:{resource}", self.region, self.account_id)
     }
 
@@ -24,13 +25,45 @@ impl Account<'_> {
         self.arn(&format!("task/{cluster}/{task}"))
     }
 
-    /// `random` is what makes the container's id, a UUID; where it comes from is the caller's matter.
-    pub fn container(self, cluster: &str, task: &TaskId, random: [u8; 16]) -> String {
-        self.arn(&format!("container/{cluster}/{task}/{}", uuid(random)))
+    /// The same for as long as the task lives, whoever asks.
+    pub fn container(self, cluster: &str, task: &TaskId, container: &ContainerName) -> String {
+        self.arn(&format!("container/{cluster}/{task}/{}", part_id(task, container.as_str())))
     }
 
     pub fn task_definition(self, family: &str, revision: u32) -> String {
         self.arn(&format!("task-definition/{family}:{revision}"))
+    }
+
+    pub fn container_instance(self, cluster: &str, instance: &ContainerInstanceId) -> String {
+        self.arn(&format!("container-instance/{cluster}/{instance}"))
+    }
+
+    pub fn capacity_provider(self, name: &str) -> String {
+        self.arn(&format!("capacity-provider/{name}"))
+    }
+}
+
+/// An ARN of ECS in its parts; which of them make sense together is the reader's matter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arn<'a> {
+    pub region: &'a str,
+    pub account_id: &'a str,
+    /// `cluster`, `task`, `container-instance`, ….
+    pub kind: &'a str,
+    /// What follows the kind, between slashes: at least one part.
+    pub path: Vec<&'a str>,
+}
+
+impl<'a> Arn<'a> {
+    /// Nothing for what is no ARN, or one of another service.
+    pub fn read(given: &'a str) -> Option<Arn<'a>> {
+        let mut parts = given.splitn(6, ':');
+        let [prefix, _partition, service, region, account_id, resource] = std::array::from_fn(|_| parts.next());
+        if prefix? != "arn" || service? != "ecs" {
+            return None;
+        }
+        let (kind, path) = resource?.split_once('/')?;
+        Some(Arn { region: region?, account_id: account_id?, kind, path: path.split('/').collect() })
     }
 }
 
@@ -49,6 +82,18 @@ pub fn task_id(given: &str) -> Option<TaskId> {
         }
     };
     TaskId::try_from(id.to_owned()).ok()
+}
+
+/// Of the elastic network interface's attachment to a task of awsvpc mode, which is known before the interface is.
+pub fn attachment_id(task: &TaskId) -> String {
+    // A container's name has no slash.
+    part_id(task, "attachment/")
+}
+
+/// The UUID of a part of a task. The control plane, which tells of it first, and the task's host, which tells the task's
+/// own containers, come to the same one: an id's uniqueness is the task's, and the name only tells its parts apart.
+fn part_id(task: &TaskId, name: &str) -> String {
+    uuid(hash::fnv1a(task.as_str().bytes().chain([0]).chain(name.bytes())).to_be_bytes())
 }
 
 /// A random UUID, version 4 of RFC 9562: six of the 128 bits say so.
@@ -72,13 +117,26 @@ mod tests {
         assert_eq!(HERE.cluster("default"), "arn:aws:ecs:eu-central-1:123456789012:cluster/default");
         assert_eq!(HERE.task("prod", &task), format!("arn:aws:ecs:eu-central-1:123456789012:task/prod/{id}"));
         assert_eq!(
-            HERE.container("prod", &task, [0xff; 16]),
-            format!("arn:aws:ecs:eu-central-1:123456789012:container/prod/{id}/ffffffff-ffff-4fff-bfff-ffffffffffff")
+            HERE.container("prod", &task, &"web".to_owned().try_into().expect("a name")),
+            format!("arn:aws:ecs:eu-central-1:123456789012:container/prod/{id}/bbd344a9-4a88-4a90-85e3-57c712f7457f")
         );
+        assert_eq!(attachment_id(&task), "c650e8ee-8b53-4c52-b220-b1a8e1c97f87");
         assert_eq!(
             HERE.task_definition("console-sample-app", 7),
             "arn:aws:ecs:eu-central-1:123456789012:task-definition/console-sample-app:7"
         );
+    }
+
+    #[test]
+    fn an_arn_is_read_in_parts() {
+        let arn = Arn::read("arn:aws-cn:ecs:r:123456789012:task-definition/web:7").expect("an ARN");
+        assert_eq!((arn.region, arn.kind, arn.path), ("r", "task-definition", vec!["web:7"]));
+        assert_eq!(Arn::read("arn:aws:ecs:r:1:task/prod/0c").expect("an ARN").path, ["prod", "0c"]);
+        for given in
+            ["", "web", "arn:aws:ecs:r:1", "arn:aws:ecs:r:1:cluster", "arn:aws:sqs:r:1:task/x", "x:aws:ecs:r:1:a/b"]
+        {
+            assert_eq!(Arn::read(given), None, "{given}");
+        }
     }
 
     #[test]

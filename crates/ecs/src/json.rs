@@ -11,7 +11,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
 use crate::path::{item_path, member_path};
@@ -76,6 +77,17 @@ pub fn parse(text: &[u8]) -> Result<(Value, Positions), JsonError> {
         }
     })?;
     Ok((value, positions(&plain)))
+}
+
+/// The value as a type. It goes by its text: that is the one way into the types for files, messages and values alike, and a
+/// second one would be all of their code once more.
+pub fn typed<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
+    serde_json::from_slice(&serde_json::to_vec(value)?)
+}
+
+/// A type as a value, by way of its text as in `typed`.
+pub fn value_of<T: Serialize>(typed: &T) -> serde_json::Result<Value> {
+    serde_json::from_slice(&serde_json::to_vec(typed)?)
 }
 
 fn utf8(text: &[u8]) -> Result<&str, JsonError> {

@@ -4,9 +4,11 @@
 //! This crate knows nobody, touches no file, clock or network, and never decides what a host does with a value.
 
 pub mod arn;
+pub mod capability;
 pub mod environment_file;
 pub mod fields;
 pub mod grammar;
+pub mod hash;
 pub mod id;
 pub mod input;
 pub mod json;
@@ -15,17 +17,19 @@ pub mod link;
 pub mod lint;
 pub mod log_options;
 pub mod network_configuration;
+pub mod operations;
 pub mod overrides;
 mod path;
 pub mod port;
 pub mod register;
 pub mod size;
 mod suggest;
+pub mod tagged;
 pub mod task;
 pub mod task_definition;
 pub mod time;
 pub mod value_from;
 
-pub use id::{ContainerName, TaskId};
+pub use id::{ContainerInstanceId, ContainerName, TaskId};
 pub use launch_type::LaunchType;
 pub use time::Timestamp;

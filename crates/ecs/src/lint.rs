@@ -31,7 +31,7 @@ use serde_json::Value;
 
 use crate::fields;
 use crate::input::{Document, Origin};
-use crate::json::Position;
+use crate::json::{self, Position};
 use crate::task_definition::TaskDefinition;
 pub(crate) use fetched::environment_files;
 pub(crate) use linux::resource_requirements;
@@ -277,7 +277,7 @@ pub(crate) fn amazons_rules(root: &Place<'_>, origin: Origin, findings: &mut Fin
 
 /// The last step from JSON to types. The table leaves nothing for it to refuse; should it, that is an error too.
 pub(crate) fn typed(value: Value, findings: &mut Findings) -> Option<TaskDefinition> {
-    let definition = serde_json::from_value::<TaskDefinition>(value);
+    let definition = json::typed::<TaskDefinition>(&value);
     let mut definition = definition.map_err(|error| findings.error("", error.to_string())).ok()?;
     for container in &mut definition.container_definitions {
         // Amazon's agent takes zero for "not given": `if apiTimeoutStopContainer <= 0` in docker_task_engine.go.

@@ -3,6 +3,7 @@
 //! Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_AwsVpcConfiguration.html>. Shorthand:
 //! <https://docs.aws.amazon.com/cli/latest/userguide/cli-usage-shorthand.html>.
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// "There's a limit of 16 subnets that can be specified."
@@ -14,7 +15,7 @@ const MAX_BYTES: usize = 16 << 10;
 /// Of braces and brackets in shorthand.
 const MAX_DEPTH: usize = 8;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AwsVpcConfiguration {
     /// Ids; a host's own configuration also has names. Empty: the default one, where Amazon asks for at least one.
     pub subnets: Vec<String>,

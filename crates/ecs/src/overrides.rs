@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::fields;
 use crate::input::{self, Document, MAX_FILE_BYTES, ReadError};
+use crate::json;
 use crate::lint::{Finding, Findings, Place, check_shape, environment_files, resource_requirements};
 use crate::size;
 use crate::task_definition::{
@@ -120,7 +121,7 @@ pub fn check(document: &Document, definition: &TaskDefinition) -> Report {
     }
     let mut overrides = None;
     if !findings.has_errors() {
-        match serde_json::from_value::<TaskOverride>(value) {
+        match json::typed::<TaskOverride>(&value) {
             Ok(read) => match apply(&mut definition.clone(), &read) {
                 Ok(()) => overrides = Some(read),
                 Err(error) => findings.error("", error.to_string()),

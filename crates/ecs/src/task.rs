@@ -1,7 +1,7 @@
 //! A task as DescribeTasks shows it.
 //!
 //! Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Task.html>. Absent is absent: a member
-//! without a value is left out, as Amazon's answers leave it out.
+//! without a value is left out, as Amazon's answers leave it out. Lists that they always have are there when they are empty.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub enum LastStatus {
     Stopped,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum DesiredStatus {
     Running,
@@ -97,10 +97,41 @@ pub struct Task {
     pub containers: Vec<Container>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub attachments: Vec<Attachment>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub tags: Vec<crate::task_definition::Tag>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attributes: Vec<crate::operations::shapes::Attribute>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_provider_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connectivity: Option<Connectivity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connectivity_at: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_instance_arn: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enable_execute_command: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_storage: Option<crate::task_definition::EphemeralStorage>,
+    /// As RunTask was given them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<serde_json::Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform_family: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<String>,
+}
+
+/// Whether a task's container instance is in touch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Connectivity {
+    Connected,
+    Disconnected,
 }
 
 /// Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Container.html>.
@@ -124,7 +155,7 @@ pub struct Container {
     pub reason: Option<String>,
     #[serde(default)]
     pub network_bindings: Vec<NetworkBinding>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
     pub cpu: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,6 +164,20 @@ pub struct Container {
     pub memory_reservation: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpu_ids: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub managed_agents: Vec<ManagedAgent>,
+}
+
+/// Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ManagedAgent.html>.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManagedAgent {
+    pub name: String,
+    pub last_status: ContainerLastStatus,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_started_at: Option<Timestamp>,
 }
 
 /// Shape: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_NetworkBinding.html>.

@@ -60,10 +60,17 @@ impl Timestamp {
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", self.epoch_ms % 1000)
     }
 
-    /// `YYYY-MM-DD[Thh:mm:ss[.fff][Z]]`, in UTC.
+    /// `YYYY-MM-DD[Thh:mm:ss[.fff][Z|+hh:mm|-hh:mm]]`; without a zone it is UTC.
     pub fn from_rfc3339(text: &str) -> Option<Timestamp> {
-        let text = text.strip_suffix(['Z', 'z']).or_else(|| text.strip_suffix("+00:00")).unwrap_or(text);
+        let text = text.strip_suffix(['Z', 'z']).unwrap_or(text);
         let (date, time) = text.split_once(['T', 't', ' ']).unwrap_or((text, "00:00:00"));
+        if let Some((_, zone)) = time.split_once(['+', '-']) {
+            let [hours, minutes] = numbers::<2>(zone, ':').filter(|[hours, minutes]| *hours < 24 && *minutes < 60)?;
+            let (east, offset_ms) = (time.contains('+'), (hours * 60 + minutes) * 60_000);
+            let there = Timestamp::from_rfc3339(&text[..text.len() - zone.len() - 1])?.epoch_ms;
+            let here = if east { there.checked_sub(offset_ms) } else { there.checked_add(offset_ms) };
+            return here.map(Timestamp::from_epoch_ms);
+        }
         let [year, month, day] = numbers::<3>(date, '-')?;
         let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
         let [hour, minute, second] = numbers::<3>(clock, ':')?;
@@ -119,5 +126,24 @@ impl<'de> Deserialize<'de> for Timestamp {
             return Err(serde::de::Error::custom("a timestamp is a number of seconds since 1970, not negative"));
         }
         Ok(Self { epoch_ms: (seconds * 1000.0).round() as u64 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zones_are_taken_off() {
+        let expected = Timestamp::from_rfc3339("2018-06-18T00:00:00Z");
+        assert!(expected.is_some());
+        let forms = ["2018-06-18", "2018-06-18T00:00:00", "2018-06-18T02:00:00+02:00", "2018-06-17T19:30:00.000-04:30"];
+        for form in forms {
+            assert_eq!(Timestamp::from_rfc3339(form), expected, "{form}");
+        }
+        for none in ["", "18", "yesterday", "2018-06-18T", "2018-06-18T00:00:00+2", "2018-06-18T00:00:00+24:00", "+"] {
+            assert_eq!(Timestamp::from_rfc3339(none), None, "{none}");
+        }
+        assert_eq!(Timestamp::from_rfc3339("1970-01-01T00:00:00+01:00"), None);
     }
 }

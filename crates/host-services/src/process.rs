@@ -12,7 +12,6 @@ use ecs::task::LastStatus;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use runtime::cgroup::CgroupError;
 use runtime::client::{self, ClientError};
-use runtime::host_services::HostServices;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
@@ -201,7 +200,7 @@ impl<'a> Services<'a> {
                 }
                 () = sleep_until(shed_at.unwrap_or_else(Instant::now)), if shed_at.is_some() => {
                     shed_at = None;
-                    if let Err(cause) = HostServices::give_back_memory() {
+                    if let Err(cause) = runtime::memory::shed() {
                         tracing::warn!(%cause, "no memory given back");
                     }
                 }
@@ -330,7 +329,9 @@ impl<'a> Services<'a> {
             Known::InSession { task: None, .. } | Known::Absent | Known::Failed { .. } => None,
         });
         let mut tasks: Vec<Task> = stands.filter(|task| task.status.last_status != LastStatus::Stopped).collect();
-        tasks.sort_by(|one, other| (one.spec.created_at, &one.spec.id).cmp(&(other.spec.created_at, &other.spec.id)));
+        tasks.sort_unstable_by(|one, other| {
+            (one.spec.created_at, &one.spec.id).cmp(&(other.spec.created_at, &other.spec.id))
+        });
         self.world.send_replace(Arc::new(Snapshot { tasks }));
     }
 }

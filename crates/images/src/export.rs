@@ -153,7 +153,10 @@ impl Archive<'_> {
         let path = self.store.blob_path(&layer.blob);
         let open = || File::open(&path).map_err(failed("open", &path));
         // A tar header says the size first, so the layer is decompressed once to measure it.
-        let plain = |file| layer::decompressed(FileChunks::new(file, layer.blob_bytes)).map_err(failed("read", &path));
+        let plain = |file: File| {
+            let chunks = Box::new(FileChunks::new(file, layer.blob_bytes));
+            layer::decompressed(chunks).map_err(failed("read", &path))
+        };
         let size = io::copy(&mut plain(open()?)?, &mut io::sink()).map_err(failed("read", &path))?;
         self.content(image, name, size, &mut plain(open()?)?, layer.diff_id)
     }

@@ -63,7 +63,7 @@ fn make(store: &Store, reference: Reference, binary: File, size: u64) -> Result<
         file: ingest.blob().file.try_clone().map_err(failed("write", &ingest.blob().path))?,
         at: 0,
     };
-    let unpacked = layer::unpack(chunks, ingest.new_tree()?, Promised::default())
+    let unpacked = layer::unpack(Box::new(chunks), ingest.new_tree()?, Promised::default())
         .map_err(|source| Error::Layer { layer: format!("of {NAME}"), source })?;
     let staged = Staged { ingest, unpacked };
     let layer = staged.layer();

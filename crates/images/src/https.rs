@@ -63,7 +63,7 @@ pub fn client(certificates: &[PathBuf], connect_timeout: Duration) -> Result<Cli
 }
 
 /// The system's roots, Mozilla's for hosts that have none, and those given.
-fn tls(certificates: &[PathBuf]) -> Result<rustls::ClientConfig, BadCertificate> {
+pub fn tls(certificates: &[PathBuf]) -> Result<rustls::ClientConfig, BadCertificate> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);

@@ -345,7 +345,7 @@ impl Import<'_> {
         let file = blob.file.try_clone().map_err(io("write", &blob.path))?;
         let counted = Counted { chunks: FileChunks::new(content, size), progress: self.progress, layer: *shown };
         let chunks = Keep { chunks: counted, file, at: 0 };
-        let unpacked = layer::unpack(chunks, ingest.new_tree()?, promised);
+        let unpacked = layer::unpack(Box::new(chunks), ingest.new_tree()?, promised);
         let unpacked = unpacked.map_err(|source| Error::Layer { layer: path.to_owned(), source })?;
         Ok(Staged { ingest, unpacked })
     }

@@ -12,7 +12,8 @@ use crate::extract::{self, ExtractError, Extracted};
 use crate::limits::{BUFFER_BYTES, MAX_COMPRESSION_RATIO, MAX_LAYER_BYTES, MAX_ZSTD_WINDOW_LOG, RATIO_FREE_BYTES};
 use crate::tar;
 
-/// Where a blob's bytes come from: a network, a file, or a file and then a network.
+/// Where a blob's bytes come from: a network, a file, or a file and then a network. It gives large pieces, so the call
+/// through a pointer costs nothing, and the decoders are compiled once.
 pub(crate) trait Chunks {
     /// The next bytes; empty at the end of the blob.
     fn next(&mut self) -> io::Result<Bytes>;
@@ -99,7 +100,7 @@ impl LayerError {
 }
 
 /// Unpacks into an empty directory. On an error the directory holds part of the layer and must be thrown away.
-pub(crate) fn unpack(chunks: impl Chunks, root: OwnedFd, promised: Promised) -> Result<Unpacked, LayerError> {
+pub(crate) fn unpack(chunks: Box<dyn Chunks + '_>, root: OwnedFd, promised: Promised) -> Result<Unpacked, LayerError> {
     let counts = Rc::new(Counts::default());
     let blob = BlobReader::new(chunks, promised.size, Rc::clone(&counts));
     let (decoder, compression) = decoder(blob).map_err(read_failed)?;
@@ -125,13 +126,13 @@ pub(crate) fn unpack(chunks: impl Chunks, root: OwnedFd, promised: Promised) -> 
 }
 
 /// An archive's plain bytes, with the same limits on how it may grow.
-pub(crate) fn decompressed(chunks: impl Chunks) -> io::Result<impl Read> {
+pub(crate) fn decompressed<'a>(chunks: Box<dyn Chunks + 'a>) -> io::Result<impl Read + 'a> {
     let counts = Rc::new(Counts::default());
     let (decoder, _) = decoder(BlobReader::new(chunks, None, Rc::clone(&counts)))?;
     Ok(DiffReader { decoder, hasher: None, counts, out: 0 })
 }
 
-fn decoder<C: Chunks>(mut blob: BlobReader<C>) -> io::Result<(Decoder<C>, Compression)> {
+fn decoder(mut blob: BlobReader<'_>) -> io::Result<(Decoder<'_>, Compression)> {
     let compression = Compression::of(blob.peek()?);
     let decoder = match compression {
         Compression::None => Decoder::None(Box::new(blob)),
@@ -165,8 +166,8 @@ struct Counts {
 }
 
 /// The blob as a buffered reader, hashed and counted as it passes.
-struct BlobReader<C> {
-    chunks: C,
+struct BlobReader<'a> {
+    chunks: Box<dyn Chunks + 'a>,
     chunk: Bytes,
     hasher: Hasher,
     read: u64,
@@ -176,8 +177,8 @@ struct BlobReader<C> {
     failed: bool,
 }
 
-impl<C: Chunks> BlobReader<C> {
-    fn new(chunks: C, promised: Option<u64>, counts: Rc<Counts>) -> Self {
+impl<'a> BlobReader<'a> {
+    fn new(chunks: Box<dyn Chunks + 'a>, promised: Option<u64>, counts: Rc<Counts>) -> Self {
         BlobReader { chunks, chunk: Bytes::new(), hasher: Hasher::new(), read: 0, promised, counts, failed: false }
     }
 
@@ -224,7 +225,7 @@ impl<C: Chunks> BlobReader<C> {
     }
 }
 
-impl<C: Chunks> BufRead for BlobReader<C> {
+impl BufRead for BlobReader<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.chunk.is_empty() {
             self.chunk = self.more()?;
@@ -237,7 +238,7 @@ impl<C: Chunks> BufRead for BlobReader<C> {
     }
 }
 
-impl<C: Chunks> Read for BlobReader<C> {
+impl Read for BlobReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let available = self.fill_buf()?;
         let length = available.len().min(into.len());
@@ -247,14 +248,14 @@ impl<C: Chunks> Read for BlobReader<C> {
     }
 }
 
-enum Decoder<C: Chunks> {
-    None(Box<BlobReader<C>>),
-    Gzip(Box<flate2::bufread::MultiGzDecoder<BlobReader<C>>>),
-    Zstd(Box<zstd::stream::read::Decoder<'static, BlobReader<C>>>),
+enum Decoder<'a> {
+    None(Box<BlobReader<'a>>),
+    Gzip(Box<flate2::bufread::MultiGzDecoder<BlobReader<'a>>>),
+    Zstd(Box<zstd::stream::read::Decoder<'static, BlobReader<'a>>>),
 }
 
-impl<C: Chunks> Decoder<C> {
-    fn into_blob(self) -> BlobReader<C> {
+impl<'a> Decoder<'a> {
+    fn into_blob(self) -> BlobReader<'a> {
         match self {
             Decoder::None(blob) => *blob,
             Decoder::Gzip(decoder) => decoder.into_inner(),
@@ -264,15 +265,15 @@ impl<C: Chunks> Decoder<C> {
 }
 
 /// The decompressed layer, hashed, and stopped when it grows out of all proportion.
-struct DiffReader<C: Chunks> {
-    decoder: Decoder<C>,
+struct DiffReader<'a> {
+    decoder: Decoder<'a>,
     /// None where the blob is not compressed, for then both digests are the same.
     hasher: Option<Hasher>,
     counts: Rc<Counts>,
     out: u64,
 }
 
-impl<C: Chunks> Read for DiffReader<C> {
+impl Read for DiffReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         // Decoders give a little at a time; a full buffer makes hashing and writing cheaper.
         let mut filled = 0;

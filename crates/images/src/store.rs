@@ -124,7 +124,7 @@ impl Store {
     /// Every image, by name.
     pub fn list(&self) -> Result<Vec<Image>, Error> {
         let mut images: Vec<Image> = self.records()?.into_iter().filter_map(|record| self.image(record)).collect();
-        images.sort_by(|a, b| a.reference.cmp(&b.reference));
+        images.sort_unstable_by(|a, b| a.reference.cmp(&b.reference));
         Ok(images)
     }
 

@@ -310,7 +310,25 @@ pub struct Execution {
     client: Client,
 }
 
+/// Ends a further process from outside its `Execution`, which waits.
+#[derive(Debug)]
+pub struct HangUp(UnixStream);
+
+impl HangUp {
+    /// The process gets SIGHUP, and `Execution::wait` ends.
+    pub fn hang_up(self) {
+        // A supervisor that has gone already has nothing to be told.
+        self.0.shutdown(std::net::Shutdown::Both).ok();
+    }
+}
+
 impl Execution {
+    /// # Errors
+    /// There are no descriptors left.
+    pub fn hang_up(&self) -> io::Result<HangUp> {
+        self.client.stream.try_clone().map(HangUp)
+    }
+
     /// Waits for its end: 0 to 255, a death by signal as 128 + its number.
     pub fn wait(mut self) -> Result<i32, ClientError> {
         match self.client.answer()? {

@@ -19,7 +19,7 @@ use crate::cgroup::{CgroupError, Cgroups};
 use crate::namespaces;
 use crate::sealed_exe;
 use crate::shipper;
-use crate::supervisor::{leave_cgroup, memory};
+use crate::supervisor::leave_cgroup;
 use crate::task_dir::Roots;
 
 /// The hidden subcommand.
@@ -167,14 +167,6 @@ impl HostServices {
         // Higher is always allowed, and a supervisor's is as low as can be; without /proc there is none.
         let _ = fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
         Ok((HostServices { cgroups, leaf, _lock: lock }, log))
-    }
-
-    /// Gives back the pages of the executable, which come again when they are needed. To be called by the first thread.
-    ///
-    /// # Errors
-    /// /proc does not say where they are.
-    pub fn give_back_memory() -> io::Result<()> {
-        memory::shed()
     }
 
     /// Out of the cgroup, so that it can go. To be called with one thread, as the last thing.

@@ -27,6 +27,7 @@ pub mod init;
 mod inside;
 pub mod launch;
 pub mod logs;
+pub mod memory;
 mod mounts;
 pub mod namespace_socket;
 pub mod namespaces;

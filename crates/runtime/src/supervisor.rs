@@ -16,7 +16,6 @@ mod execution;
 mod health;
 pub(crate) mod journal;
 mod life;
-pub(crate) mod memory;
 mod reap;
 mod report;
 mod router;

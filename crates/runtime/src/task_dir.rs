@@ -183,7 +183,9 @@ pub fn list(roots: &Roots) -> Result<(Vec<Task>, Vec<TaskDirError>), TaskDirErro
             Err(error) => unreadable.push(error),
         }
     }
-    tasks.sort_by(|one, other| (one.spec.created_at, &one.spec.id).cmp(&(other.spec.created_at, &other.spec.id)));
+    tasks.sort_unstable_by(|one, other| {
+        (one.spec.created_at, &one.spec.id).cmp(&(other.spec.created_at, &other.spec.id))
+    });
     Ok((tasks, unreadable))
 }
 
@@ -208,7 +210,7 @@ pub(crate) fn ids(roots: &Roots) -> Result<Vec<TaskId>, TaskDirError> {
         // Names that are no ids are not ours to judge.
         ids.extend(entry.file_name().into_string().ok().and_then(|name| TaskId::try_from(name).ok()));
     }
-    ids.sort();
+    ids.sort_unstable();
     Ok(ids)
 }
 

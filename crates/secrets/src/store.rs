@@ -103,7 +103,7 @@ impl Store {
             // Another process may remove it meanwhile.
             entries.extend(self.read_file(&sealer, &path)?);
         }
-        entries.sort_by(|one, other| one.name.cmp(&other.name));
+        entries.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(entries)
     }
 

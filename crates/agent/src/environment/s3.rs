@@ -193,8 +193,15 @@ async fn get(
         let mut headers =
             vec![("host", authority.as_str()), ("x-amz-content-sha256", sigv4::EMPTY_BODY), ("x-amz-date", &date)];
         headers.extend(credentials.session_token.as_deref().map(|token| ("x-amz-security-token", token)));
-        let signed =
-            sigv4::Request { method: "GET", path: &path, headers: &headers, date: &date, region, service: "s3" };
+        let signed = sigv4::Request {
+            method: "GET",
+            path: &path,
+            headers: &headers,
+            date: &date,
+            region,
+            service: "s3",
+            body_sha256: sigv4::EMPTY_BODY,
+        };
         let authorization = sigv4::authorization(&signed, credentials);
         for (name, value) in headers.into_iter().skip(1).chain([("authorization", authorization.as_str())]) {
             request = request.header(name, value);

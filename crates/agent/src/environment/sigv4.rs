@@ -1,4 +1,4 @@
-//! AWS's signature version 4 for a request without a body
+//! AWS's signature version 4 for requests without a query
 //! (<https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>). Pure.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use ecs::time::Calendar;
 use ring::{digest, hmac};
 
 /// SHA-256 of nothing: the body of a GET.
-pub(super) const EMPTY_BODY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+pub const EMPTY_BODY: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
 /// An AWS access key.
@@ -28,25 +28,27 @@ impl fmt::Debug for Credentials {
 }
 
 /// What is signed.
-pub(super) struct Request<'a> {
-    pub(super) method: &'a str,
+pub struct Request<'a> {
+    pub method: &'a str,
     /// Escaped, as it is sent; without a query.
-    pub(super) path: &'a str,
+    pub path: &'a str,
     /// Lower-case names in their order, `host` and `x-amz-date` among them.
-    pub(super) headers: &'a [(&'a str, &'a str)],
+    pub headers: &'a [(&'a str, &'a str)],
     /// As in `x-amz-date`.
-    pub(super) date: &'a str,
-    pub(super) region: &'a str,
-    pub(super) service: &'a str,
+    pub date: &'a str,
+    pub region: &'a str,
+    pub service: &'a str,
+    /// SHA-256 of the body, in hexadecimal.
+    pub body_sha256: &'a str,
 }
 
 /// The value of `Authorization`.
-pub(super) fn authorization(request: &Request<'_>, credentials: &Credentials) -> String {
-    let Request { method, path, headers, date, region, service } = *request;
+pub fn authorization(request: &Request<'_>, credentials: &Credentials) -> String {
+    let Request { method, path, headers, date, region, service, body_sha256 } = *request;
     let names: Vec<&str> = headers.iter().map(|(name, _)| *name).collect();
     let names = names.join(";");
     let lines: String = headers.iter().map(|(name, value)| format!("{name}:{}\n", value.trim())).collect();
-    let canonical = format!("{method}\n{path}\n\n{lines}\n{names}\n{EMPTY_BODY}");
+    let canonical = format!("{method}\n{path}\n\n{lines}\n{names}\n{body_sha256}");
     let day = date.split('T').next().unwrap_or_default();
     let scope = format!("{day}/{region}/{service}/aws4_request");
     let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
@@ -61,6 +63,11 @@ pub(super) fn authorization(request: &Request<'_>, credentials: &Credentials) ->
     )
 }
 
+/// As `body_sha256` has it.
+pub fn body_sha256(body: &[u8]) -> String {
+    hex(digest::digest(&digest::SHA256, body).as_ref())
+}
+
 fn mac(key: &[u8], text: &str) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes()).as_ref().to_vec()
 }
@@ -70,7 +77,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// `20130524T000000Z`.
-pub(super) fn date(now: Timestamp) -> String {
+pub fn date(now: Timestamp) -> String {
     let Calendar { year, month, day, hour, minute, second } = now.calendar();
     format!("{year:04}{month:02}{day:02}T{hour:02}{minute:02}{second:02}Z")
 }
@@ -111,7 +118,9 @@ mod tests {
             date: "20130524T000000Z",
             region: "us-east-1",
             service: "s3",
+            body_sha256: EMPTY_BODY,
         };
+        assert_eq!(body_sha256(b""), EMPTY_BODY);
         assert_eq!(
             authorization(&request, &credentials),
             "AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20130524/us-east-1/s3/aws4_request,\

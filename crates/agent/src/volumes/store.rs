@@ -121,7 +121,7 @@ impl Store {
                 volumes.extend(self.get(name)?);
             }
         }
-        volumes.sort_by(|one, other| one.name.cmp(&other.name));
+        volumes.sort_unstable_by(|one, other| one.name.cmp(&other.name));
         Ok(volumes)
     }
 

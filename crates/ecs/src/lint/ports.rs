@@ -2,6 +2,7 @@
 
 use super::Findings;
 use super::place::Place;
+use crate::json;
 use crate::port::{self, Exposure, HostPort, MAX_RANGES_PER_CONTAINER, PortError};
 use crate::task_definition::{NetworkMode, PortMapping};
 
@@ -50,7 +51,7 @@ fn exposure(container: &Place<'_>, place: &Place<'_>, mode: NetworkMode, finding
     if malformed.iter().any(|name| findings.is_about(&place.path_of(name))) {
         return None;
     }
-    let mapping: PortMapping = serde_json::from_value(place.value.clone()).ok()?;
+    let mapping: PortMapping = json::typed(place.value).ok()?;
     match port::exposure(&mapping, mode) {
         Ok(exposure) => {
             if let HostPort::Static(host_port) = exposure.host

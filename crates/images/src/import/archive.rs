@@ -87,7 +87,7 @@ fn spool(store: &Store, reader: Box<dyn Read + '_>) -> Result<(File, Option<Inge
     let path = ingest.blob().path.clone();
     let file = ingest.blob().file.try_clone().map_err(failed("write", &path))?;
     let read_failed = |source: io::Error| Error::ArchiveRead { source: Box::new(source) };
-    let mut plain = layer::decompressed(FileChunks::new(reader, u64::MAX)).map_err(read_failed)?;
+    let mut plain = layer::decompressed(Box::new(FileChunks::new(reader, u64::MAX))).map_err(read_failed)?;
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
         match plain.read(&mut buffer).map_err(read_failed)? {

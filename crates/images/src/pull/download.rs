@@ -131,7 +131,7 @@ fn unpack(
         old: Some(FileChunks::new(At { file: old, offset: 0 }, have)),
         new: Keep { chunks: FromNetwork { pieces: incoming, left: size - have }, file: new, at: have },
     };
-    layer::unpack(chunks, root, promised).map_err(Failure::Layer)
+    layer::unpack(Box::new(chunks), root, promised).map_err(Failure::Layer)
 }
 
 struct Resumed {

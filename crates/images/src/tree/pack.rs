@@ -106,7 +106,7 @@ impl Packer<'_> {
                 names.push(child);
             }
         }
-        names.sort();
+        names.sort_unstable();
         for child in names {
             let path = if name.is_empty() { child.clone() } else { [name, &child[..]].join(&b'/') };
             let found = rustix::fs::statat(&directory, &child[..], AtFlags::SYMLINK_NOFOLLOW);

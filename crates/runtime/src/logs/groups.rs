@@ -76,12 +76,17 @@ pub struct About {
 impl About {
     /// Nothing where each line is an event.
     pub fn event_start(&self) -> Option<EventStart> {
-        let format = self.datetime_format.iter().map(|format| (log_options::AWSLOGS_DATETIME_FORMAT, format));
-        let pattern = self.multiline_pattern.iter().map(|pattern| (log_options::AWSLOGS_MULTILINE_PATTERN, pattern));
-        let options = format.chain(pattern).map(|(name, value)| (name.to_owned(), value.clone())).collect();
-        // What makes no pattern was refused before the task began.
-        EventStart::of(&options).ok().flatten()
+        event_start(self.datetime_format.as_ref(), self.multiline_pattern.as_ref())
     }
+}
+
+/// How the events of a stream begin; nothing where each line is an event.
+pub fn event_start(datetime_format: Option<&String>, multiline_pattern: Option<&String>) -> Option<EventStart> {
+    let format = datetime_format.map(|format| (log_options::AWSLOGS_DATETIME_FORMAT, format));
+    let pattern = multiline_pattern.map(|pattern| (log_options::AWSLOGS_MULTILINE_PATTERN, pattern));
+    let options = format.into_iter().chain(pattern).map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    // What makes no pattern was refused before the task began.
+    EventStart::of(&options).ok().flatten()
 }
 
 /// What one container of one task has written to a stream. A stream that several tasks were told to write to has
@@ -194,7 +199,7 @@ fn prune_now(data: &Path, retention: Retention, now: SystemTime, exists: impl Fn
         }
         kept.push((newest, directory, bytes));
     }
-    kept.sort();
+    kept.sort_unstable();
     let mut total: u64 = kept.iter().map(|(_, _, bytes)| bytes).sum();
     for (newest, directory, bytes) in kept {
         if total <= retention.bytes && now.duration_since(newest).unwrap_or_default() <= retention.age {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -85,6 +85,17 @@ pub struct Reader {
 struct Follow {
     state: PathBuf,
     inotify: Inotify,
+    /// The other end is closed when nobody wants more.
+    reader: Option<OwnedFd>,
+}
+
+/// Why a follower has woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// There may be more.
+    ToLook,
+    /// Nobody wants it.
+    ToEnd,
 }
 
 /// A task's output. After the end, `next_record` may be called again: it goes on with what has been written since.
@@ -134,7 +145,7 @@ impl Follow {
             }
         }
         inotify.add_watch(state, AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE_SELF)?;
-        Ok(Follow { state: state.to_owned(), inotify })
+        Ok(Follow { state: state.to_owned(), inotify, reader: None })
     }
 
     /// STOPPED is written after the last byte of output, and nobody writes without a supervisor.
@@ -144,14 +155,19 @@ impl Follow {
         stopped || !supervised(&self.state).unwrap_or(false)
     }
 
-    fn wait(&self) -> io::Result<()> {
-        let mut interest = [PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
+    fn wait(&self) -> io::Result<Woken> {
+        let mut interest = vec![PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN)];
+        // Its end is told without being asked for.
+        interest.extend(self.reader.iter().map(|reader| PollFd::new(reader.as_fd(), PollFlags::empty())));
         match poll(&mut interest, PollTimeout::from(LIVENESS_MS)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(cause) => return Err(cause.into()),
         }
+        if interest.get(1).and_then(PollFd::any).unwrap_or(false) {
+            return Ok(Woken::ToEnd);
+        }
         match self.inotify.read_events() {
-            Ok(_) | Err(nix::errno::Errno::EAGAIN) => Ok(()),
+            Ok(_) | Err(nix::errno::Errno::EAGAIN) => Ok(Woken::ToLook),
             Err(cause) => Err(cause.into()),
         }
     }
@@ -164,17 +180,38 @@ impl Reader {
         Reader { place, sources, since, until, follow, current: None }
     }
 
+    /// A follower is at its end as well once the other end of this pipe or socket is closed.
+    pub fn end_with(&mut self, reader: OwnedFd) {
+        if let Some(follow) = &mut self.follow {
+            follow.reader = Some(reader);
+        }
+    }
+
     /// The next record; nothing at the end, which a follower reaches when the task has stopped and all is read.
     pub fn next_record(&mut self) -> Result<Option<Record<'_>>, ReadError> {
+        self.leave_current();
+        let chosen = self.choose_or_wait().map_err(|cause| self.failed(cause))?;
+        Ok(chosen.map(|(place, piece)| self.hand_out(place, piece)))
+    }
+
+    /// The next record that is there already; a follower that gets nothing asks `next_record`.
+    pub fn next_at_once(&mut self) -> Result<Option<Record<'_>>, ReadError> {
+        self.leave_current();
+        let chosen = self.choose().map_err(|cause| self.failed(cause))?;
+        let chosen = chosen.filter(|(_, piece)| piece.time() <= self.until);
+        Ok(chosen.map(|(place, piece)| self.hand_out(place, piece)))
+    }
+
+    fn leave_current(&mut self) {
         if let Some(place) = self.current.take() {
             self.sources[place].consume();
         }
-        let Some((place, piece)) = self.choose_or_wait().map_err(|cause| self.failed(cause))? else {
-            return Ok(None);
-        };
+    }
+
+    fn hand_out(&mut self, place: usize, piece: Piece) -> Record<'_> {
         self.current = Some(place);
         let source = &self.sources[place];
-        Ok(Some(Record {
+        Record {
             source: place,
             container: &source.container,
             stream: piece.stream(),
@@ -183,7 +220,7 @@ impl Reader {
             bytes: source.bytes(piece),
             end: source.end(piece),
             missing: piece.missing,
-        }))
+        }
     }
 
     fn failed(&self, cause: io::Error) -> ReadError {
@@ -200,7 +237,10 @@ impl Reader {
                 // It may have written between our last look and its end.
                 return Ok(self.choose()?.filter(|(_, piece)| piece.time() <= self.until));
             }
-            follow.wait()?;
+            match follow.wait()? {
+                Woken::ToLook => {}
+                Woken::ToEnd => return Ok(None),
+            }
         }
     }
 

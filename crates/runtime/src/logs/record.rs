@@ -13,6 +13,7 @@
 //! so that a reader knows how much a gap has cost. `check` covers everything before the bytes: a tail that a power cut
 //! left torn, zeroed or shifted is not taken for a record.
 
+pub use agent_protocol::logs::Stream;
 use ecs::Timestamp;
 
 /// A line longer than this is handed out in several pieces, as Docker's log drivers do.
@@ -25,12 +26,6 @@ pub(crate) const HEADER_BYTES: usize = 24;
 const MAGIC: u8 = 0xCB;
 const STDERR: u8 = 1;
 const PARTIAL: u8 = 2;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Stream {
-    Stdout,
-    Stderr,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {

@@ -1,4 +1,5 @@
-//! Giving back what the start needed and the wait does not: hundreds of supervisors wait at a time.
+//! Giving back what the start needed and the wait does not: hundreds of supervisors wait at a time, and the daemon waits
+//! most of its life.
 
 use std::io;
 
@@ -14,8 +15,11 @@ struct Range {
 }
 
 /// Drops the pages of the executable's code and constants, which come back from the page cache when they are touched,
-/// and the stack below the present depth. Fails without harm.
-pub(crate) fn shed() -> io::Result<()> {
+/// and, when the first thread calls, its stack below the present depth.
+///
+/// # Errors
+/// /proc does not say where they are; nothing was dropped.
+pub fn shed() -> io::Result<()> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     let marker = 0_u8;
     let depth = &raw const marker as usize;
@@ -27,7 +31,8 @@ pub(crate) fn shed() -> io::Result<()> {
     Ok(())
 }
 
-/// The executable's read-only mappings, and the stack's unused part. `depth`: an address on the stack.
+/// The executable's read-only mappings, and the first thread's stack's unused part. `depth`: an address on the caller's
+/// stack, which may be another one.
 fn ranges(maps: &str, depth: usize) -> Vec<Range> {
     let mut executable = None;
     let mut found = Vec::new();
@@ -42,8 +47,8 @@ fn ranges(maps: &str, depth: usize) -> Vec<Range> {
         let Some((start, end)) = addresses.split_once('-') else { continue };
         let (Some(start), Some(end)) = (parse(start), parse(end)) else { continue };
         if words.next() == Some("[stack]") {
-            let end = depth.saturating_sub(STACK_KEPT) / PAGE * PAGE;
-            found.extend((start < end).then_some(Range { start, end }));
+            let unused = depth.saturating_sub(STACK_KEPT) / PAGE * PAGE;
+            found.extend((start < unused && depth < end).then_some(Range { start, end: unused }));
         } else if inode != "0" && *executable.get_or_insert(inode) == inode && matches!(rights, "r-xp" | "r--p") {
             found.push(Range { start, end });
         }
@@ -72,5 +77,8 @@ mod tests {
                 Range { start: 0x7ffc00000000, end: 0x7ffc0001b000 },
             ]
         );
+        for another_threads in [0x7fff_0000_0000, 0x7000_0000_0000] {
+            assert_eq!(ranges(maps, another_threads).len(), 2, "the first thread's stack is in use");
+        }
     }
 }
