@@ -241,7 +241,8 @@ fn a_spoofed_source_goes_nowhere() {
             ("its own IPv6 address", true, try_six(6).by(thief.ipv6)),
             ("another task's IPv6 address", false, try_six(7).by(stolen6)),
         ]);
-        inside(&thief.netns, || ip("link set eth0 address 02:42:0a:00:01:fe"));
+        // Of an address outside the subnet: addresses, and MACs after them, are drawn by lot.
+        inside(&thief.netns, || ip("link set eth0 address 02:42:c0:00:02:4d"));
         expect(&[
             ("with another MAC", false, try_it(8).by(thief.ipv4)),
             ("with another MAC, IPv6", false, try_six(9).by(thief.ipv6)),
