@@ -18,6 +18,9 @@ fn counting(command: &[&str], driver: &str, options: &Value) -> Value {
     definition::probe_with(command, &logged(driver, options))
 }
 
+/// Lines of 12 bytes: a container that nobody reads from is held up by its pipe of 256 KiB, and not before.
+const MORE_THAN_A_PIPE: usize = 60_000;
+
 fn logged(driver: &str, options: &Value) -> Value {
     json!({ "logConfiguration": { "logDriver": driver, "options": options }, "stopTimeout": 5 })
 }
@@ -383,12 +386,12 @@ fn with_blocking_the_container_waits_and_nothing_is_lost() {
     host.import_probe();
     let mut options = fluentd_options();
     (options["max-buffer-size"], options["mode"]) = (json!("8k"), json!("blocking"));
-    let task = host.detach(&counting(&["count", "1", "20000"], "fluentd", &options), &[]);
+    let task = host.detach(&counting(&["count", "1", &MORE_THAN_A_PIPE.to_string()], "fluentd", &options), &[]);
     wait_until_failing(&host, &task);
     assert_eq!(host.inspect(&task)["lastStatus"], "RUNNING");
     let service = services::fluentd(&host, PORT);
-    let entries = service.wait_for("the last line", has_line(20_000));
-    complete(&counted(&entries), 20_000);
+    let entries = service.wait_for("the last line", has_line(MORE_THAN_A_PIPE));
+    complete(&counted(&entries), MORE_THAN_A_PIPE);
     wait_for("the task's end", || (host.inspect(&task)["lastStatus"] == "STOPPED").then_some(()));
     host.coracle(["rm", &task]).ok();
     service.end();
@@ -411,7 +414,7 @@ fn a_task_that_waits_for_a_dead_service_can_be_stopped() {
     host.import_probe();
     let mut options = fluentd_options();
     (options["max-buffer-size"], options["mode"]) = (json!("8k"), json!("blocking"));
-    let mut definition = counting(&["count", "1", "20000"], "fluentd", &options);
+    let mut definition = counting(&["count", "1", &MORE_THAN_A_PIPE.to_string()], "fluentd", &options);
     definition["containerDefinitions"][0]["stopTimeout"] = json!(2);
     let task = host.detach(&definition, &[]);
     wait_until_failing(&host, &task);
