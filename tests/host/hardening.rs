@@ -13,10 +13,15 @@ use crate::support::{Host, Running, cgroups, definition, process, wait_for};
 
 /// Every process in the cgroups of a task's containers, once.
 pub(crate) fn container_processes(host: &Host, task: &str) -> Vec<i32> {
-    let task_cgroup = format!("{}/{task}/", host.places.cgroup_parent);
+    processes_below(host, &format!("{task}/"))
+}
+
+/// Every process in the cgroups of a test's host whose paths begin like this, once.
+pub(crate) fn processes_below(host: &Host, beginning: &str) -> Vec<i32> {
+    let beginning = format!("{}/{beginning}", host.places.cgroup_parent);
     let mut found: Vec<i32> = cgroups::below(&host.places.cgroup_parent)
         .iter()
-        .filter(|path| path.to_string_lossy().contains(&task_cgroup))
+        .filter(|path| path.to_string_lossy().contains(&beginning))
         .flat_map(|path| cgroups::processes(path))
         .collect();
     found.sort_unstable();
