@@ -165,9 +165,13 @@ fn task_cpu_throttles() {
     let mut definition = definition::probe(&["spin", "2000"]);
     definition["cpu"] = json!("256");
     definition["memory"] = json!("64");
-    let spun = host.run(&definition, &[]).ok().report("main");
-    // A quarter of one core for two seconds, give or take a period or two of 100 ms.
-    let share = spun["cpu_ms"].as_f64().expect("a number") / spun["wall_ms"].as_f64().expect("a number");
-    assert!(share < 0.35, "{share} of a core: {spun}");
+    let share = || {
+        let spun = host.run(&definition, &[]).ok().report("main");
+        spun["cpu_ms"].as_f64().expect("a number") / spun["wall_ms"].as_f64().expect("a number")
+    };
+    // A quarter of one core for two seconds, give or take a period or two of 100 ms. A processor that is itself somebody's task
+    // counts time in which nothing ran: without the limit it would be a whole core each time.
+    let shares: Vec<f64> = (0..3).map(|_| share()).collect();
+    assert!(shares.iter().any(|share| *share < 0.35), "{shares:?} of a core");
     host.finish();
 }
