@@ -127,8 +127,10 @@ fn a_container_ends_alone_and_wholly() {
         });
         assert_eq!(definition::the_container(&shown, "b")["exitCode"], 4);
         assert_eq!(definition::the_container(&shown, "a")["lastStatus"], "RUNNING");
-        let left = super::hardening::processes_below(&host, &format!("{task}/b"));
+        let of = |container: &str| super::hardening::processes_below(&host, &format!("{task}/{container}"));
+        let left = of("b");
         assert!(left.is_empty(), "pidMode {mode}: {left:?}");
+        assert!(!of("a").is_empty(), "pidMode {mode}: this is where a container's processes are");
         // Who started a may still be on its way out.
         super::hardening::so_many_processes(&host, &task, if mode == "task" { 2 } else { 1 });
         host.coracle(["stop", &task]).ok();
