@@ -12,14 +12,13 @@ use crate::support::log_services::{self as services, Entry, Service};
 use crate::support::{Host, Running, cgroups, definition, process, wait_for};
 
 const PORT: u16 = 24224;
+/// Lines of 12 bytes: a container that nobody reads from is held up by its pipe of 256 KiB, and not before.
+const MORE_THAN_A_PIPE: usize = 60_000;
 
 /// A task that writes `line 000001` and so on, with this log configuration.
 fn counting(command: &[&str], driver: &str, options: &Value) -> Value {
     definition::probe_with(command, &logged(driver, options))
 }
-
-/// Lines of 12 bytes: a container that nobody reads from is held up by its pipe of 256 KiB, and not before.
-const MORE_THAN_A_PIPE: usize = 60_000;
 
 fn logged(driver: &str, options: &Value) -> Value {
     json!({ "logConfiguration": { "logDriver": driver, "options": options }, "stopTimeout": 5 })
@@ -418,6 +417,7 @@ fn a_task_that_waits_for_a_dead_service_can_be_stopped() {
     definition["containerDefinitions"][0]["stopTimeout"] = json!(2);
     let task = host.detach(&definition, &[]);
     wait_until_failing(&host, &task);
+    assert_eq!(host.inspect(&task)["lastStatus"], "RUNNING");
     host.coracle(["stop", &task]).ok();
     assert_eq!(host.inspect(&task)["lastStatus"], "STOPPED");
     host.coracle(["rm", &task]).ok();
