@@ -67,6 +67,15 @@ fn wait_until_failing(host: &Host, task: &str) {
     wait_for("a failure that is told", || shipping(host, task)["failing"].is_string().then_some(()));
 }
 
+/// The container sleeps in a write: the probe that counts sleeps nowhere else.
+fn wait_until_held_up(host: &Host, task: &str) {
+    wait_for("a container that is held up", || {
+        let processes = super::hardening::container_processes(host, task);
+        let call = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+        processes.iter().any(|pid| call(pid).starts_with(&format!("{} ", libc::SYS_write))).then_some(())
+    });
+}
+
 /// The container has written it, whether it was shipped or not.
 fn wait_until_written(host: &Host, task: &str, number: usize) {
     wait_for("the last line", || host.coracle(["logs", task]).stdout.contains(&line(number)).then_some(()));
@@ -387,6 +396,7 @@ fn with_blocking_the_container_waits_and_nothing_is_lost() {
     (options["max-buffer-size"], options["mode"]) = (json!("8k"), json!("blocking"));
     let task = host.detach(&counting(&["count", "1", &MORE_THAN_A_PIPE.to_string()], "fluentd", &options), &[]);
     wait_until_failing(&host, &task);
+    wait_until_held_up(&host, &task);
     assert_eq!(host.inspect(&task)["lastStatus"], "RUNNING");
     let service = services::fluentd(&host, PORT);
     let entries = service.wait_for("the last line", has_line(MORE_THAN_A_PIPE));
@@ -417,6 +427,7 @@ fn a_task_that_waits_for_a_dead_service_can_be_stopped() {
     definition["containerDefinitions"][0]["stopTimeout"] = json!(2);
     let task = host.detach(&definition, &[]);
     wait_until_failing(&host, &task);
+    wait_until_held_up(&host, &task);
     assert_eq!(host.inspect(&task)["lastStatus"], "RUNNING");
     host.coracle(["stop", &task]).ok();
     assert_eq!(host.inspect(&task)["lastStatus"], "STOPPED");
